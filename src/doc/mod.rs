@@ -1,0 +1,29 @@
+//! The document model: ids, revisions, revision trees, bodies, attachments. Pure: no IO, no clock.
+//!
+//! It is CouchDB's model: the replication protocol chapter of CouchDB's documentation,
+//! `couch_key_tree.erl` and PouchDB's `pouchdb-merge` are what it must agree with.
+
+mod attachment;
+mod body;
+mod document;
+mod error;
+mod id;
+pub(crate) mod json;
+mod rev;
+mod rev_tree;
+pub(crate) mod varint;
+
+pub use attachment::{
+    Attachment, AttachmentData, AttachmentDigest, Attachments, BlobHasher, BlobKey, BlobRef,
+    StoredAttachment,
+};
+pub use body::{Body, BodyRecord};
+pub(crate) use body::{next_rev, shown_attachments};
+pub use document::{
+    AnyDocument, Document, LocalDocument, LocalRev, ReadExtra, RevInfo, RevStatus, Unnamed,
+};
+pub use error::ParseError;
+pub(crate) use error::printable;
+pub use id::{AnyId, DbName, DocId, LocalId};
+pub use rev::{GENERATION_MAX, Rev, RevHash, RevPath};
+pub use rev_tree::{Leaf, RevState, RevTree, RevsDiff};

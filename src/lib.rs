@@ -1,0 +1,9 @@
+//! Settee: a document database replication gateway.
+#![deny(missing_docs)]
+
+pub mod doc;
+mod limits;
+
+pub use doc::{DbName, DocId, Document, ParseError, Rev};
+pub use limits::{Limits, LimitsError};
+pub mod store;

@@ -1,0 +1,396 @@
+//! The seam to storage: [`Backend`] speaks of documents, not of keys.
+//!
+//! A backend keeps revision trees, bodies, the by-seq index, local documents and attachment bytes,
+//! and commits a batch of documents atomically and durably. It merges nothing and knows no rule of
+//! the document model: [`Database`](super::Database) reads a document's tree with its version,
+//! merges, and commits against that version; where another writer was faster the backend answers
+//! [`Commit::Stale`] with what is there, and the caller merges again. A lock in an
+//! embedded engine and a compare-and-set in a shared database server both fit behind this.
+
+use std::fmt;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use tokio::sync::watch;
+
+use super::error::StoreError;
+use crate::doc::{
+    BlobKey, BlobRef, Body, BodyRecord, DbName, DocId, Leaf, LocalId, LocalRev, Rev, RevTree,
+};
+
+/// A database's key within its backend. Never used twice: a database destroyed and made again has
+/// another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct DatabaseKey(pub u32);
+
+/// 128 random bits, written as 32 hex digits.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Uuid(pub [u8; 16]);
+
+impl fmt::Display for Uuid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for Uuid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// What a backend knows of a database beside its documents.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DatabaseRecord {
+    /// Its key.
+    pub key: DatabaseKey,
+    /// Its name.
+    pub name: DbName,
+    /// Which of the databases that ever had this name it is; made at its creation.
+    pub incarnation: Uuid,
+}
+
+/// A database's counters, as of its last durable commit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Counts {
+    /// Documents whose winning rev is open.
+    pub docs: u64,
+    /// Documents whose winning rev is a tombstone.
+    pub deleted_docs: u64,
+    /// The update seq: 0 for an empty database, one more for every change of a document.
+    pub update_seq: u64,
+    /// Bytes of all body records that are stored.
+    pub body_bytes: u64,
+}
+
+/// A document's state.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StoredDoc {
+    /// The update seq of its last change: what a commit names as the state it was merged against.
+    pub version: u64,
+    /// All its revisions.
+    pub tree: RevTree,
+    /// The winning rev's body, if asked for and stored.
+    pub winner_body: Option<BodyRecord>,
+}
+
+/// Whether a read brings the winning rev's body.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ReadBody {
+    /// Only the tree.
+    No,
+    /// The tree and the winning rev's body.
+    Winner,
+}
+
+/// Attachment bytes that were taken in and wait for a document that names them.
+#[derive(Debug, Clone)]
+pub struct StagedBlob {
+    /// Their names and length.
+    pub blob: BlobRef,
+    /// The bytes, where they are few and go into the commit itself; else they are on disk already.
+    pub small: Option<Bytes>,
+}
+
+/// One changed document of a commit.
+#[derive(Debug, Clone)]
+pub struct DocCommit {
+    /// The document.
+    pub id: DocId,
+    /// The version it was merged against; 0 if there was no document.
+    pub expected: u64,
+    /// The merged tree. `body_bytes` is set for every revision whose body is stored, those of
+    /// `bodies` included.
+    pub tree: RevTree,
+    /// The tree's leaves, the winning one first.
+    pub leaves: Vec<Leaf>,
+    /// Bodies of new revisions.
+    pub bodies: Vec<(Rev, BodyRecord)>,
+    /// Revisions whose bodies are stored and that the tree no longer knows.
+    pub dropped: Vec<Rev>,
+    /// Attachment bytes that the new bodies name.
+    pub blobs: Vec<StagedBlob>,
+}
+
+/// What became of a commit.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Commit {
+    /// All of it is on disk. The update seqs of the documents, in their order, each one more than
+    /// the one before.
+    Done(Vec<u64>),
+    /// None of it was written, since these documents (by their place in the batch) have another
+    /// version than expected; with their state now, without bodies.
+    Stale(Vec<(usize, Option<StoredDoc>)>),
+}
+
+/// One local document of a commit.
+#[derive(Debug, Clone)]
+pub struct LocalCommit {
+    /// The document.
+    pub id: LocalId,
+    /// The revision that must be there; `None` if there must be no document.
+    pub expected: Option<LocalRev>,
+    /// What shall be there; `None` removes it.
+    pub content: Option<(LocalRev, Body)>,
+}
+
+/// What became of a write of a local document.
+#[derive(Debug, Clone, PartialEq)]
+pub enum LocalOutcome {
+    /// It is on disk.
+    Done,
+    /// Nothing was written: this is there instead of what was expected.
+    Stale(Option<(LocalRev, Body)>),
+}
+
+/// Direction of a scan.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Order {
+    /// From low to high.
+    #[default]
+    Ascending,
+    /// From high to low.
+    Descending,
+}
+
+/// A part of the by-seq index.
+#[derive(Debug, Clone, Copy)]
+pub struct ChangesRange {
+    /// Rows after this update seq.
+    pub since: u64,
+    /// Rows at most.
+    pub limit: usize,
+    /// Descending rows begin at the newest and end after `since`.
+    pub order: Order,
+}
+
+/// A row of the by-seq index: a document at its last change.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ChangeRow {
+    /// The update seq of the change.
+    pub seq: u64,
+    /// The document.
+    pub id: DocId,
+    /// Its leaves at that time, the winning one first: revision and whether it is a tombstone.
+    pub leaves: Vec<(Rev, bool)>,
+}
+
+/// Rows of the by-seq index.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ChangesPage {
+    /// The rows, in the order asked for.
+    pub rows: Vec<ChangeRow>,
+    /// Where an ascending reader goes on: the last row's seq if the limit cut the page, else the
+    /// durable update seq that the page reaches to.
+    pub last_seq: u64,
+    /// Whether the limit cut the page.
+    pub more: bool,
+}
+
+/// A part of the documents, by id in byte order.
+#[derive(Debug, Clone)]
+pub struct DocsRange {
+    /// The first id (the last one, for a descending scan) or `None` for no bound; inclusive.
+    pub from: Option<String>,
+    /// Whether `from` itself is left out.
+    pub after_from: bool,
+    /// Where to end, or `None` for no bound.
+    pub to: Option<String>,
+    /// Whether `to` itself belongs to the range.
+    pub to_inclusive: bool,
+    /// Documents at most.
+    pub limit: usize,
+    /// Direction.
+    pub order: Order,
+    /// Whether the winning revs' bodies come along.
+    pub body: ReadBody,
+}
+
+/// Takes in attachment bytes piece by piece, in bounded memory. Dropping it unfinished leaves
+/// nothing behind.
+#[async_trait]
+pub trait BlobWriter: Send {
+    /// Takes the next piece.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`].
+    async fn write(&mut self, piece: Bytes) -> Result<(), StoreError>;
+
+    /// Ends the bytes. On return they are on disk, or small enough to go into a commit.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`].
+    async fn finish(self: Box<Self>) -> Result<StagedBlob, StoreError>;
+}
+
+/// Gives attachment bytes piece by piece.
+#[async_trait]
+pub trait BlobReader: Send {
+    /// The next piece, at most 64 KiB; `None` after the last.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`].
+    async fn next(&mut self) -> Result<Option<Bytes>, StoreError>;
+}
+
+/// Storage of any number of databases.
+///
+/// Every method may be called from any task, concurrently. A method that changes something has it
+/// on disk when it returns `Ok`; when its future is dropped the change is made whole or not at all.
+#[async_trait]
+pub trait Backend: Send + Sync + fmt::Debug + 'static {
+    /// Names this store; made when it was created, the same for ever.
+    fn uuid(&self) -> Uuid;
+
+    /// Makes an empty database.
+    ///
+    /// # Errors
+    /// [`StoreError::DatabaseExists`].
+    async fn create_database(&self, name: &DbName) -> Result<DatabaseRecord, StoreError>;
+
+    /// Looks a database up by name.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`], [`StoreError::Damaged`].
+    async fn database(&self, name: &DbName) -> Result<Option<DatabaseRecord>, StoreError>;
+
+    /// Removes a database and everything in it. Its name is free on return; its space may be given
+    /// back later. Reads through the old key see nothing or the old state.
+    ///
+    /// # Errors
+    /// [`StoreError::DatabaseMissing`].
+    async fn destroy_database(&self, name: &DbName) -> Result<(), StoreError>;
+
+    /// Names in byte order, after `after`, at most `limit`.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`], [`StoreError::Damaged`].
+    async fn database_names(
+        &self,
+        after: Option<&DbName>,
+        limit: usize,
+    ) -> Result<Vec<DbName>, StoreError>;
+
+    /// A database's counters.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`], [`StoreError::Damaged`].
+    async fn counts(&self, db: DatabaseKey) -> Result<Counts, StoreError>;
+
+    /// Documents by id, in the order asked. May be ahead of what is durable.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`], [`StoreError::Damaged`].
+    async fn read(
+        &self,
+        db: DatabaseKey,
+        ids: &[DocId],
+        body: ReadBody,
+    ) -> Result<Vec<Option<StoredDoc>>, StoreError>;
+
+    /// Bodies of revisions, in the order asked; `None` where none is stored.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`], [`StoreError::Damaged`].
+    async fn bodies(
+        &self,
+        db: DatabaseKey,
+        revs: &[(DocId, Rev)],
+    ) -> Result<Vec<Option<BodyRecord>>, StoreError>;
+
+    /// Writes changed documents, each id at most once, atomically if there are no more than
+    /// [`COMMIT_DOCS_ATOMIC_MAX`] of them; a longer batch may be cut between documents by a crash
+    /// before it is acknowledged.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`] if the flush failed, [`StoreError::Poisoned`] after that.
+    async fn commit(&self, db: DatabaseKey, batch: Vec<DocCommit>) -> Result<Commit, StoreError>;
+
+    /// Rows of the by-seq index. Only what is durable is seen: a row whose commit is not yet
+    /// flushed is left out, and a page that may miss a row because an unflushed commit moved it is
+    /// returned only after that commit is durable.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`], [`StoreError::Damaged`].
+    async fn changes(
+        &self,
+        db: DatabaseKey,
+        range: ChangesRange,
+    ) -> Result<ChangesPage, StoreError>;
+
+    /// How many rows the by-seq index has after `since`.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`].
+    async fn count_changes(&self, db: DatabaseKey, since: u64) -> Result<u64, StoreError>;
+
+    /// Documents by id range, deleted ones included. May be ahead of what is durable.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`], [`StoreError::Damaged`].
+    async fn docs(
+        &self,
+        db: DatabaseKey,
+        range: DocsRange,
+    ) -> Result<Vec<(DocId, StoredDoc)>, StoreError>;
+
+    /// A local document.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`], [`StoreError::Damaged`].
+    async fn local(
+        &self,
+        db: DatabaseKey,
+        id: &LocalId,
+    ) -> Result<Option<(LocalRev, Body)>, StoreError>;
+
+    /// Local documents in byte order of their ids, after `after`, at most `limit`.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`], [`StoreError::Damaged`].
+    async fn locals(
+        &self,
+        db: DatabaseKey,
+        after: Option<&LocalId>,
+        limit: usize,
+    ) -> Result<Vec<(LocalId, LocalRev, Body)>, StoreError>;
+
+    /// Writes or removes a local document.
+    ///
+    /// # Errors
+    /// As [`Backend::commit`].
+    async fn commit_local(
+        &self,
+        db: DatabaseKey,
+        commit: LocalCommit,
+    ) -> Result<LocalOutcome, StoreError>;
+
+    /// Begins to take in attachment bytes.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`].
+    async fn write_blob(&self, db: DatabaseKey) -> Result<Box<dyn BlobWriter>, StoreError>;
+
+    /// Attachment bytes; `None` if they are not there.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`].
+    async fn read_blob(
+        &self,
+        db: DatabaseKey,
+        key: &BlobKey,
+    ) -> Result<Option<Box<dyn BlobReader>>, StoreError>;
+
+    /// The durable update seq, told anew after each durable commit. A hint when to look again.
+    fn watch(&self, db: DatabaseKey) -> watch::Receiver<u64>;
+
+    /// Waits until everything committed is on disk and gives the storage back, so that it can be
+    /// opened again. Calls afterwards fail with [`StoreError::Closed`].
+    ///
+    /// # Errors
+    /// [`StoreError::Io`] if the last flush failed.
+    async fn close(&self) -> Result<(), StoreError>;
+}
+
+/// A commit of at most this many documents is atomic.
+pub const COMMIT_DOCS_ATOMIC_MAX: usize = 100;

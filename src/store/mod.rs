@@ -1,0 +1,4 @@
+//! Durable state.
+pub mod backend;
+mod error;
+pub use error::{DocError, StoreError};
