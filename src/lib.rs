@@ -6,4 +6,6 @@ mod limits;
 
 pub use doc::{DbName, DocId, Document, ParseError, Rev};
 pub use limits::{Limits, LimitsError};
+pub use store::{Database, Store, StoreError};
+pub mod proto;
 pub mod store;

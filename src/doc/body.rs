@@ -132,6 +132,12 @@ impl BodyRecord {
         out
     }
 
+    /// How many bytes [`BodyRecord::encode`] makes.
+    #[must_use]
+    pub fn encoded_len(&self) -> usize {
+        if self.attachments.is_empty() { 1 + self.body.0.len() } else { self.encode().len() }
+    }
+
     /// Reads stored bytes; `None` if they are damaged.
     #[must_use]
     pub fn decode(bytes: &[u8]) -> Option<Self> {

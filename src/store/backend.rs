@@ -79,6 +79,9 @@ pub struct StoredDoc {
 pub enum ReadBody {
     /// Only the tree.
     No,
+    /// The tree, and the winning rev's body if it is small enough to be at hand without another
+    /// look-up; it may be left out always. Bounds what a read of many documents brings.
+    SmallWinner,
     /// The tree and the winning rev's body.
     Winner,
 }
@@ -391,6 +394,9 @@ pub trait Backend: Send + Sync + fmt::Debug + 'static {
     /// [`StoreError::Io`] if the last flush failed.
     async fn close(&self) -> Result<(), StoreError>;
 }
+
+/// Attachment bytes up to this many go into the commit of the document that names them.
+pub const SMALL_BLOB_BYTES_MAX: usize = 32 * 1024;
 
 /// A commit of at most this many documents is atomic.
 pub const COMMIT_DOCS_ATOMIC_MAX: usize = 100;

@@ -1,4 +1,255 @@
-//! Durable state.
+//! Durable state: a [`Store`] holds named [`Database`]s; knows no network.
+//!
+//! `Database` does the merging, the rules and the feeds, once, above every [`Backend`]. The order
+//! of things in a write: the document's tree is read with its version, merged in memory, and
+//! committed against that version; a commit returns when it is on disk; only then is the caller
+//! answered and the changes feed woken.
+
+mod attachments;
 pub mod backend;
+mod check;
+mod database;
 mod error;
+mod feed;
+mod local;
+mod memory;
+mod read;
+mod seq;
+mod tally;
+mod write;
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+pub use attachments::AttachmentReader;
+pub use backend::{Backend, Counts, Uuid};
+pub use check::{CheckProblem, CheckReport};
+pub use database::{Database, DatabaseInfo};
 pub use error::{DocError, StoreError};
+pub use feed::{Change, ChangeDocs, Changes, ChangesOptions, Feed, FeedPage, Style};
+pub use memory::MemoryBackend;
+pub use read::{
+    AllDocs, AllDocsOptions, AllDocsRow, BulkGetItem, BulkGetOptions, BulkGetResult, GetOptions,
+    KeyRange, OpenRev, OpenRevs,
+};
+pub use seq::{Seq, Since};
+pub use write::{EditMode, Refused, WriteOutcome, Written};
+
+pub use backend::Order;
+
+use crate::doc::DbName;
+use crate::limits::Limits;
+use database::DatabaseShared;
+
+/// Any number of named databases in one place. A cheap handle: clones share the store.
+///
+/// ```
+/// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+/// use settee::{DbName, Document, Store};
+/// let store = Store::memory();
+/// let todos = store.open_or_create(&DbName::parse("todos")?).await?;
+/// let written = todos.put(Document::new("milk", &serde_json::json!({"done": false}))?).await?;
+/// assert_eq!(written.rev.generation(), 1);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// # }).unwrap();
+/// ```
+#[derive(Clone)]
+pub struct Store {
+    shared: Arc<StoreShared>,
+}
+
+struct StoreShared {
+    backend: Arc<dyn Backend>,
+    limits: Limits,
+    /// Databases that somebody has open. Held for moments only, never over an await.
+    open: Mutex<HashMap<DbName, Weak<DatabaseShared>>>,
+    /// Serialises making and destroying databases, so that a handle is never handed out for a
+    /// database that is being destroyed.
+    naming: tokio::sync::Mutex<()>,
+}
+
+impl fmt::Debug for Store {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Store").field("backend", &self.shared.backend).finish_non_exhaustive()
+    }
+}
+
+impl Store {
+    /// Opens the sled store in a directory, which is made if it is not there.
+    ///
+    /// # Errors
+    /// [`StoreError::Locked`] while another process has it open, [`StoreError::TooNew`],
+    /// [`StoreError::Damaged`], [`StoreError::Io`].
+    #[cfg(feature = "sled")]
+    pub fn open(path: impl AsRef<std::path::Path>) -> Result<Self, StoreError> {
+        Ok(Self::with_backend(Arc::new(sled::SledBackend::open(path.as_ref())?), Limits::default()))
+    }
+
+    /// As [`Store::open`], with other limits.
+    ///
+    /// # Errors
+    /// As [`Store::open`].
+    #[cfg(feature = "sled")]
+    pub fn open_with(
+        path: impl AsRef<std::path::Path>,
+        limits: Limits,
+    ) -> Result<Self, StoreError> {
+        Ok(Self::with_backend(Arc::new(sled::SledBackend::open(path.as_ref())?), limits))
+    }
+
+    /// A store in memory: gone with its last handle.
+    #[must_use]
+    pub fn memory() -> Self {
+        Self::with_backend(Arc::new(MemoryBackend::new()), Limits::default())
+    }
+
+    /// A store over any backend.
+    #[must_use]
+    pub fn with_backend(backend: Arc<dyn Backend>, limits: Limits) -> Self {
+        let shared = StoreShared {
+            backend,
+            limits,
+            open: Mutex::default(),
+            naming: tokio::sync::Mutex::default(),
+        };
+        Self { shared: Arc::new(shared) }
+    }
+
+    /// The bounds this store keeps.
+    #[must_use]
+    pub fn limits(&self) -> &Limits {
+        &self.shared.limits
+    }
+
+    /// Names this store for ever.
+    #[must_use]
+    pub fn uuid(&self) -> Uuid {
+        self.shared.backend.uuid()
+    }
+
+    /// Opens a database.
+    ///
+    /// # Errors
+    /// [`StoreError::DatabaseMissing`].
+    ///
+    /// # Cancel safety
+    /// Dropping the future changes nothing.
+    pub async fn database(&self, name: &DbName) -> Result<Database, StoreError> {
+        if let Some(open) = self.opened(name) {
+            return Ok(open);
+        }
+        let _naming = self.shared.naming.lock().await;
+        self.lookup(name).await?.ok_or_else(|| StoreError::DatabaseMissing { name: name.clone() })
+    }
+
+    /// Makes an empty database. On return it is on disk.
+    ///
+    /// # Errors
+    /// [`StoreError::DatabaseExists`].
+    ///
+    /// # Cancel safety
+    /// Dropping the future leaves the database either made or not.
+    pub async fn create(&self, name: &DbName) -> Result<Database, StoreError> {
+        let _naming = self.shared.naming.lock().await;
+        let record = self.shared.backend.create_database(name).await?;
+        Ok(self.hand_out(record))
+    }
+
+    /// Opens a database, making it if there is none.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`], [`StoreError::Poisoned`].
+    ///
+    /// # Cancel safety
+    /// Dropping the future leaves the database either made or not.
+    pub async fn open_or_create(&self, name: &DbName) -> Result<Database, StoreError> {
+        if let Some(open) = self.opened(name) {
+            return Ok(open);
+        }
+        let _naming = self.shared.naming.lock().await;
+        if let Some(found) = self.lookup(name).await? {
+            return Ok(found);
+        }
+        let record = self.shared.backend.create_database(name).await?;
+        Ok(self.hand_out(record))
+    }
+
+    /// Destroys a database and everything in it. Open handles fail with
+    /// [`StoreError::DatabaseDestroyed`] from then on, and their feeds end.
+    ///
+    /// # Errors
+    /// [`StoreError::DatabaseMissing`].
+    ///
+    /// # Cancel safety
+    /// Dropping the future leaves the database either there or destroyed.
+    pub async fn destroy(&self, name: &DbName) -> Result<(), StoreError> {
+        let _naming = self.shared.naming.lock().await;
+        let open = self.opened(name);
+        self.shared.backend.destroy_database(name).await?;
+        self.lock_open().remove(name);
+        if let Some(database) = open {
+            database.shared.mark_destroyed();
+        }
+        Ok(())
+    }
+
+    /// Names of databases in byte order, after `after`, at most `limit`.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`], [`StoreError::Damaged`].
+    ///
+    /// # Cancel safety
+    /// Dropping the future changes nothing.
+    pub async fn names(
+        &self,
+        after: Option<&DbName>,
+        limit: usize,
+    ) -> Result<Vec<DbName>, StoreError> {
+        self.shared.backend.database_names(after, limit).await
+    }
+
+    /// Waits for every write under way and gives the data directory back. Handles fail with
+    /// [`StoreError::Closed`] afterwards.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`] if the last flush failed.
+    ///
+    /// # Cancel safety
+    /// Dropping the future leaves the store closing.
+    pub async fn close(&self) -> Result<(), StoreError> {
+        self.shared.backend.close().await
+    }
+
+    fn lock_open(&self) -> std::sync::MutexGuard<'_, HashMap<DbName, Weak<DatabaseShared>>> {
+        self.shared.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn opened(&self, name: &DbName) -> Option<Database> {
+        let shared = self.lock_open().get(name)?.upgrade()?;
+        Some(Database { shared })
+    }
+
+    async fn lookup(&self, name: &DbName) -> Result<Option<Database>, StoreError> {
+        if let Some(open) = self.opened(name) {
+            return Ok(Some(open));
+        }
+        let record = self.shared.backend.database(name).await?;
+        Ok(record.map(|record| self.hand_out(record)))
+    }
+
+    fn hand_out(&self, record: backend::DatabaseRecord) -> Database {
+        let mut open = self.lock_open();
+        // The table is swept when it has doubled, so that it stays as small as what is open.
+        if open.len() >= 64 && open.len().is_power_of_two() {
+            open.retain(|_, shared| shared.strong_count() > 0);
+        }
+        let shared = Arc::new(DatabaseShared::new(
+            Arc::clone(&self.shared.backend),
+            self.shared.limits.clone(),
+            record,
+        ));
+        open.insert(shared.name().clone(), Arc::downgrade(&shared));
+        Database { shared }
+    }
+}

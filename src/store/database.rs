@@ -1,0 +1,144 @@
+//! The handle to one database; what it does is in the sibling modules.
+
+use std::fmt;
+use std::sync::Arc;
+
+use tokio::sync::watch;
+
+use super::backend::{Backend, Counts, DatabaseKey, DatabaseRecord, Uuid};
+use super::error::StoreError;
+use super::seq::Seq;
+use crate::doc::DbName;
+use crate::limits::Limits;
+
+/// One database. A cheap handle: clones share it.
+#[derive(Clone)]
+pub struct Database {
+    pub(super) shared: Arc<DatabaseShared>,
+}
+
+pub(super) struct DatabaseShared {
+    pub(super) backend: Arc<dyn Backend>,
+    pub(super) limits: Limits,
+    record: DatabaseRecord,
+    destroyed: watch::Sender<bool>,
+}
+
+impl DatabaseShared {
+    pub(super) fn new(backend: Arc<dyn Backend>, limits: Limits, record: DatabaseRecord) -> Self {
+        Self { backend, limits, record, destroyed: watch::Sender::new(false) }
+    }
+
+    pub(super) fn name(&self) -> &DbName {
+        &self.record.name
+    }
+
+    pub(super) fn mark_destroyed(&self) {
+        self.destroyed.send_replace(true);
+    }
+}
+
+/// What a database tells of itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DatabaseInfo {
+    /// Its name.
+    pub name: DbName,
+    /// Documents that are not deleted.
+    pub doc_count: u64,
+    /// Documents whose winning rev is a tombstone.
+    pub deleted_count: u64,
+    /// The place after the last change.
+    pub update_seq: Seq,
+    /// Which of the databases that ever had this name it is.
+    pub incarnation: Uuid,
+    /// Bytes of all bodies stored, those of old revisions included.
+    pub body_bytes: u64,
+}
+
+impl Database {
+    /// Its name.
+    #[must_use]
+    pub fn name(&self) -> &DbName {
+        self.shared.name()
+    }
+
+    /// Which of the databases that ever had this name it is: 32 hex digits, made at its creation.
+    #[must_use]
+    pub fn incarnation(&self) -> Uuid {
+        self.shared.record.incarnation
+    }
+
+    /// The bounds it keeps.
+    #[must_use]
+    pub fn limits(&self) -> &Limits {
+        &self.shared.limits
+    }
+
+    /// Counters and names.
+    ///
+    /// # Errors
+    /// [`StoreError::DatabaseDestroyed`], [`StoreError::Io`].
+    ///
+    /// # Cancel safety
+    /// Dropping the future changes nothing.
+    pub async fn info(&self) -> Result<DatabaseInfo, StoreError> {
+        let counts = self.counts().await?;
+        Ok(DatabaseInfo {
+            name: self.name().clone(),
+            doc_count: counts.docs,
+            deleted_count: counts.deleted_docs,
+            update_seq: self.seq(counts.update_seq),
+            incarnation: self.incarnation(),
+            body_bytes: counts.body_bytes,
+        })
+    }
+
+    /// Returns when the database has been destroyed.
+    ///
+    /// # Cancel safety
+    /// Dropping the future changes nothing.
+    pub async fn destroyed(&self) {
+        let mut destroyed = self.shared.destroyed.subscribe();
+        // The sender lives in `self`, so waiting cannot fail.
+        let _ = destroyed.wait_for(|destroyed| *destroyed).await;
+    }
+
+    pub(super) async fn counts(&self) -> Result<Counts, StoreError> {
+        self.alive()?;
+        self.backend().counts(self.key()).await
+    }
+
+    pub(super) fn alive(&self) -> Result<(), StoreError> {
+        if *self.shared.destroyed.borrow() {
+            return Err(StoreError::DatabaseDestroyed { name: self.name().clone() });
+        }
+        Ok(())
+    }
+
+    pub(super) fn backend(&self) -> &dyn Backend {
+        &*self.shared.backend
+    }
+
+    pub(super) fn key(&self) -> DatabaseKey {
+        self.shared.record.key
+    }
+
+    pub(super) fn seq(&self, number: u64) -> Seq {
+        Seq::new(number, self.incarnation())
+    }
+
+    /// Refuses more rows than one call may have.
+    pub(super) fn check_rows(&self, what: &'static str, count: usize) -> Result<(), StoreError> {
+        let max = self.limits().bulk_rows_max;
+        if count > max {
+            return Err(StoreError::TooLarge { what, count: count as u64, max: max as u64 });
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Database {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Database").field("name", self.name()).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,440 @@
+//! Reading documents: one, many, by range; old revisions, branches, histories.
+
+use super::backend::{DocsRange, Order, ReadBody, StoredDoc};
+use super::database::Database;
+use super::error::StoreError;
+use crate::doc::{
+    BodyRecord, DocId, Document, Leaf, ReadExtra, Rev, RevInfo, RevStatus, shown_attachments,
+};
+
+/// Documents read from the backend at a time.
+const PAGE_DOCS: usize = 500;
+
+/// What a read of one document brings.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct GetOptions {
+    /// This revision instead of the winning rev. A tombstone can be read so.
+    pub rev: Option<Rev>,
+    /// The best leaf that descends from `rev` instead of `rev` itself.
+    pub latest: bool,
+    /// `_revisions`.
+    pub revs: bool,
+    /// `_revs_info`.
+    pub revs_info: bool,
+    /// `_conflicts`.
+    pub conflicts: bool,
+    /// `_deleted_conflicts`.
+    pub deleted_conflicts: bool,
+    /// `_local_seq`.
+    pub local_seq: bool,
+    /// Attachments with their bytes.
+    pub attachments: bool,
+}
+
+/// Which revisions a read of branches brings.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum OpenRevs {
+    /// Every leaf, deleted ones included.
+    All,
+    /// These revisions.
+    Revs(Vec<Rev>),
+}
+
+/// One revision of a read of branches.
+#[derive(Debug, Clone, PartialEq)]
+pub enum OpenRev {
+    /// It is stored.
+    Found(Box<Document>),
+    /// It is not known, or its body is not stored.
+    Missing(Rev),
+}
+
+/// One thing to read in bulk.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BulkGetItem {
+    /// The document.
+    pub id: DocId,
+    /// One revision, or every leaf.
+    pub rev: Option<Rev>,
+}
+
+/// What a bulk read brings.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct BulkGetOptions {
+    /// `_revisions`.
+    pub revs: bool,
+    /// The leaves that descend from a revision instead of the revision itself.
+    pub latest: bool,
+    /// Attachments with their bytes.
+    pub attachments: bool,
+}
+
+/// What was found of one thing read in bulk.
+#[derive(Debug, Clone, PartialEq)]
+pub struct BulkGetResult {
+    /// The document.
+    pub id: DocId,
+    /// Its revisions; empty if every leaf was asked for and there is no document.
+    pub revs: Vec<OpenRev>,
+}
+
+/// A range of ids, in byte order.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct KeyRange {
+    /// Where to begin (the upper end of a descending read).
+    pub start: Option<String>,
+    /// Where to end.
+    pub end: Option<String>,
+    /// Whether `end` itself is left out.
+    pub exclusive_end: bool,
+}
+
+/// What a read of many documents brings.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct AllDocsOptions {
+    /// Which ids; ignored where `keys` is given.
+    pub range: KeyRange,
+    /// These ids, in this order, repeats included.
+    pub keys: Option<Vec<DocId>>,
+    /// Direction.
+    pub order: Order,
+    /// Rows at most.
+    pub limit: Option<usize>,
+    /// Rows to leave out at the front.
+    pub skip: usize,
+    /// Whether each row has its document.
+    pub include_docs: bool,
+    /// Whether the documents have `_conflicts`.
+    pub conflicts: bool,
+    /// Whether the documents have their attachments' bytes.
+    pub attachments: bool,
+}
+
+/// Many documents.
+#[derive(Debug, Clone, PartialEq)]
+pub struct AllDocs {
+    /// Documents in the database that are not deleted.
+    pub total_rows: u64,
+    /// The rows.
+    pub rows: Vec<AllDocsRow>,
+}
+
+/// One row of [`AllDocs`].
+#[derive(Debug, Clone, PartialEq)]
+pub struct AllDocsRow {
+    /// The id asked for or found.
+    pub id: DocId,
+    /// Its winning rev; `None` for a key without a document.
+    pub rev: Option<Rev>,
+    /// Whether the winning rev is a tombstone, which only `keys` can show.
+    pub deleted: bool,
+    /// The document, if asked for and not deleted.
+    pub doc: Option<Document>,
+}
+
+impl Database {
+    /// Reads one document.
+    ///
+    /// # Errors
+    /// [`StoreError::DocMissing`] if there is no document, or the revision or its body is not
+    /// stored; [`StoreError::DocDeleted`] if the winning rev is a tombstone and no revision was
+    /// asked for.
+    ///
+    /// # Cancel safety
+    /// Dropping the future changes nothing.
+    pub async fn get(&self, id: &DocId, options: &GetOptions) -> Result<Document, StoreError> {
+        let missing = || StoreError::DocMissing { id: id.clone() };
+        let stored = self.read_one(id).await?.ok_or_else(missing)?;
+        let winner = stored.tree.winner().ok_or_else(missing)?;
+        let rev = match &options.rev {
+            None if winner.state.deleted => {
+                return Err(StoreError::DocDeleted { id: id.clone() });
+            }
+            None => winner.rev.clone(),
+            Some(rev) if options.latest => {
+                let leaf = stored.tree.leaves_from(rev).into_iter().next();
+                leaf.ok_or_else(missing)?.rev
+            }
+            Some(rev) => rev.clone(),
+        };
+        let record = if rev == winner.rev { stored.winner_body.clone() } else { None };
+        let record = match record {
+            Some(record) => record,
+            None => self.one_body(id, &rev).await?.ok_or_else(missing)?,
+        };
+        let mut document = show(id, &rev, &stored, record, options);
+        if options.attachments {
+            self.load_attachments(&mut document).await?;
+        }
+        Ok(document)
+    }
+
+    async fn read_one(&self, id: &DocId) -> Result<Option<StoredDoc>, StoreError> {
+        self.alive()?;
+        let ids = std::slice::from_ref(id);
+        Ok(self.backend().read(self.key(), ids, ReadBody::Winner).await?.pop().flatten())
+    }
+
+    async fn one_body(&self, id: &DocId, rev: &Rev) -> Result<Option<BodyRecord>, StoreError> {
+        let asked = [(id.clone(), rev.clone())];
+        Ok(self.backend().bodies(self.key(), &asked).await?.pop().flatten())
+    }
+
+    /// Reads branches of one document: all its leaves, or named revisions, in the order asked.
+    ///
+    /// With `latest`, a named revision stands for every leaf that descends from it.
+    ///
+    /// # Errors
+    /// [`StoreError::DocMissing`] if all leaves were asked for and there is no document. A named
+    /// revision that is not stored is [`OpenRev::Missing`].
+    ///
+    /// # Cancel safety
+    /// Dropping the future changes nothing.
+    pub async fn open_revs(
+        &self,
+        id: &DocId,
+        which: &OpenRevs,
+        options: BulkGetOptions,
+    ) -> Result<Vec<OpenRev>, StoreError> {
+        let items: Vec<BulkGetItem> = match which {
+            OpenRevs::All => vec![BulkGetItem { id: id.clone(), rev: None }],
+            OpenRevs::Revs(revs) => {
+                let item = |rev: &Rev| BulkGetItem { id: id.clone(), rev: Some(rev.clone()) };
+                revs.iter().map(item).collect()
+            }
+        };
+        let found = self.bulk_get(&items, options).await?;
+        let mut revs: Vec<OpenRev> = Vec::new();
+        for rev in found.into_iter().flat_map(|result| result.revs) {
+            // Two revisions asked for may lead to one leaf.
+            if !revs.contains(&rev) {
+                revs.push(rev);
+            }
+        }
+        if revs.is_empty() && *which == OpenRevs::All {
+            return Err(StoreError::DocMissing { id: id.clone() });
+        }
+        Ok(revs)
+    }
+
+    /// Reads many documents' leaves or named revisions, one result for each item, in order.
+    ///
+    /// # Errors
+    /// [`StoreError::TooLarge`] for more items than `bulk_rows_max`.
+    ///
+    /// # Cancel safety
+    /// Dropping the future changes nothing.
+    pub async fn bulk_get(
+        &self,
+        items: &[BulkGetItem],
+        options: BulkGetOptions,
+    ) -> Result<Vec<BulkGetResult>, StoreError> {
+        self.alive()?;
+        self.check_rows("documents in one read", items.len())?;
+        let ids: Vec<DocId> = items.iter().map(|item| item.id.clone()).collect();
+        let states = self.backend().read(self.key(), &ids, ReadBody::Winner).await?;
+        let mut results = Vec::with_capacity(items.len());
+        for (item, state) in items.iter().zip(states) {
+            let revs = match state {
+                Some(state) => self.read_branches(item, state, options).await?,
+                None => item.rev.iter().cloned().map(OpenRev::Missing).collect(),
+            };
+            results.push(BulkGetResult { id: item.id.clone(), revs });
+        }
+        Ok(results)
+    }
+
+    async fn read_branches(
+        &self,
+        item: &BulkGetItem,
+        mut state: StoredDoc,
+        options: BulkGetOptions,
+    ) -> Result<Vec<OpenRev>, StoreError> {
+        let revs: Vec<Rev> = match &item.rev {
+            None => state.tree.leaves().into_iter().map(|leaf| leaf.rev).collect(),
+            Some(rev) if options.latest => {
+                let below = state.tree.leaves_from(rev);
+                if below.is_empty() { vec![rev.clone()] } else { revs_of(below) }
+            }
+            Some(rev) => vec![rev.clone()],
+        };
+        let winner = state.tree.winner().map(|leaf| leaf.rev);
+        let winner_body = state.winner_body.take();
+        let get = GetOptions { revs: options.revs, ..GetOptions::default() };
+        let mut found = Vec::with_capacity(revs.len());
+        for rev in revs {
+            let at_hand = if winner.as_ref() == Some(&rev) { winner_body.clone() } else { None };
+            let record = match at_hand {
+                Some(record) => Some(record),
+                None => self.one_body(&item.id, &rev).await?,
+            };
+            found.push(match record {
+                None => OpenRev::Missing(rev),
+                Some(record) => {
+                    let mut document = show(&item.id, &rev, &state, record, &get);
+                    if options.attachments {
+                        self.load_attachments(&mut document).await?;
+                    }
+                    OpenRev::Found(Box::new(document))
+                }
+            });
+        }
+        Ok(found)
+    }
+
+    /// Reads many documents by key or by range, in byte order of their ids.
+    ///
+    /// # Errors
+    /// [`StoreError::TooLarge`] for more keys than `bulk_rows_max`.
+    ///
+    /// # Cancel safety
+    /// Dropping the future changes nothing.
+    pub async fn all_docs(&self, options: &AllDocsOptions) -> Result<AllDocs, StoreError> {
+        let total_rows = self.counts().await?.docs;
+        let rows = match &options.keys {
+            Some(keys) => self.docs_by_key(keys, options).await?,
+            None => self.docs_by_range(options).await?,
+        };
+        Ok(AllDocs { total_rows, rows })
+    }
+
+    async fn docs_by_key(
+        &self,
+        keys: &[DocId],
+        options: &AllDocsOptions,
+    ) -> Result<Vec<AllDocsRow>, StoreError> {
+        self.check_rows("keys", keys.len())?;
+        let mut keys = keys.to_vec();
+        if options.order == Order::Descending {
+            keys.reverse();
+        }
+        let wanted: Vec<DocId> =
+            keys.into_iter().skip(options.skip).take(options.limit.unwrap_or(usize::MAX)).collect();
+        let states = self.backend().read(self.key(), &wanted, body_of(options)).await?;
+        let mut rows = Vec::with_capacity(wanted.len());
+        for (id, state) in wanted.into_iter().zip(states) {
+            let row = match state {
+                Some(state) => self.row(id, state, options).await?,
+                None => AllDocsRow { id, rev: None, deleted: false, doc: None },
+            };
+            rows.push(row);
+        }
+        Ok(rows)
+    }
+
+    async fn docs_by_range(&self, options: &AllDocsOptions) -> Result<Vec<AllDocsRow>, StoreError> {
+        let mut rows = Vec::new();
+        let mut left = options.limit.unwrap_or(usize::MAX);
+        let mut skip = options.skip;
+        let mut range = DocsRange {
+            from: options.range.start.clone(),
+            after_from: false,
+            to: options.range.end.clone(),
+            to_inclusive: !options.range.exclusive_end,
+            limit: PAGE_DOCS,
+            order: options.order,
+            body: body_of(options),
+        };
+        while left > 0 {
+            let page = self.backend().docs(self.key(), range.clone()).await?;
+            let ended = page.len() < PAGE_DOCS;
+            range.from = page.last().map(|(id, _)| id.as_str().to_owned());
+            range.after_from = true;
+            for (id, state) in page {
+                let live = state.tree.winner().is_some_and(|winner| !winner.state.deleted);
+                if !live || left == 0 {
+                    continue;
+                }
+                if skip > 0 {
+                    skip -= 1;
+                    continue;
+                }
+                left -= 1;
+                rows.push(self.row(id, state, options).await?);
+            }
+            if ended {
+                break;
+            }
+        }
+        Ok(rows)
+    }
+
+    async fn row(
+        &self,
+        id: DocId,
+        mut state: StoredDoc,
+        options: &AllDocsOptions,
+    ) -> Result<AllDocsRow, StoreError> {
+        let Some(winner) = state.tree.winner() else {
+            return Ok(AllDocsRow { id, rev: None, deleted: false, doc: None });
+        };
+        let deleted = winner.state.deleted;
+        let record = state.winner_body.take();
+        let doc = match record.filter(|_| options.include_docs && !deleted) {
+            None => None,
+            Some(record) => {
+                let get = GetOptions { conflicts: options.conflicts, ..GetOptions::default() };
+                let mut document = show(&id, &winner.rev, &state, record, &get);
+                if options.attachments {
+                    self.load_attachments(&mut document).await?;
+                }
+                Some(document)
+            }
+        };
+        Ok(AllDocsRow { id, rev: Some(winner.rev), deleted, doc })
+    }
+}
+
+fn body_of(options: &AllDocsOptions) -> ReadBody {
+    if options.include_docs { ReadBody::Winner } else { ReadBody::No }
+}
+
+fn revs_of(leaves: Vec<Leaf>) -> Vec<Rev> {
+    leaves.into_iter().map(|leaf| leaf.rev).collect()
+}
+
+/// A stored revision as a document.
+pub(super) fn show(
+    id: &DocId,
+    rev: &Rev,
+    stored: &StoredDoc,
+    record: BodyRecord,
+    options: &GetOptions,
+) -> Document {
+    let state = stored.tree.state(rev).unwrap_or_default();
+    let mut extra = ReadExtra::default();
+    if options.conflicts || options.deleted_conflicts {
+        let (deleted, open): (Vec<Leaf>, Vec<Leaf>) =
+            stored.tree.leaves().into_iter().skip(1).partition(|leaf| leaf.state.deleted);
+        if options.conflicts {
+            extra.conflicts = revs_of(open);
+        }
+        if options.deleted_conflicts {
+            extra.deleted_conflicts = revs_of(deleted);
+        }
+    }
+    let path = (options.revs || options.revs_info).then(|| stored.tree.path_of(rev)).flatten();
+    if options.revs_info {
+        let info = |rev: Rev| RevInfo { status: status_of(stored, &rev), rev };
+        extra.revs_info = path.iter().flat_map(crate::doc::RevPath::revs).map(info).collect();
+    }
+    extra.local_seq = options.local_seq.then_some(stored.version);
+    Document {
+        id: id.clone(),
+        rev: Some(rev.clone()),
+        revisions: path.filter(|_| options.revs),
+        deleted: state.deleted,
+        body: record.body,
+        attachments: shown_attachments(&record.attachments),
+        extra,
+    }
+}
+
+fn status_of(stored: &StoredDoc, rev: &Rev) -> RevStatus {
+    match stored.tree.state(rev) {
+        Some(state) if state.body_bytes.is_none() => RevStatus::Missing,
+        Some(state) if state.deleted => RevStatus::Deleted,
+        Some(_) => RevStatus::Available,
+        None => RevStatus::Missing,
+    }
+}
