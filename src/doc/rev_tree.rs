@@ -148,6 +148,7 @@ impl RevTree {
                 merged.add_edge(places[child as usize], places[parent as usize]);
             }
         }
+        merged.settle_edges();
         merged
     }
 
@@ -159,6 +160,7 @@ impl RevTree {
             .chain(self.more_parents.iter().copied())
     }
 
+    /// Adds an edge; [`Self::settle_edges`] must follow the last one.
     fn add_edge(&mut self, child: u32, parent: u32) {
         let node = &mut self.nodes[child as usize];
         let other = match node.parent {
@@ -172,9 +174,13 @@ impl RevTree {
                 (child, known.min(parent))
             }
         };
-        if let Err(place) = self.more_parents.binary_search(&other) {
-            self.more_parents.insert(place, other);
-        }
+        self.more_parents.push(other);
+    }
+
+    /// Puts what [`Self::add_edge`] collected in order.
+    fn settle_edges(&mut self) {
+        self.more_parents.sort_unstable();
+        self.more_parents.dedup();
     }
 
     fn find(&self, rev: &Rev) -> Option<usize> {
@@ -325,6 +331,7 @@ impl RevTree {
                 stemmed.add_edge(child, parent);
             }
         }
+        stemmed.settle_edges();
         *self = stemmed;
     }
 }
@@ -401,7 +408,8 @@ impl RevTree {
     ///
     /// # Errors
     /// [`ParseError::Tree`] if the bytes are not what [`RevTree::encode`] writes: too short, out of
-    /// order, with a parent that is not one generation older.
+    /// order, with a parent that is not one generation older, or in any but the one form that a
+    /// tree has.
     pub fn decode(bytes: &[u8]) -> Result<(Self, &[u8]), ParseError> {
         let mut reader = Reader(bytes);
         let tree = Self::read(&mut reader).map_err(|problem| ParseError::Tree { problem })?;
@@ -424,7 +432,11 @@ impl RevTree {
             let generation = if flags & GENERATION_GIVEN == 0 {
                 previous_generation + 1
             } else {
-                reader.varint().ok_or(SHORT)?
+                let given = reader.varint().ok_or(SHORT)?;
+                if given == previous_generation + 1 {
+                    return Err("a generation is not in its shortest form");
+                }
+                given
             };
             let hash = if flags & TEXT_HASH == 0 {
                 RevHash::from_digest(reader.array().ok_or(SHORT)?)
@@ -459,6 +471,7 @@ impl RevTree {
             }
             previous_generation = generation;
         }
+        tree.settle_edges();
         Ok(tree)
     }
 
@@ -481,7 +494,14 @@ impl RevTree {
             let parent = back.filter(|b| *b > 0).and_then(|back| index.checked_sub(back));
             parents.push(index_u32(parent.ok_or("a parent is outside the tree")?));
         }
-        Ok(parents)
+        let shortest = match parents[..] {
+            [only] => flags & PARENT_MASK == PARENT_GIVEN && only + 1 != index_u32(index),
+            [greatest, ref others @ ..] => {
+                others.is_sorted_by(|a, b| a < b) && others.last().is_some_and(|o| *o < greatest)
+            }
+            [] => false,
+        };
+        if shortest { Ok(parents) } else { Err("its parents are not in their shortest form") }
     }
 }
 
