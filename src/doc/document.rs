@@ -141,9 +141,9 @@ impl Document {
     pub fn parse(text: &str, limits: &Limits) -> Result<Self, ParseError> {
         match AnyDocument::parse(text, limits)? {
             AnyDocument::Doc(document) => Ok(document),
-            AnyDocument::Local(local) => {
-                Err(ParseError::DocIdReserved { id: printable(&local.id.to_string()) })
-            }
+            AnyDocument::Local(local) => Err(ParseError::DocIdReserved {
+                id: printable(&format!("_local/{}", local.id.as_str())),
+            }),
             AnyDocument::WithoutId(_) => Err(ParseError::DocIdNotString),
         }
     }
@@ -295,7 +295,7 @@ impl LocalDocument {
     pub fn to_json(&self) -> String {
         use std::fmt::Write as _;
         let mut out = String::from("{\"_id\":");
-        json::push_string(&mut out, &self.id.to_string());
+        json::push_string(&mut out, &format!("_local/{}", self.id.as_str()));
         if let Some(rev) = self.rev {
             let _ = write!(out, ",\"_rev\":\"{rev}\"");
         }

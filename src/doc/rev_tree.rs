@@ -424,6 +424,7 @@ impl RevTree {
         let count = count.ok_or("its count does not fit its length")?;
         let mut tree = Self { nodes: Vec::with_capacity(count), more_parents: Vec::new() };
         let mut previous_generation = 0;
+        let mut parents = Vec::new();
         for index in 0..count {
             let flags = reader.byte().ok_or(SHORT)?;
             if flags >> 6 != 0 {
@@ -452,7 +453,7 @@ impl RevTree {
             if tree.nodes.last().is_some_and(|last| last.rev >= rev) {
                 return Err("its revisions are out of order");
             }
-            let parents = Self::read_parents(reader, flags, index)?;
+            Self::read_parents(reader, flags, index, &mut parents)?;
             for &parent in &parents {
                 if tree.nodes[parent as usize].rev.generation() + 1 != generation {
                     return Err("a parent is not one generation older");
@@ -466,7 +467,7 @@ impl RevTree {
             };
             let state = RevState { deleted: flags & DELETED != 0, body_bytes };
             tree.nodes.push(Node { rev, parent: None, state });
-            for parent in parents {
+            for &parent in &parents {
                 tree.add_edge(index_u32(index), parent);
             }
             previous_generation = generation;
@@ -475,20 +476,25 @@ impl RevTree {
         Ok(tree)
     }
 
+    /// Reads the places of one revision's parents in the list, the greatest first.
     fn read_parents(
         reader: &mut Reader<'_>,
         flags: u8,
         index: usize,
-    ) -> Result<Vec<u32>, &'static str> {
+        parents: &mut Vec<u32>,
+    ) -> Result<(), &'static str> {
         const SHORT: &str = "it ends too early";
+        parents.clear();
         let listed = match flags & PARENT_MASK {
-            0 => return Ok(Vec::new()),
-            PARENT_IS_PREVIOUS if index > 0 => return Ok(vec![index_u32(index - 1)]),
-            PARENT_IS_PREVIOUS => return Err("the first revision has a parent"),
+            0 => return Ok(()),
+            PARENT_IS_PREVIOUS => {
+                let previous = index.checked_sub(1).ok_or("the first revision has a parent")?;
+                parents.push(index_u32(previous));
+                return Ok(());
+            }
             PARENT_GIVEN => 1,
             _ => reader.length().ok_or(SHORT)?,
         };
-        let mut parents = Vec::new();
         for _ in 0..listed {
             let back = usize::try_from(reader.varint().ok_or(SHORT)?).ok();
             let parent = back.filter(|b| *b > 0).and_then(|back| index.checked_sub(back));
@@ -501,7 +507,7 @@ impl RevTree {
             }
             [] => false,
         };
-        if shortest { Ok(parents) } else { Err("its parents are not in their shortest form") }
+        if shortest { Ok(()) } else { Err("its parents are not in their shortest form") }
     }
 }
 
