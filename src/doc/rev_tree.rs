@@ -13,9 +13,9 @@
 //! makes, the outcome is the same. Where two histories give one revision two parents, both edges
 //! are kept, where theirs hold the revision twice: the set of leaves agrees.
 
-use super::error::ParseError;
-use super::rev::{Rev, RevHash, RevPath};
-use super::varint::{self, Reader};
+mod codec;
+
+use super::rev::{Rev, RevPath};
 
 /// What is known of one revision beside its place in the tree.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -340,177 +340,6 @@ fn index_u32(index: usize) -> u32 {
     u32::try_from(index).expect("a tree has fewer than 2^32 revisions: its messages are bounded")
 }
 
-const DELETED: u8 = 1;
-const HAS_BODY: u8 = 1 << 1;
-const TEXT_HASH: u8 = 1 << 2;
-const PARENT_MASK: u8 = 3 << 3;
-const PARENT_IS_PREVIOUS: u8 = 1 << 3;
-const PARENT_GIVEN: u8 = 2 << 3;
-const PARENTS_LISTED: u8 = 3 << 3;
-const GENERATION_GIVEN: u8 = 1 << 5;
-
-/// The binary form: a varint count, then the revisions in ascending order.
-///
-/// A revision is a flag byte, its generation as a varint unless it is the previous one's plus one,
-/// its hash (16 bytes, or a varint length and text), its parents as distances back in the list
-/// unless the one parent is the previous revision, and the length of its body if it has one. An
-/// edit of an unbranched document costs 17 bytes.
-impl RevTree {
-    /// Appends the binary form.
-    pub fn encode(&self, out: &mut Vec<u8>) {
-        varint::push(out, self.nodes.len() as u64);
-        let mut previous_generation = 0;
-        for (index, node) in self.nodes.iter().enumerate() {
-            let index = index_u32(index);
-            let generation = node.rev.generation();
-            let more: Vec<u32> = self.further_parents(index).collect();
-            let parents = match node.parent {
-                None => 0,
-                Some(_) if !more.is_empty() => PARENTS_LISTED,
-                Some(parent) if parent + 1 == index => PARENT_IS_PREVIOUS,
-                Some(_) => PARENT_GIVEN,
-            };
-            let hash = node.rev.hash().packed();
-            let mut flags = parents;
-            flags |= if node.state.deleted { DELETED } else { 0 };
-            flags |= if node.state.body_bytes.is_some() { HAS_BODY } else { 0 };
-            flags |= if hash.is_err() { TEXT_HASH } else { 0 };
-            flags |= if generation == previous_generation + 1 { 0 } else { GENERATION_GIVEN };
-            out.push(flags);
-            if flags & GENERATION_GIVEN != 0 {
-                varint::push(out, generation);
-            }
-            match hash {
-                Ok(bytes) => out.extend_from_slice(bytes),
-                Err(text) => varint::push_bytes(out, text.as_bytes()),
-            }
-            if parents == PARENTS_LISTED {
-                varint::push(out, more.len() as u64 + 1);
-            }
-            if parents == PARENTS_LISTED || parents == PARENT_GIVEN {
-                for parent in node.parent.into_iter().chain(more) {
-                    varint::push(out, u64::from(index - parent));
-                }
-            }
-            if let Some(bytes) = node.state.body_bytes {
-                varint::push(out, u64::from(bytes));
-            }
-            previous_generation = generation;
-        }
-    }
-
-    fn further_parents(&self, child: u32) -> impl Iterator<Item = u32> + '_ {
-        let from = self.more_parents.partition_point(|&(c, _)| c < child);
-        self.more_parents[from..].iter().take_while(move |&&(c, _)| c == child).map(|&(_, p)| p)
-    }
-
-    /// Reads the binary form and what follows it.
-    ///
-    /// # Errors
-    /// [`ParseError::Tree`] if the bytes are not what [`RevTree::encode`] writes: too short, out of
-    /// order, with a parent that is not one generation older, or in any but the one form that a
-    /// tree has.
-    pub fn decode(bytes: &[u8]) -> Result<(Self, &[u8]), ParseError> {
-        let mut reader = Reader(bytes);
-        let tree = Self::read(&mut reader).map_err(|problem| ParseError::Tree { problem })?;
-        Ok((tree, reader.0))
-    }
-
-    fn read(reader: &mut Reader<'_>) -> Result<Self, &'static str> {
-        const SHORT: &str = "it ends too early";
-        let count = reader.varint().ok_or(SHORT)?;
-        // The smallest revision takes 3 bytes; a greater count is damage, not a reason to allocate.
-        let count = usize::try_from(count).ok().filter(|c| *c <= reader.0.len() / 3 + 1);
-        let count = count.ok_or("its count does not fit its length")?;
-        let mut tree = Self { nodes: Vec::with_capacity(count), more_parents: Vec::new() };
-        let mut previous_generation = 0;
-        let mut parents = Vec::new();
-        for index in 0..count {
-            let flags = reader.byte().ok_or(SHORT)?;
-            if flags >> 6 != 0 {
-                return Err("a revision has unknown flags");
-            }
-            let generation = if flags & GENERATION_GIVEN == 0 {
-                previous_generation + 1
-            } else {
-                let given = reader.varint().ok_or(SHORT)?;
-                if given == previous_generation + 1 {
-                    return Err("a generation is not in its shortest form");
-                }
-                given
-            };
-            let hash = if flags & TEXT_HASH == 0 {
-                RevHash::from_digest(reader.array().ok_or(SHORT)?)
-            } else {
-                let text = reader.text().ok_or("a hash is not text")?;
-                let hash = RevHash::parse(text).map_err(|_| "a hash has a wrong length")?;
-                if hash.packed().is_ok() {
-                    return Err("a hash is not in its shortest form");
-                }
-                hash
-            };
-            let rev = Rev::new(generation, hash).map_err(|_| "a generation is out of range")?;
-            if tree.nodes.last().is_some_and(|last| last.rev >= rev) {
-                return Err("its revisions are out of order");
-            }
-            Self::read_parents(reader, flags, index, &mut parents)?;
-            for &parent in &parents {
-                if tree.nodes[parent as usize].rev.generation() + 1 != generation {
-                    return Err("a parent is not one generation older");
-                }
-            }
-            let body_bytes = if flags & HAS_BODY == 0 {
-                None
-            } else {
-                let length = reader.varint().ok_or(SHORT)?;
-                Some(u32::try_from(length).map_err(|_| "a body length is out of range")?)
-            };
-            let state = RevState { deleted: flags & DELETED != 0, body_bytes };
-            tree.nodes.push(Node { rev, parent: None, state });
-            for &parent in &parents {
-                tree.add_edge(index_u32(index), parent);
-            }
-            previous_generation = generation;
-        }
-        tree.settle_edges();
-        Ok(tree)
-    }
-
-    /// Reads the places of one revision's parents in the list, the greatest first.
-    fn read_parents(
-        reader: &mut Reader<'_>,
-        flags: u8,
-        index: usize,
-        parents: &mut Vec<u32>,
-    ) -> Result<(), &'static str> {
-        const SHORT: &str = "it ends too early";
-        parents.clear();
-        let listed = match flags & PARENT_MASK {
-            0 => return Ok(()),
-            PARENT_IS_PREVIOUS => {
-                let previous = index.checked_sub(1).ok_or("the first revision has a parent")?;
-                parents.push(index_u32(previous));
-                return Ok(());
-            }
-            PARENT_GIVEN => 1,
-            _ => reader.length().ok_or(SHORT)?,
-        };
-        for _ in 0..listed {
-            let back = usize::try_from(reader.varint().ok_or(SHORT)?).ok();
-            let parent = back.filter(|b| *b > 0).and_then(|back| index.checked_sub(back));
-            parents.push(index_u32(parent.ok_or("a parent is outside the tree")?));
-        }
-        let shortest = match parents[..] {
-            [only] => flags & PARENT_MASK == PARENT_GIVEN && only + 1 != index_u32(index),
-            [greatest, ref others @ ..] => {
-                others.is_sorted_by(|a, b| a < b) && others.last().is_some_and(|o| *o < greatest)
-            }
-            [] => false,
-        };
-        if shortest { Ok(()) } else { Err("its parents are not in their shortest form") }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -528,7 +357,7 @@ mod tests {
         RevTree::from_path(&path, RevState { deleted, body_bytes: Some(2) })
     }
 
-    fn tree(paths: &[&str]) -> RevTree {
+    pub(super) fn tree(paths: &[&str]) -> RevTree {
         paths.iter().fold(RevTree::default(), |tree, p| tree.merge(&path(p)))
     }
 
@@ -605,44 +434,5 @@ mod tests {
         assert_eq!(from("2-z"), ["2-z"]);
         assert_eq!(from("1-a"), ["3-d", "3-c", "2-z"]);
         assert!(from("9-q").is_empty());
-    }
-
-    #[test]
-    fn an_edit_costs_17_bytes() {
-        let length = |tree: &RevTree| {
-            let mut bytes = Vec::new();
-            tree.encode(&mut bytes);
-            bytes.len()
-        };
-        let hash = |n: u8| RevHash::from_digest([n; 16]);
-        let chain = |n: u8| {
-            RevTree::from_path(
-                &RevPath::new(u64::from(n), (1..=n).rev().map(hash).collect()).unwrap(),
-                RevState::default(),
-            )
-        };
-        assert_eq!(length(&chain(11)) - length(&chain(10)), 17);
-    }
-
-    #[test]
-    fn damaged_bytes_are_refused_or_read_as_another_tree() {
-        let good = tree(&["3-c 2-b 1-a", "!3-967a00dff5e02add41819138abb3284d 2-b 1-a", "7-q"]);
-        let mut bytes = Vec::new();
-        good.encode(&mut bytes);
-        assert_eq!(RevTree::decode(&bytes).unwrap(), (good, &[][..]));
-        for cut in 0..bytes.len() {
-            assert!(RevTree::decode(&bytes[..cut]).is_err(), "cut at {cut}");
-        }
-        for at in 0..bytes.len() {
-            for bit in 0..8 {
-                let mut damaged = bytes.clone();
-                damaged[at] ^= 1 << bit;
-                if let Ok((tree, rest)) = RevTree::decode(&damaged) {
-                    let mut again = Vec::new();
-                    tree.encode(&mut again);
-                    assert_eq!(again, damaged[..damaged.len() - rest.len()]);
-                }
-            }
-        }
     }
 }
