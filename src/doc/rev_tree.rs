@@ -10,8 +10,9 @@
 //! first revision is then a root of its own, and joins its ancestors when an edge to them becomes
 //! known. CouchDB (`couch_key_tree.erl`) and PouchDB (`pouchdb-merge`) find the place by comparing
 //! paths; for revisions that have one parent each, which is every revision that an honest replica
-//! makes, the outcome is the same. Where two histories give one revision two parents, both edges
-//! are kept, where theirs hold the revision twice: the set of leaves agrees.
+//! makes, the leaves are the same, but that PouchDB may take a known ancestor that is sent again for
+//! a leaf (see `tests/pouchdb_merge.rs`). Where two histories give one revision two parents, both
+//! edges are kept, where theirs hold the revision twice: the set of leaves agrees.
 
 mod codec;
 
@@ -299,6 +300,9 @@ impl RevTree {
     }
 
     /// Forgets ancestors that are `limit` or more steps away from every leaf. Leaves stay.
+    ///
+    /// An ancestor that two branches share stays while it is near the end of one of them, so the path
+    /// of the longer one can have more than `limit` revisions.
     pub fn stem(&mut self, limit: u32) {
         if self.nodes.len() <= limit as usize {
             return;
