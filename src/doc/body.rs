@@ -7,6 +7,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::attachment::{AttachmentData, Attachments, BlobHasher, StoredAttachment};
+use super::canonical::push_canonical;
 use super::error::{ParseError, printable};
 use super::json::{self, Member};
 use super::rev::{Rev, RevHash};
@@ -157,7 +158,7 @@ impl BodyRecord {
 ///
 /// The digest is the first 16 bytes of the SHA-256 over the parent's text, the deleted flag, each
 /// attachment's name, type and MD5 digest, and the canonical text of the body (see
-/// [`json::push_canonical`]). The same edit on the same parent is therefore one revision, on
+/// [`push_canonical`]). The same edit on the same parent is therefore one revision, on
 /// whatever replica and however often it is made.
 ///
 /// # Errors
@@ -181,7 +182,7 @@ pub(crate) fn next_rev(
         }
         text.push('\n');
     }
-    json::push_canonical(&mut text, &body.0);
+    push_canonical(&mut text, &body.0);
     let digest = BlobHasher::of(text.as_bytes()).key;
     let (hash, _) = digest.as_bytes().split_first_chunk().expect("32 bytes hold 16");
     Rev::new(parent.map_or(0, Rev::generation) + 1, RevHash::from_digest(*hash))

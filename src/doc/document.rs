@@ -141,9 +141,9 @@ impl Document {
     pub fn parse(text: &str, limits: &Limits) -> Result<Self, ParseError> {
         match AnyDocument::parse(text, limits)? {
             AnyDocument::Doc(document) => Ok(document),
-            AnyDocument::Local(local) => {
-                Err(ParseError::DocIdReserved { id: printable(&local.id.to_string()) })
-            }
+            AnyDocument::Local(local) => Err(ParseError::DocIdReserved {
+                id: printable(&format!("_local/{}", local.id.as_str())),
+            }),
             AnyDocument::WithoutId(_) => Err(ParseError::DocIdNotString),
         }
     }
@@ -266,7 +266,9 @@ impl LocalRev {
     pub fn parse(text: &str) -> Result<Self, ParseError> {
         let refused = || ParseError::Rev { rev: printable(text) };
         let count = text.strip_prefix("0-").ok_or_else(refused)?;
-        let plain = count.len() <= 15 && count.bytes().all(|b| b.is_ascii_digit());
+        let plain = count.len() <= 15
+            && (count == "0" || !count.starts_with('0'))
+            && count.bytes().all(|b| b.is_ascii_digit());
         if !plain {
             return Err(refused());
         }
@@ -293,7 +295,7 @@ impl LocalDocument {
     pub fn to_json(&self) -> String {
         use std::fmt::Write as _;
         let mut out = String::from("{\"_id\":");
-        json::push_string(&mut out, &self.id.to_string());
+        json::push_string(&mut out, &format!("_local/{}", self.id.as_str()));
         if let Some(rev) = self.rev {
             let _ = write!(out, ",\"_rev\":\"{rev}\"");
         }
@@ -454,6 +456,8 @@ mod tests {
             (r#"{"_id":"a","_revisions":{"start":1}}"#, "_revisions"),
             (r#"{"_id":"a","_revisions":{"start":1,"ids":[""]}}"#, "Invalid rev"),
             (r#"{"_id":"_local/a","_rev":"1-x"}"#, "Invalid rev"),
+            (r#"{"_id":"_local/a","_rev":"0-"}"#, "Invalid rev"),
+            (r#"{"_id":"_local/a","_rev":"0-01"}"#, "Invalid rev"),
             (r#"{"_id":"a","_attachments":[]}"#, "_attachments"),
             ("[]", "must be a JSON object"),
             ("{", "invalid UTF-8 JSON"),

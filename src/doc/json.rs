@@ -8,6 +8,7 @@
 
 use std::borrow::Cow;
 
+use super::canonical::{last_of_equal_names, without_repeats};
 use super::error::ParseError;
 use crate::limits::Limits;
 
@@ -20,6 +21,10 @@ pub(crate) struct Member<'a> {
 
 /// Checks a whole JSON text that must be an object, and returns its members in order, the last of
 /// equal names only.
+///
+/// Top-level members that begin with `_`, and all within them, are counted on their own: what a
+/// replica adds to a document (`_rev`, `_revisions`) must not push one over the bound that was
+/// within it when it was written.
 pub(crate) fn object_members<'a>(
     text: &'a str,
     limits: &Limits,
@@ -38,11 +43,8 @@ pub(crate) fn object_members<'a>(
     })?;
     scanner.end()?;
     if scanner.top_level_repeats {
-        let all = std::mem::take(&mut members);
-        for member in all {
-            members.retain(|earlier| earlier.key != member.key);
-            members.push(member);
-        }
+        let mut is_last = last_of_equal_names(&members, |member| &member.key).into_iter();
+        members.retain(|_| is_last.next().unwrap_or(true));
     }
     Ok(members)
 }
@@ -61,6 +63,8 @@ struct Scanner<'a> {
     depth_max: usize,
     members_max: usize,
     members_left: usize,
+    /// The same for members that begin with `_` at the top.
+    reserved_left: usize,
     /// Keys of the objects that are open, innermost last.
     keys: Vec<&'a str>,
     /// Whether a key occurred twice in the outermost object; in an inner one since last asked.
@@ -80,6 +84,7 @@ impl<'a> Scanner<'a> {
             depth_max: limits.json_depth_max,
             members_max: limits.json_members_max,
             members_left: limits.json_members_max,
+            reserved_left: limits.json_members_max,
             keys: Vec::new(),
             top_level_repeats: false,
             inner_repeats: false,
@@ -154,10 +159,17 @@ impl<'a> Scanner<'a> {
             }
             self.at += 1;
             self.skip_space();
+            let reserved = depth == 1 && key.starts_with('_');
+            if reserved {
+                std::mem::swap(&mut self.members_left, &mut self.reserved_left);
+            }
             self.count_member()?;
             self.keys.push(key);
             let start = self.at;
             self.value(depth + 1)?;
+            if reserved {
+                std::mem::swap(&mut self.members_left, &mut self.reserved_left);
+            }
             let text: &'a str = self.text;
             on_member(
                 key,
@@ -386,121 +398,6 @@ pub(crate) fn push_string(out: &mut String, text: &str) {
     out.push('"');
 }
 
-/// The canonical text of a checked value: no space outside strings, members sorted by name (by
-/// UTF-8 bytes), the last of equal names only, strings with the fewest escapes, numbers as written.
-pub(crate) fn push_canonical(out: &mut String, text: &str) {
-    rewrite(&mut Cutter { text, at: 0 }, out, Order::ByName);
-}
-
-/// A checked value's text without the earlier ones of equal names.
-fn without_repeats(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    rewrite(&mut Cutter { text, at: 0 }, &mut out, Order::AsWritten);
-    out
-}
-
-#[derive(Clone, Copy, PartialEq)]
-enum Order {
-    ByName,
-    AsWritten,
-}
-
-/// Walks text that the scanner has checked.
-struct Cutter<'a> {
-    text: &'a str,
-    at: usize,
-}
-
-impl<'a> Cutter<'a> {
-    /// Skips space and answers with the next byte; a NUL stands for the end.
-    fn next(&mut self) -> u8 {
-        let rest = self.text.as_bytes()[self.at..].iter();
-        self.at += rest.take_while(|b| matches!(b, b' ' | b'\t' | b'\n' | b'\r')).count();
-        self.text.as_bytes().get(self.at).copied().unwrap_or(0)
-    }
-
-    fn string(&mut self) -> &'a str {
-        let start = self.at + 1;
-        let bytes = self.text.as_bytes();
-        self.at = start;
-        while bytes[self.at] != b'"' {
-            self.at += if bytes[self.at] == b'\\' { 2 } else { 1 };
-        }
-        self.at += 1;
-        &self.text[start..self.at - 1]
-    }
-
-    fn scalar(&mut self) -> &'a str {
-        let rest = &self.text[self.at..];
-        let end = rest.find([',', '}', ']', ' ', '\t', '\n', '\r']).unwrap_or(rest.len());
-        self.at += end;
-        &rest[..end]
-    }
-}
-
-fn rewrite(from: &mut Cutter<'_>, out: &mut String, order: Order) {
-    match from.next() {
-        b'{' => {
-            from.at += 1;
-            let mut members: Vec<(Cow<'_, str>, String)> = Vec::new();
-            while from.next() != b'}' {
-                if from.next() == b',' {
-                    from.at += 1;
-                    from.next();
-                }
-                let key = unescape(from.string());
-                from.next();
-                from.at += 1;
-                let mut value = String::new();
-                rewrite(from, &mut value, order);
-                members.push((key, value));
-            }
-            from.at += 1;
-            push_members(out, members, order);
-        }
-        b'[' => {
-            from.at += 1;
-            out.push('[');
-            while from.next() != b']' {
-                if from.next() == b',' {
-                    from.at += 1;
-                    out.push(',');
-                }
-                rewrite(from, out, order);
-            }
-            from.at += 1;
-            out.push(']');
-        }
-        b'"' => push_string(out, &unescape(from.string())),
-        _ => out.push_str(from.scalar()),
-    }
-}
-
-fn push_members(out: &mut String, mut members: Vec<(Cow<'_, str>, String)>, order: Order) {
-    // A stable sort keeps equal names in the order written; the last one counts. Sorting is also
-    // what finds them when the order written is to stay.
-    let mut by_name: Vec<usize> = (0..members.len()).collect();
-    by_name.sort_by(|&a, &b| members[a].0.cmp(&members[b].0));
-    let repeated = |pair: &[usize]| (members[pair[0]].0 == members[pair[1]].0).then_some(pair[0]);
-    let dropped: Vec<usize> = by_name.windows(2).filter_map(repeated).collect();
-    let shown = if order == Order::ByName { by_name } else { (0..members.len()).collect() };
-    out.push('{');
-    let mut first = true;
-    for index in shown {
-        if dropped.contains(&index) {
-            continue;
-        }
-        if !std::mem::take(&mut first) {
-            out.push(',');
-        }
-        let (key, value) = std::mem::take(&mut members[index]);
-        push_string(out, &key);
-        out.push(':');
-        out.push_str(&value);
-    }
-    out.push('}');
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -508,13 +405,6 @@ mod tests {
 
     fn limits() -> Limits {
         Limits { json_depth_max: 5, json_members_max: 20, ..Limits::default() }
-    }
-
-    fn canonical(text: &str) -> String {
-        check(text, &Limits::default()).expect(text);
-        let mut out = String::new();
-        push_canonical(&mut out, text);
-        out
     }
 
     #[test]
@@ -571,6 +461,51 @@ mod tests {
     }
 
     #[test]
+    fn what_replicas_add_counts_on_its_own() {
+        let document = |ids, own| {
+            let ids = vec!["\"x\""; ids].join(",");
+            let own = vec!["1"; own].join(",");
+            format!(r#"{{"_revisions":{{"start":9,"ids":[{ids}]}},"a":[{own}]}}"#)
+        };
+        assert!(object_members(&document(17, 19), &limits()).is_ok());
+        let refused = Err(ParseError::TooManyMembers { max: 20 });
+        assert_eq!(object_members(&document(18, 19), &limits()), refused);
+        assert_eq!(object_members(&document(17, 20), &limits()), refused);
+    }
+
+    /// Symptom: a document of 100,000 equal names took minutes. Cause: each name was looked for
+    /// among all others. Repair: sort them once.
+    #[test]
+    fn many_repeated_names_are_found_in_one_pass() {
+        let pairs: String = (0..50_000).map(|n| format!(r#","k{n}":1,"k{n}":2"#)).collect();
+        let text = format!("{{{}}}", &pairs[1..]);
+        let members = object_members(&text, &Limits::default()).unwrap();
+        assert_eq!(members.len(), 50_000);
+        assert!(
+            members.iter().enumerate().all(|(n, m)| m.key == format!("k{n}") && m.value == "2")
+        );
+        let nested = format!(r#"{{"a":{text}}}"#);
+        let limits = Limits { json_members_max: 200_000, ..Limits::default() };
+        let members = object_members(&nested, &limits).unwrap();
+        assert!(members[0].value.starts_with(r#"{"k0":2,"k1":2,"#));
+    }
+
+    #[test]
+    fn the_deepest_nesting_that_limits_allow_fits_a_thread() {
+        let limits = Limits { json_depth_max: 1_000, ..Limits::default() };
+        assert!(limits.validate().is_ok());
+        let deep = |open: &str, close: &str| {
+            format!(r#"{{"a":{}1{}}}"#, open.repeat(999), close.repeat(999))
+        };
+        for text in [deep("[", "]"), deep(r#"{"b":0,"a":0,"a":"#, "}")] {
+            let members = object_members(&text, &limits).unwrap();
+            let mut canonical = String::new();
+            crate::doc::canonical::push_canonical(&mut canonical, &members[0].value);
+            assert!(canonical.len() >= 2 * 999);
+        }
+    }
+
+    #[test]
     fn the_last_of_equal_names_wins_at_every_level() {
         let members = |text| object_members(text, &limits()).expect(text);
         let twice = members(r#"{"a":1,"b":{"x":1,"y":[{"k":1,"k":2}],"\u0078":2},"a":3}"#);
@@ -579,19 +514,6 @@ mod tests {
         assert_eq!((&*twice[1].key, &*twice[1].value), ("a", "3"));
         let kept = members(r#"{"b": {"x" : 1.50} }"#);
         assert_eq!(kept[0].value, r#"{"x" : 1.50}"#);
-    }
-
-    #[test]
-    fn canonical_text_forgets_only_what_means_nothing() {
-        assert_eq!(
-            canonical(r#" { "b" : [ 1 , 2.0 ] , "a" : "\u00e9\/" } "#),
-            r#"{"a":"é/","b":[1,2.0]}"#
-        );
-        assert_eq!(
-            canonical(r#"{"a":{"z":1,"y":{}},"a":{"y":{},"z":1}}"#),
-            r#"{"a":{"y":{},"z":1}}"#
-        );
-        assert_eq!(canonical(r#"["\ud83d\ude00\n\u0001"]"#), "[\"😀\\n\\u0001\"]");
     }
 
     fn json_value() -> impl Strategy<Value = serde_json::Value> {
@@ -617,7 +539,8 @@ mod tests {
         fn agrees_with_serde_json(value in json_value(), pretty in any::<bool>()) {
             let text = if pretty { serde_json::to_string_pretty(&value) } else { serde_json::to_string(&value) }.unwrap();
             prop_assert!(check(&text, &Limits::default()).is_ok());
-            let canonical = canonical(&text);
+            let mut canonical = String::new();
+            crate::doc::canonical::push_canonical(&mut canonical, &text);
             prop_assert_eq!(serde_json::from_str::<serde_json::Value>(&canonical).unwrap(), serde_json::from_str::<serde_json::Value>(&text).unwrap());
         }
 

@@ -5,6 +5,7 @@
 
 mod attachment;
 mod body;
+mod canonical;
 mod document;
 mod error;
 mod id;

@@ -152,12 +152,14 @@ impl Rev {
     /// Reads `GENERATION-HASH`.
     ///
     /// # Errors
-    /// [`ParseError::Rev`] without a dash, with anything but digits before it, or nothing after it.
+    /// [`ParseError::Rev`] without a dash, with anything but digits before it, with a leading zero
+    /// (the revision would not come back as it was written), or nothing after it.
     pub fn parse(text: &str) -> Result<Self, ParseError> {
         let refused = || ParseError::Rev { rev: printable(text) };
         let (generation, hash) = text.split_once('-').ok_or_else(refused)?;
         let plain = !generation.is_empty()
             && generation.len() <= 16
+            && !generation.starts_with('0')
             && generation.bytes().all(|b| b.is_ascii_digit());
         if !plain {
             return Err(refused());
@@ -291,6 +293,7 @@ mod tests {
             "-a",
             "1-",
             "0-a",
+            "01-a",
             "x-a",
             "+1-a",
             " 1-a",
