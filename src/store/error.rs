@@ -26,6 +26,10 @@ pub enum StoreError {
         /// The name.
         name: DbName,
     },
+    /// The database of this key was destroyed. A handle that knows the name says
+    /// [`StoreError::DatabaseDestroyed`] instead.
+    #[error("the database was destroyed")]
+    DatabaseGone,
     /// The document, or the revision asked for, was never there.
     #[error("missing")]
     DocMissing {

@@ -1,0 +1,469 @@
+//! A store in memory: the model that other backends must agree with, for tests, examples,
+//! simulations and databases that need not outlive the process.
+//!
+//! One lock over ordered maps. A commit checks everything before it changes anything, so that it
+//! happens whole or not at all.
+
+use std::collections::BTreeMap;
+use std::ops::Bound;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use tokio::sync::watch;
+
+use super::backend::{
+    Backend, BlobReader, BlobWriter, ChangeRow, ChangesPage, ChangesRange, Commit, Counts,
+    DatabaseKey, DatabaseRecord, DocCommit, DocsRange, LocalCommit, LocalOutcome, Order, ReadBody,
+    StagedBlob, StoredDoc, Uuid,
+};
+use super::error::StoreError;
+use super::tally::Tally;
+use crate::doc::{
+    BlobHasher, BlobKey, Body, BodyRecord, DbName, DocId, LocalId, LocalRev, Rev, RevTree,
+};
+
+/// Attachments up to this many bytes wait in memory for their commit, as in other backends.
+const SMALL_BLOB_BYTES_MAX: usize = 32 * 1024;
+/// Attachment bytes are given in pieces of at most this many bytes.
+const PIECE_BYTES_MAX: usize = 64 * 1024;
+
+/// Keeps everything in memory. "On disk" means here: in the map.
+#[derive(Debug)]
+pub struct MemoryBackend {
+    uuid: Uuid,
+    state: Arc<Mutex<State>>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    names: BTreeMap<DbName, DatabaseRecord>,
+    databases: BTreeMap<DatabaseKey, Database>,
+    last_key: u32,
+    condition: Condition,
+    fail_next_flush: bool,
+}
+
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+enum Condition {
+    #[default]
+    Open,
+    Poisoned,
+    Closed,
+}
+
+#[derive(Debug, Default)]
+struct Database {
+    counts: Counts,
+    docs: BTreeMap<DocId, (u64, RevTree)>,
+    by_seq: BTreeMap<u64, ChangeRow>,
+    bodies: BTreeMap<(DocId, Rev), BodyRecord>,
+    locals: BTreeMap<LocalId, (LocalRev, Body)>,
+    blobs: BTreeMap<BlobKey, Bytes>,
+    seq_watch: watch::Sender<u64>,
+}
+
+impl Default for MemoryBackend {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl MemoryBackend {
+    /// An empty store with a random uuid.
+    ///
+    /// # Panics
+    /// If the operating system has no random bytes to give.
+    #[must_use]
+    pub fn new() -> Self {
+        let mut uuid = [0; 16];
+        getrandom::fill(&mut uuid).expect("the operating system gives random bytes");
+        Self::with_uuid(Uuid(uuid))
+    }
+
+    /// An empty store of which everything follows from the calls made to it: incarnations too are
+    /// derived from `uuid`.
+    #[must_use]
+    pub fn with_uuid(uuid: Uuid) -> Self {
+        Self { uuid, state: Arc::default() }
+    }
+
+    /// Makes the next method that changes something fail as if the disk had refused it: with
+    /// [`StoreError::Io`], and every later one with [`StoreError::Poisoned`].
+    pub fn fail_next_flush(&self) {
+        self.lock().fail_next_flush = true;
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        lock(&self.state)
+    }
+
+    fn reading(&self) -> Result<MutexGuard<'_, State>, StoreError> {
+        let state = self.lock();
+        match state.condition {
+            Condition::Closed => Err(StoreError::Closed),
+            Condition::Open | Condition::Poisoned => Ok(state),
+        }
+    }
+
+    /// Runs `read` on a database; on an empty one if the key's database was destroyed.
+    fn read_in<R>(
+        &self,
+        db: DatabaseKey,
+        read: impl FnOnce(&Database) -> R,
+    ) -> Result<R, StoreError> {
+        let state = self.reading()?;
+        Ok(match state.databases.get(&db) {
+            Some(database) => read(database),
+            None => read(&Database::default()),
+        })
+    }
+
+    fn incarnation(&self, key: DatabaseKey) -> Uuid {
+        let mut seed = self.uuid.0.to_vec();
+        seed.extend_from_slice(&key.0.to_be_bytes());
+        let digest = BlobHasher::of(&seed).key;
+        let (bytes, _) = digest.as_bytes().split_first_chunk().expect("32 bytes hold 16");
+        Uuid(*bytes)
+    }
+}
+
+/// The state's changes are made after all checks and do not panic, so a panic elsewhere under the
+/// lock leaves it whole.
+fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
+    state.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl State {
+    /// Stands for the flush: called after the checks, before the change.
+    fn flush(&mut self) -> Result<(), StoreError> {
+        if std::mem::take(&mut self.fail_next_flush) {
+            self.condition = Condition::Poisoned;
+            let source = std::io::Error::other("the flush was made to fail");
+            return Err(StoreError::Io { doing: "flush to disk", source });
+        }
+        Ok(())
+    }
+
+    fn writing(&self) -> Result<(), StoreError> {
+        match self.condition {
+            Condition::Open => Ok(()),
+            Condition::Poisoned => Err(StoreError::Poisoned),
+            Condition::Closed => Err(StoreError::Closed),
+        }
+    }
+
+    fn database_mut(&mut self, db: DatabaseKey) -> Result<&mut Database, StoreError> {
+        self.databases.get_mut(&db).ok_or(StoreError::DatabaseGone)
+    }
+}
+
+impl Database {
+    fn stored(&self, id: &DocId, body: ReadBody) -> Option<StoredDoc> {
+        let (version, tree) = self.docs.get(id)?;
+        let winner_body = match body {
+            ReadBody::No => None,
+            ReadBody::Winner => {
+                tree.winner().and_then(|leaf| self.bodies.get(&(id.clone(), leaf.rev))).cloned()
+            }
+        };
+        Some(StoredDoc { version: *version, tree: tree.clone(), winner_body })
+    }
+
+    fn stale(&self, batch: &[DocCommit]) -> Vec<(usize, Option<StoredDoc>)> {
+        let version = |doc: &DocCommit| self.docs.get(&doc.id).map_or(0, |(version, _)| *version);
+        let differing = batch.iter().enumerate().filter(|(_, doc)| version(doc) != doc.expected);
+        differing.map(|(place, doc)| (place, self.stored(&doc.id, ReadBody::No))).collect()
+    }
+
+    fn write(&mut self, doc: DocCommit) -> u64 {
+        let old = self.docs.get(&doc.id);
+        let deleted = doc.leaves.first().is_none_or(|leaf| leaf.state.deleted);
+        let old_tally = old.map(|(_, tree)| Tally::of(tree));
+        let old_seq = old.map(|(version, _)| *version);
+        let seq = self.counts.change(old_tally, Tally::new(&doc.tree, deleted));
+        if let Some(old_seq) = old_seq {
+            self.by_seq.remove(&old_seq);
+        }
+        let leaves = doc.leaves.into_iter().map(|leaf| (leaf.rev, leaf.state.deleted)).collect();
+        self.by_seq.insert(seq, ChangeRow { seq, id: doc.id.clone(), leaves });
+        for rev in doc.dropped {
+            self.bodies.remove(&(doc.id.clone(), rev));
+        }
+        for (rev, body) in doc.bodies {
+            self.bodies.insert((doc.id.clone(), rev), body);
+        }
+        for blob in doc.blobs {
+            if let Some(bytes) = blob.small {
+                self.blobs.insert(blob.blob.key, bytes);
+            }
+        }
+        self.docs.insert(doc.id, (seq, doc.tree));
+        seq
+    }
+
+    fn changes(&self, range: ChangesRange) -> ChangesPage {
+        let durable = self.counts.update_seq;
+        let after = (Bound::Excluded(range.since), Bound::Unbounded);
+        let mut found = self.by_seq.range(after);
+        let next = || match range.order {
+            Order::Ascending => found.next(),
+            Order::Descending => found.next_back(),
+        };
+        let mut rows: Vec<ChangeRow> = std::iter::from_fn(next)
+            .take(range.limit.saturating_add(1))
+            .map(|(_, row)| row.clone())
+            .collect();
+        let more = rows.len() > range.limit;
+        rows.truncate(range.limit);
+        let last_seq = if more { rows.last().map_or(range.since, |row| row.seq) } else { durable };
+        ChangesPage { rows, last_seq, more }
+    }
+
+    fn docs(&self, range: &DocsRange) -> Vec<(DocId, StoredDoc)> {
+        let within = |id: &DocId| {
+            let (low, high) = match range.order {
+                Order::Ascending => (range.from.as_deref(), range.to.as_deref()),
+                Order::Descending => (range.to.as_deref(), range.from.as_deref()),
+            };
+            let id = id.as_str();
+            let beyond_from = !(range.after_from && range.from.as_deref() == Some(id));
+            let before_to = range.to_inclusive || range.to.as_deref() != Some(id);
+            low.is_none_or(|low| low <= id)
+                && high.is_none_or(|high| id <= high)
+                && beyond_from
+                && before_to
+        };
+        let mut ids: Vec<&DocId> = self.docs.keys().filter(|id| within(id)).collect();
+        if range.order == Order::Descending {
+            ids.reverse();
+        }
+        let stored = |id: &DocId| self.stored(id, range.body).map(|doc| (id.clone(), doc));
+        ids.into_iter().take(range.limit).filter_map(stored).collect()
+    }
+}
+
+#[async_trait]
+impl Backend for MemoryBackend {
+    fn uuid(&self) -> Uuid {
+        self.uuid
+    }
+
+    async fn create_database(&self, name: &DbName) -> Result<DatabaseRecord, StoreError> {
+        let mut state = self.lock();
+        state.writing()?;
+        if state.names.contains_key(name) {
+            return Err(StoreError::DatabaseExists { name: name.clone() });
+        }
+        state.flush()?;
+        state.last_key += 1;
+        let key = DatabaseKey(state.last_key);
+        let record = DatabaseRecord { key, name: name.clone(), incarnation: self.incarnation(key) };
+        state.names.insert(name.clone(), record.clone());
+        state.databases.insert(key, Database::default());
+        Ok(record)
+    }
+
+    async fn database(&self, name: &DbName) -> Result<Option<DatabaseRecord>, StoreError> {
+        Ok(self.reading()?.names.get(name).cloned())
+    }
+
+    async fn destroy_database(&self, name: &DbName) -> Result<(), StoreError> {
+        let mut state = self.lock();
+        state.writing()?;
+        let missing = || StoreError::DatabaseMissing { name: name.clone() };
+        let key = state.names.get(name).ok_or_else(missing)?.key;
+        state.flush()?;
+        state.names.remove(name);
+        state.databases.remove(&key);
+        Ok(())
+    }
+
+    async fn database_names(
+        &self,
+        after: Option<&DbName>,
+        limit: usize,
+    ) -> Result<Vec<DbName>, StoreError> {
+        let after = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let state = self.reading()?;
+        let names = state.names.range::<DbName, _>((after, Bound::Unbounded));
+        Ok(names.take(limit).map(|(name, _)| name.clone()).collect())
+    }
+
+    async fn counts(&self, db: DatabaseKey) -> Result<Counts, StoreError> {
+        self.read_in(db, |database| database.counts)
+    }
+
+    async fn read(
+        &self,
+        db: DatabaseKey,
+        ids: &[DocId],
+        body: ReadBody,
+    ) -> Result<Vec<Option<StoredDoc>>, StoreError> {
+        self.read_in(db, |database| ids.iter().map(|id| database.stored(id, body)).collect())
+    }
+
+    async fn bodies(
+        &self,
+        db: DatabaseKey,
+        revs: &[(DocId, Rev)],
+    ) -> Result<Vec<Option<BodyRecord>>, StoreError> {
+        self.read_in(db, |database| {
+            revs.iter().map(|doc_rev| database.bodies.get(doc_rev).cloned()).collect()
+        })
+    }
+
+    async fn commit(&self, db: DatabaseKey, batch: Vec<DocCommit>) -> Result<Commit, StoreError> {
+        let mut state = self.lock();
+        state.writing()?;
+        let stale = state.database_mut(db)?.stale(&batch);
+        if !stale.is_empty() {
+            return Ok(Commit::Stale(stale));
+        }
+        state.flush()?;
+        let database = state.database_mut(db)?;
+        let seqs = batch.into_iter().map(|doc| database.write(doc)).collect();
+        database.seq_watch.send_replace(database.counts.update_seq);
+        Ok(Commit::Done(seqs))
+    }
+
+    async fn changes(
+        &self,
+        db: DatabaseKey,
+        range: ChangesRange,
+    ) -> Result<ChangesPage, StoreError> {
+        self.read_in(db, |database| database.changes(range))
+    }
+
+    async fn count_changes(&self, db: DatabaseKey, since: u64) -> Result<u64, StoreError> {
+        let after = (Bound::Excluded(since), Bound::Unbounded);
+        self.read_in(db, |database| database.by_seq.range(after).count() as u64)
+    }
+
+    async fn docs(
+        &self,
+        db: DatabaseKey,
+        range: DocsRange,
+    ) -> Result<Vec<(DocId, StoredDoc)>, StoreError> {
+        self.read_in(db, |database| database.docs(&range))
+    }
+
+    async fn local(
+        &self,
+        db: DatabaseKey,
+        id: &LocalId,
+    ) -> Result<Option<(LocalRev, Body)>, StoreError> {
+        self.read_in(db, |database| database.locals.get(id).cloned())
+    }
+
+    async fn locals(
+        &self,
+        db: DatabaseKey,
+        after: Option<&LocalId>,
+        limit: usize,
+    ) -> Result<Vec<(LocalId, LocalRev, Body)>, StoreError> {
+        let after = (after.map_or(Bound::Unbounded, Bound::Excluded), Bound::Unbounded);
+        self.read_in(db, |database| {
+            let rows = database.locals.range::<LocalId, _>(after).take(limit);
+            rows.map(|(id, (rev, body))| (id.clone(), *rev, body.clone())).collect()
+        })
+    }
+
+    async fn commit_local(
+        &self,
+        db: DatabaseKey,
+        commit: LocalCommit,
+    ) -> Result<LocalOutcome, StoreError> {
+        let mut state = self.lock();
+        state.writing()?;
+        let there = state.database_mut(db)?.locals.get(&commit.id).cloned();
+        if there.as_ref().map(|(rev, _)| *rev) != commit.expected {
+            return Ok(LocalOutcome::Stale(there));
+        }
+        state.flush()?;
+        let database = state.database_mut(db)?;
+        match commit.content {
+            Some(content) => database.locals.insert(commit.id, content),
+            None => database.locals.remove(&commit.id),
+        };
+        Ok(LocalOutcome::Done)
+    }
+
+    async fn write_blob(&self, db: DatabaseKey) -> Result<Box<dyn BlobWriter>, StoreError> {
+        self.reading()?.writing()?;
+        let state = Arc::clone(&self.state);
+        Ok(Box::new(MemoryBlobWriter {
+            state,
+            db,
+            hasher: BlobHasher::default(),
+            bytes: Vec::new(),
+        }))
+    }
+
+    async fn read_blob(
+        &self,
+        db: DatabaseKey,
+        key: &BlobKey,
+    ) -> Result<Option<Box<dyn BlobReader>>, StoreError> {
+        let bytes = self.read_in(db, |database| database.blobs.get(key).cloned())?;
+        Ok(bytes.map(|bytes| Box::new(BytesReader(bytes)) as Box<dyn BlobReader>))
+    }
+
+    fn watch(&self, db: DatabaseKey) -> watch::Receiver<u64> {
+        match self.lock().databases.get(&db) {
+            Some(database) => database.seq_watch.subscribe(),
+            None => watch::channel(0).1,
+        }
+    }
+
+    async fn close(&self) -> Result<(), StoreError> {
+        let mut state = self.lock();
+        match std::mem::replace(&mut state.condition, Condition::Closed) {
+            Condition::Open => Ok(()),
+            Condition::Closed => Err(StoreError::Closed),
+            Condition::Poisoned => {
+                let source = std::io::Error::other("an earlier flush failed");
+                Err(StoreError::Io { doing: "flush to disk", source })
+            }
+        }
+    }
+}
+
+struct MemoryBlobWriter {
+    state: Arc<Mutex<State>>,
+    db: DatabaseKey,
+    hasher: BlobHasher,
+    bytes: Vec<u8>,
+}
+
+#[async_trait]
+impl BlobWriter for MemoryBlobWriter {
+    async fn write(&mut self, piece: Bytes) -> Result<(), StoreError> {
+        self.hasher.update(&piece);
+        self.bytes.extend_from_slice(&piece);
+        Ok(())
+    }
+
+    async fn finish(self: Box<Self>) -> Result<StagedBlob, StoreError> {
+        let blob = self.hasher.finish();
+        let bytes = Bytes::from(self.bytes);
+        if bytes.len() <= SMALL_BLOB_BYTES_MAX {
+            return Ok(StagedBlob { blob, small: Some(bytes) });
+        }
+        let mut state = lock(&self.state);
+        state.writing()?;
+        state.database_mut(self.db)?.blobs.insert(blob.key, bytes);
+        Ok(StagedBlob { blob, small: None })
+    }
+}
+
+/// Gives bytes at hand in pieces.
+pub(super) struct BytesReader(pub(super) Bytes);
+
+#[async_trait]
+impl BlobReader for BytesReader {
+    async fn next(&mut self) -> Result<Option<Bytes>, StoreError> {
+        let length = self.0.len().min(PIECE_BYTES_MAX);
+        Ok((length > 0).then(|| self.0.split_to(length)))
+    }
+}
