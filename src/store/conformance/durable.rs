@@ -78,13 +78,18 @@ async fn a_half_written_snapshot_is_removed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn damage_found_while_opening_is_named() {
+async fn a_store_that_lost_its_data_is_not_taken_for_a_fresh_one() {
     let dir = dir();
     open_sled(dir.path()).close().await.expect("it closes");
-    fs::write(dir.path().join("sled/conf"), b"nonsense").expect("it is written");
+    let sled_dir = dir.path().join("sled");
+    for name in names_in(&sled_dir).into_iter().filter(|name| name.starts_with("snap.")) {
+        fs::remove_file(sled_dir.join(name)).expect("it is removed");
+    }
+    let data = fs::read(sled_dir.join("db")).expect("it is read");
+    fs::write(sled_dir.join("db"), vec![0; data.len()]).expect("it is written");
     let opened = SledBackend::open(dir.path());
-    let Err(error) = opened else { panic!("it opened") };
-    assert!(matches!(error, StoreError::Damaged { .. } | StoreError::Io { .. }), "{error:?}");
+    let Err(StoreError::Damaged { what }) = opened else { panic!("{opened:?}") };
+    assert!(what.contains("sled"), "{what}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,3 +1,4 @@
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::make::{Editor, body, changes, create, rev};
@@ -91,6 +92,48 @@ async fn document_ranges_keep_every_bound(store: Arc<dyn Backend>) {
                     assert!(found.iter().all(|(_, doc)| doc.winner_body == Some(body("1-a", 10))));
                 }
             }
+        }
+    }
+}
+
+async fn a_feed_beside_writers_misses_nothing(store: Arc<dyn Backend>) {
+    const WRITERS: u64 = 4;
+    const TURNS: u64 = 60;
+    let db = create(&*store, "todos").await;
+    let mut watch = store.watch(db);
+    let writers: Vec<_> = (0..WRITERS)
+        .map(|writer| {
+            let store = Arc::clone(&store);
+            tokio::spawn(async move {
+                let mut editor = Editor::default();
+                for turn in 1..=TURNS {
+                    let (new, old) = (format!("{turn}-a"), format!("{}-a", turn - 1));
+                    let path: &[&str] = if turn == 1 { &[&new] } else { &[&new, &old] };
+                    let batch = ["x", "y"].map(|doc| editor.put(&format!("{doc}{writer}"), path));
+                    editor.commit(&*store, db, batch.into()).await;
+                    tokio::task::yield_now().await;
+                }
+                editor.known
+            })
+        })
+        .collect();
+    let mut seen = BTreeMap::new();
+    let mut since = 0;
+    while since < WRITERS * TURNS * 2 {
+        let page = changes(&*store, db, since, 3, Order::Ascending).await;
+        let found = seqs(&page);
+        assert!(found.iter().all(|seq| (since + 1..=page.last_seq).contains(seq)), "{page:?}");
+        assert!(found.is_sorted_by(|a, b| a < b), "{page:?}");
+        seen.extend(page.rows.into_iter().map(|row| (row.id, (row.seq, row.leaves))));
+        if page.last_seq == since {
+            watch.changed().await.expect("the database is there");
+        }
+        since = page.last_seq;
+    }
+    for writer in writers {
+        for (doc, (version, tree)) in writer.await.expect("the writer ends") {
+            let leaves = tree.leaves().into_iter().map(|leaf| (leaf.rev, leaf.state.deleted));
+            assert_eq!(seen[&doc], (version, leaves.collect()), "{doc}");
         }
     }
 }

@@ -321,7 +321,7 @@ impl Committer {
         self.group_docs = 0;
         self.counts.clear();
         for acknowledge in self.acknowledge.drain(..) {
-            acknowledge(flushed.as_ref().map(|()| ()).map_err(again));
+            acknowledge(flushed.as_ref().copied().map_err(again));
         }
     }
 

@@ -1,7 +1,7 @@
 //! Opening a data directory: the lock, sled with its leftovers removed, the format version.
 
 use std::fs::{self, File, TryLockError};
-use std::io;
+use std::io::{self, Read as _, Write as _};
 use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -44,17 +44,38 @@ pub(super) fn doing(doing: &'static str) -> impl FnOnce(io::Error) -> StoreError
 /// Opens or makes a data directory.
 pub(super) fn open(path: &Path, options: &SledOptions) -> Result<(Opened, DataFile), StoreError> {
     fs::create_dir_all(path).map_err(doing("make the data directory"))?;
-    let lock = lock(path)?;
+    let mut lock = lock(path)?;
+    let mut made = String::new();
+    lock.read_to_string(&mut made).map_err(doing("read the lock file"))?;
     let sled_dir = path.join(SLED_DIR);
     remove_half_snapshots(&sled_dir).map_err(doing("remove a half-written snapshot"))?;
     let db = open_sled(path, &sled_dir, options)?;
     let data = File::options().read(true).write(true).open(sled_dir.join("db"));
     let data = DataFile(data.map_err(doing("open the database's file"))?);
+    if !made.is_empty() && db.is_empty() {
+        return Err(lost(&sled_dir));
+    }
     migrate::prepare(&Rows { db: &db, data: &data }, path)?;
+    let uuid = read_uuid(&db)?.to_string();
+    if made.is_empty() {
+        lock.write_all(uuid.as_bytes()).map_err(doing("write the lock file"))?;
+        lock.sync_all().map_err(doing("write the lock file"))?;
+    } else if made != uuid {
+        return Err(lost(&sled_dir));
+    }
     for dir in [&sled_dir, path] {
         sync_dir(dir).map_err(doing("flush the data directory"))?;
     }
     Ok((Opened { db, _lock: lock }, data))
+}
+
+/// sled takes a log that it cannot read for one that ends there, and opens as if it were empty. The
+/// store's uuid in the lock file tells that from a fresh directory.
+fn lost(sled_dir: &Path) -> StoreError {
+    let sled_dir = sled_dir.display();
+    StoreError::Damaged {
+        what: format!("the files in {sled_dir} lack the store that was made here"),
+    }
 }
 
 pub(super) fn sync_dir(path: &Path) -> io::Result<()> {
@@ -69,7 +90,9 @@ pub(super) fn read_uuid(db: &Db) -> Result<Uuid, StoreError> {
 }
 
 fn lock(path: &Path) -> Result<File, StoreError> {
-    let file = File::options().create(true).truncate(false).write(true).open(path.join(LOCK_FILE));
+    let mut options = File::options();
+    options.create(true).truncate(false).read(true).write(true);
+    let file = options.open(path.join(LOCK_FILE));
     let file = file.map_err(doing("open the lock file"))?;
     match file.try_lock() {
         Ok(()) => Ok(file),

@@ -36,11 +36,6 @@ impl<'a> DocRecord<'a> {
         }
         Some(Self { version, tree, inline, seq_in_pieces: flags & SEQ_IN_PIECES != 0 })
     }
-
-    /// The version alone; the first piece of a record is enough for that.
-    pub(super) fn decode_version(bytes: &[u8]) -> Option<u64> {
-        Reader(bytes.get(1..)?).varint()
-    }
 }
 
 /// A document's value; `tree` is its encoded tree.
@@ -180,7 +175,6 @@ mod tests {
             let record = DocRecord::decode(&bytes[1..]).expect("a whole record");
             assert_eq!((record.version, &record.tree), (300, &tree()));
             assert_eq!((record.inline, record.seq_in_pieces), (inline, pieces));
-            assert_eq!(DocRecord::decode_version(&bytes[1..4]), Some(300));
         }
     }
 

@@ -124,14 +124,6 @@ impl<'a> Head<'a> {
     }
 }
 
-/// The content of a value, or as much of it as its first piece has.
-pub(super) fn beginning(value: &[u8]) -> Option<&[u8]> {
-    match value.split_first()? {
-        (&WHOLE, content) => Some(content),
-        _ => Head::read(value).map(|head| head.first),
-    }
-}
-
 /// A value's content.
 pub(super) enum Content {
     Whole(::sled::IVec),
