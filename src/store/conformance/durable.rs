@@ -68,6 +68,27 @@ async fn a_directory_is_open_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_dropped_store_finishes_and_gives_the_directory_back() {
+    let dir = dir();
+    let store = open_sled(dir.path());
+    let db = create(&store, "todos").await;
+    let call = store.commit(db, vec![Editor::default().put("a", &["1-a"])]);
+    let mut call = Box::pin(call);
+    // The first poll queues the request; nobody waits for its answer.
+    assert!(futures::poll!(&mut call).is_pending());
+    drop(call);
+    drop(store);
+    let reopened = loop {
+        match SledBackend::open(dir.path()) {
+            Ok(store) => break store,
+            Err(StoreError::Locked { .. }) => tokio::task::yield_now().await,
+            Err(error) => panic!("{error}"),
+        }
+    };
+    assert_eq!(reopened.counts(db).await.expect("counts are read").docs, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_half_written_snapshot_is_removed() {
     let dir = dir();
     open_sled(dir.path()).close().await.expect("it closes");
