@@ -4,7 +4,11 @@ use std::sync::Arc;
 use super::make::{Editor, body, changes, create, rev};
 use crate::store::backend::{Backend, ChangesPage, DocsRange, Order, ReadBody};
 
-super::conformance!(changes_come_once_at_their_last_seq, document_ranges_keep_every_bound,);
+super::conformance!(
+    changes_come_once_at_their_last_seq,
+    document_ranges_keep_every_bound,
+    a_feed_beside_writers_misses_nothing,
+);
 
 fn seqs(page: &ChangesPage) -> Vec<u64> {
     page.rows.iter().map(|row| row.seq).collect()
