@@ -130,7 +130,7 @@ impl Database {
             }
             writer.write(piece).await?;
         }
-        let staged = writer.finish().await?;
+        let staged = writer.finish().await.map_err(|error| self.named(error))?;
         Ok(staged.small.map_or(AttachmentData::Stored(staged.blob), AttachmentData::Inline))
     }
 

@@ -115,6 +115,24 @@ impl Database {
         Ok(())
     }
 
+    /// Why the backend tells no more of this database: it was destroyed, or the store was closed.
+    pub(super) async fn why_silent(&self) -> StoreError {
+        match self.backend().database(self.name()).await {
+            Ok(found) if found.as_ref() != Some(&self.shared.record) => {
+                StoreError::DatabaseDestroyed { name: self.name().clone() }
+            }
+            Ok(_) | Err(_) => StoreError::Closed,
+        }
+    }
+
+    /// A backend knows keys, not names: says which database is gone.
+    pub(super) fn named(&self, error: StoreError) -> StoreError {
+        match error {
+            StoreError::DatabaseGone => StoreError::DatabaseDestroyed { name: self.name().clone() },
+            other => other,
+        }
+    }
+
     pub(super) fn backend(&self) -> &dyn Backend {
         &*self.shared.backend
     }

@@ -209,7 +209,7 @@ impl Feed {
             tokio::select! {
                 woken = self.wake.changed() => {
                     if woken.is_err() {
-                        return Err(StoreError::Closed);
+                        return Err(database.why_silent().await);
                     }
                 }
                 () = database.destroyed() => {
@@ -355,7 +355,7 @@ impl Feed {
         // A read may be ahead of the disk; what is told must not be.
         let newest = rows.iter().map(|row| row.seq).max().unwrap_or(0);
         let mut durable = backend.watch(key);
-        durable.wait_for(|seq| *seq >= newest).await.map_err(|_| StoreError::Closed)?;
+        durable.wait_for(|seq| *seq >= newest).await.map(|_| ()).map_err(|_| StoreError::Closed)?;
         rows.sort_by_key(|row| row.seq);
         if self.options.order == Order::Descending {
             rows.reverse();

@@ -15,7 +15,7 @@ use tokio::sync::watch;
 use super::backend::{
     Backend, BlobReader, BlobWriter, ChangeRow, ChangesPage, ChangesRange, Commit, Counts,
     DatabaseKey, DatabaseRecord, DocCommit, DocsRange, LocalCommit, LocalOutcome, Order, ReadBody,
-    StagedBlob, StoredDoc, Uuid,
+    SMALL_BLOB_BYTES_MAX, StagedBlob, StoredDoc, Uuid,
 };
 use super::error::StoreError;
 use super::tally::Tally;
@@ -23,8 +23,8 @@ use crate::doc::{
     BlobHasher, BlobKey, Body, BodyRecord, DbName, DocId, LocalId, LocalRev, Rev, RevTree,
 };
 
-/// Attachments up to this many bytes wait in memory for their commit, as in other backends.
-const SMALL_BLOB_BYTES_MAX: usize = 32 * 1024;
+/// Bodies up to this many bytes are at hand, as in other backends.
+const SMALL_BODY_BYTES_MAX: usize = 4 * 1024;
 /// Attachment bytes are given in pieces of at most this many bytes.
 const PIECE_BYTES_MAX: usize = 64 * 1024;
 
@@ -159,12 +159,17 @@ impl State {
 }
 
 impl Database {
+    fn winner_body(&self, id: &DocId, tree: &RevTree) -> Option<BodyRecord> {
+        tree.winner().and_then(|leaf| self.bodies.get(&(id.clone(), leaf.rev))).cloned()
+    }
+
     fn stored(&self, id: &DocId, body: ReadBody) -> Option<StoredDoc> {
         let (version, tree) = self.docs.get(id)?;
         let winner_body = match body {
             ReadBody::No => None,
-            ReadBody::Winner | ReadBody::SmallWinner => {
-                tree.winner().and_then(|leaf| self.bodies.get(&(id.clone(), leaf.rev))).cloned()
+            ReadBody::Winner => self.winner_body(id, tree),
+            ReadBody::SmallWinner => {
+                self.winner_body(id, tree).filter(|body| body.encoded_len() <= SMALL_BODY_BYTES_MAX)
             }
         };
         Some(StoredDoc { version: *version, tree: tree.clone(), winner_body })
@@ -418,9 +423,14 @@ impl Backend for MemoryBackend {
 
     async fn close(&self) -> Result<(), StoreError> {
         let mut state = self.lock();
-        state.writing()?;
-        state.condition = Condition::Closed;
-        Ok(())
+        match std::mem::replace(&mut state.condition, Condition::Closed) {
+            Condition::Open => Ok(()),
+            Condition::Closed => Err(StoreError::Closed),
+            Condition::Poisoned => {
+                let source = std::io::Error::other("an earlier flush failed");
+                Err(StoreError::Io { doing: "flush to disk", source })
+            }
+        }
     }
 }
 

@@ -8,13 +8,21 @@
 mod attachments;
 pub mod backend;
 mod check;
+#[cfg(test)]
+mod conformance;
 mod database;
 mod error;
 mod feed;
+#[cfg(feature = "sled")]
+mod keys;
 mod local;
 mod memory;
+#[cfg(feature = "sled")]
+mod migrate;
 mod read;
 mod seq;
+#[cfg(feature = "sled")]
+mod sled;
 mod tally;
 mod write;
 
@@ -34,6 +42,8 @@ pub use read::{
     KeyRange, OpenRev, OpenRevs,
 };
 pub use seq::{Seq, Since};
+#[cfg(feature = "sled")]
+pub use sled::{SledBackend, SledOptions};
 pub use write::{EditMode, Refused, WriteOutcome, Written};
 
 pub use backend::Order;
@@ -83,7 +93,7 @@ impl Store {
     /// [`StoreError::Damaged`], [`StoreError::Io`].
     #[cfg(feature = "sled")]
     pub fn open(path: impl AsRef<std::path::Path>) -> Result<Self, StoreError> {
-        Ok(Self::with_backend(Arc::new(sled::SledBackend::open(path.as_ref())?), Limits::default()))
+        Ok(Self::with_backend(Arc::new(SledBackend::open(path.as_ref())?), Limits::default()))
     }
 
     /// As [`Store::open`], with other limits.
@@ -95,7 +105,7 @@ impl Store {
         path: impl AsRef<std::path::Path>,
         limits: Limits,
     ) -> Result<Self, StoreError> {
-        Ok(Self::with_backend(Arc::new(sled::SledBackend::open(path.as_ref())?), limits))
+        Ok(Self::with_backend(Arc::new(SledBackend::open(path.as_ref())?), limits))
     }
 
     /// A store in memory: gone with its last handle.

@@ -111,7 +111,7 @@ impl Database {
                 return Ok(work.outcomes(|_| None));
             }
             self.alive()?;
-            match self.backend().commit(self.key(), batch).await? {
+            match self.backend().commit(self.key(), batch).await.map_err(|e| self.named(e))? {
                 Commit::Done(seqs) => {
                     let by_slot: HashMap<usize, u64> = slots.into_iter().zip(seqs).collect();
                     return Ok(work.outcomes(|slot| by_slot.get(&slot).map(|n| self.seq(*n))));

@@ -1,0 +1,262 @@
+//! sled's keys: everything is in one tree, and this file alone builds and takes apart its keys.
+//!
+//! A key is the database's key (4 bytes, big-endian, so that a database's rows lie together), one
+//! letter for the kind, and what names the row within the kind. Numbers in keys are big-endian.
+//!
+//! | key | value |
+//! |---|---|
+//! | `DB d` id | the document: version, revision tree, maybe the winning rev's body |
+//! | `DB s` seq (8 bytes) | the document that changed last with this update seq, and its leaves |
+//! | `DB b` escaped id, generation (8 bytes), hash text | the body of a revision that is not in `d` |
+//! | `DB l` name | a local document |
+//! | `DB a` SHA-256 (32 bytes) | a small attachment's bytes |
+//! | `DB i` | the database's counters |
+//! | `DB x` the rest of another key, stamp (8 bytes), number (4 bytes) | a further piece of that key's value |
+//! | `0 v` | format version of the store |
+//! | `0 u` | uuid of the store |
+//! | `0 k` | key of the database that was made last |
+//! | `0 n` name | a database: its key and incarnation |
+//! | `0 z` key (4 bytes) | a destroyed database whose rows are still to be removed |
+//!
+//! The hard case is ids with NUL bytes: within a `b` key the id ends where the generation begins,
+//! so NUL is written `00 FF` there and `00 00` ends the id. Everywhere else the id is last, and
+//! is written as it is: rows of kind `d` are in the byte order of the ids.
+
+use std::ops::Bound;
+
+use super::backend::{DatabaseKey, DocsRange, Order};
+use crate::doc::{BlobKey, DbName, DocId, LocalId, Rev};
+
+/// Ends of a scan.
+pub(super) type Bounds = (Bound<Vec<u8>>, Bound<Vec<u8>>);
+
+/// The store's own rows are those of a database that never exists.
+const STORE: DatabaseKey = DatabaseKey(0);
+
+/// What a row is; its letter in the key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub(super) enum Kind {
+    Doc = b'd',
+    Seq = b's',
+    Body = b'b',
+    Local = b'l',
+    Blob = b'a',
+    Counts = b'i',
+    Piece = b'x',
+    Version = b'v',
+    Uuid = b'u',
+    LastKey = b'k',
+    Name = b'n',
+    Swept = b'z',
+}
+
+/// The order in which a destroyed database's rows go: a row that names another goes before it, so
+/// that a reader who misses the second finds on looking again that the first is gone too.
+pub(super) const SWEEP_ORDER: [Kind; 7] =
+    [Kind::Doc, Kind::Seq, Kind::Local, Kind::Body, Kind::Blob, Kind::Counts, Kind::Piece];
+
+const PREFIX_BYTES: usize = 5;
+
+fn key(db: DatabaseKey, kind: Kind, parts: &[&[u8]]) -> Vec<u8> {
+    let length = parts.iter().map(|part| part.len()).sum::<usize>();
+    let mut key = Vec::with_capacity(PREFIX_BYTES + length);
+    key.extend_from_slice(&db.0.to_be_bytes());
+    key.push(kind as u8);
+    parts.iter().for_each(|part| key.extend_from_slice(part));
+    key
+}
+
+fn kind_end(db: DatabaseKey, kind: Kind) -> Vec<u8> {
+    let mut end = key(db, kind, &[]);
+    end[PREFIX_BYTES - 1] += 1;
+    end
+}
+
+/// What names a row within its kind.
+fn name_part(key: &[u8], kind: Kind) -> Option<&[u8]> {
+    let (prefix, rest) = key.split_at_checked(PREFIX_BYTES)?;
+    (prefix[PREFIX_BYTES - 1] == kind as u8).then_some(rest)
+}
+
+fn text_part(key: &[u8], kind: Kind) -> Option<&str> {
+    std::str::from_utf8(name_part(key, kind)?).ok()
+}
+
+/// All rows of one kind.
+pub(super) fn all(db: DatabaseKey, kind: Kind) -> Bounds {
+    (Bound::Included(key(db, kind, &[])), Bound::Excluded(kind_end(db, kind)))
+}
+
+fn all_after(db: DatabaseKey, kind: Kind, after: Option<&str>) -> Bounds {
+    let (first, end) = all(db, kind);
+    (after.map_or(first, |after| Bound::Excluded(key(db, kind, &[after.as_bytes()]))), end)
+}
+
+pub(super) fn doc(db: DatabaseKey, id: &DocId) -> Vec<u8> {
+    key(db, Kind::Doc, &[id.as_str().as_bytes()])
+}
+
+pub(super) fn doc_id(key: &[u8]) -> Option<DocId> {
+    text_part(key, Kind::Doc).map(DocId::from_stored)
+}
+
+/// The rows of a range of documents, low end first; `None` if it is empty by its bounds.
+pub(super) fn docs(db: DatabaseKey, range: &DocsRange) -> Option<Bounds> {
+    let at = |id: &String| key(db, Kind::Doc, &[id.as_bytes()]);
+    let from = range.from.as_ref().map(|id| (at(id), !range.after_from));
+    let to = range.to.as_ref().map(|id| (at(id), range.to_inclusive));
+    let (low, high) = match range.order {
+        Order::Ascending => (from, to),
+        Order::Descending => (to, from),
+    };
+    let low = low.unwrap_or_else(|| (key(db, Kind::Doc, &[]), true));
+    let high = high.unwrap_or_else(|| (kind_end(db, Kind::Doc), false));
+    let bound =
+        |(key, inclusive)| if inclusive { Bound::Included(key) } else { Bound::Excluded(key) };
+    (low.0 < high.0 || (low.0 == high.0 && low.1 && high.1)).then(|| (bound(low), bound(high)))
+}
+
+pub(super) fn seq(db: DatabaseKey, seq: u64) -> Vec<u8> {
+    key(db, Kind::Seq, &[&seq.to_be_bytes()])
+}
+
+pub(super) fn seq_of(key: &[u8]) -> Option<u64> {
+    Some(u64::from_be_bytes(name_part(key, Kind::Seq)?.try_into().ok()?))
+}
+
+/// By-seq rows after `since`, up to and with `until`; `None` if there can be none.
+pub(super) fn seqs(db: DatabaseKey, since: u64, until: u64) -> Option<Bounds> {
+    (since < until).then(|| (Bound::Excluded(seq(db, since)), Bound::Included(seq(db, until))))
+}
+
+pub(super) fn body(db: DatabaseKey, id: &DocId, rev: &Rev) -> Vec<u8> {
+    let mut escaped = Vec::with_capacity(id.as_str().len() + 2);
+    for byte in id.as_str().bytes() {
+        escaped.push(byte);
+        if byte == 0 {
+            escaped.push(0xff);
+        }
+    }
+    escaped.extend_from_slice(&[0, 0]);
+    let hash = rev.hash().to_string();
+    key(db, Kind::Body, &[&escaped, &rev.generation().to_be_bytes(), hash.as_bytes()])
+}
+
+pub(super) fn local(db: DatabaseKey, id: &LocalId) -> Vec<u8> {
+    key(db, Kind::Local, &[id.as_str().as_bytes()])
+}
+
+pub(super) fn local_id(key: &[u8]) -> Option<LocalId> {
+    text_part(key, Kind::Local).map(LocalId::from_stored)
+}
+
+pub(super) fn locals_after(db: DatabaseKey, after: Option<&LocalId>) -> Bounds {
+    all_after(db, Kind::Local, after.map(LocalId::as_str))
+}
+
+pub(super) fn blob(db: DatabaseKey, blob: &BlobKey) -> Vec<u8> {
+    key(db, Kind::Blob, &[blob.as_bytes()])
+}
+
+pub(super) fn counts(db: DatabaseKey) -> Vec<u8> {
+    key(db, Kind::Counts, &[])
+}
+
+/// A further piece of the value at `base`. The stamp and the number have a fixed length and stand
+/// last, so that no two pieces share a key.
+pub(super) fn piece(base: &[u8], stamp: [u8; 8], number: u32) -> Vec<u8> {
+    let (prefix, rest) = base.split_at(PREFIX_BYTES - 1);
+    [prefix, &[Kind::Piece as u8], rest, &stamp, &number.to_be_bytes()].concat()
+}
+
+pub(super) fn version() -> Vec<u8> {
+    key(STORE, Kind::Version, &[])
+}
+
+pub(super) fn uuid() -> Vec<u8> {
+    key(STORE, Kind::Uuid, &[])
+}
+
+pub(super) fn last_key() -> Vec<u8> {
+    key(STORE, Kind::LastKey, &[])
+}
+
+pub(super) fn name(name: &DbName) -> Vec<u8> {
+    key(STORE, Kind::Name, &[name.as_str().as_bytes()])
+}
+
+pub(super) fn name_of(key: &[u8]) -> Option<DbName> {
+    DbName::parse(text_part(key, Kind::Name)?).ok()
+}
+
+pub(super) fn names_after(after: Option<&DbName>) -> Bounds {
+    all_after(STORE, Kind::Name, after.map(DbName::as_str))
+}
+
+pub(super) fn swept(db: DatabaseKey) -> Vec<u8> {
+    key(STORE, Kind::Swept, &[&db.0.to_be_bytes()])
+}
+
+pub(super) fn swept_of(key: &[u8]) -> Option<DatabaseKey> {
+    Some(DatabaseKey(u32::from_be_bytes(name_part(key, Kind::Swept)?.try_into().ok()?)))
+}
+
+pub(super) fn all_swept() -> Bounds {
+    all(STORE, Kind::Swept)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DB: DatabaseKey = DatabaseKey(0x0102_0304);
+
+    fn id(text: &str) -> DocId {
+        DocId::parse(text, 512).expect(text)
+    }
+
+    #[test]
+    fn keys_are_taken_apart_as_they_were_built() {
+        for text in ["a", "a\0", "a\0\0b", "ÿ\u{10ffff}"] {
+            assert_eq!(doc_id(&doc(DB, &id(text))), Some(id(text)));
+            let local_name = LocalId::parse(text, 512).expect(text);
+            assert_eq!(local_id(&local(DB, &local_name)), Some(local_name));
+        }
+        assert_eq!(seq_of(&seq(DB, 258)), Some(258));
+        assert_eq!(seq_of(&doc(DB, &id("12345678"))), None);
+        assert_eq!(swept_of(&swept(DB)), Some(DB));
+        let db_name = DbName::parse("todos").expect("a legal name");
+        assert_eq!(name_of(&name(&db_name)), Some(db_name));
+        assert_eq!(name_of(b"\0\0\0\0n"), None);
+        assert_eq!(seq(DB, 1), b"\x01\x02\x03\x04s\0\0\0\0\0\0\0\x01");
+    }
+
+    #[test]
+    fn bodies_of_different_revisions_never_share_a_key() {
+        let ids = ["a", "a\0", "a\0\0", "a\0\0b", "a\0b", "ab", "a\u{ff}"];
+        let revs = ["1-a", "1-a\0", "256-a", "1-ab", "1-967a00dff5e02add41819138abb3284d"];
+        let mut keys = std::collections::BTreeSet::new();
+        for text in ids {
+            for rev in revs {
+                assert!(
+                    keys.insert(body(DB, &id(text), &Rev::parse(rev).expect(rev))),
+                    "{text:?} {rev}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn rows_of_one_kind_lie_within_its_bounds_and_no_others() {
+        let inside = doc(DB, &id("\u{10ffff}"));
+        let (Bound::Included(low), Bound::Excluded(high)) = all(DB, Kind::Doc) else {
+            panic!("the bounds have another shape")
+        };
+        assert!(low < inside && inside < high);
+        for outside in [seq(DB, 0), counts(DB), blob(DB, &crate::doc::BlobHasher::of(b"").key)] {
+            assert!(outside < low || outside >= high);
+        }
+        assert!(doc(DatabaseKey(DB.0 + 1), &id("a")) > high);
+    }
+}

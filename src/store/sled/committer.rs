@@ -1,0 +1,367 @@
+//! The one thread that writes: it drains a queue in groups, each ended by one flush.
+//!
+//! There is no timer. Whatever arrived while the last flush ran is the next group, so a lone
+//! writer waits for nobody and many writers share a flush. Within a group documents gather in a
+//! batch of at most [`COMMIT_DOCS_ATOMIC_MAX`], which is applied when it is full, when a request
+//! touches a row that it holds, and at the end. Requests are answered after the flush.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::sync::Arc;
+
+use tokio::sync::mpsc::{self, error::TryRecvError};
+
+use super::merge::{self, StoredState};
+use super::open::DataFile;
+use super::request::{Answer, DocWrite, LocalWrite, Request};
+use super::shared::{Shared, read_counts};
+use super::sweep::{self, Swept};
+use super::value::{self, Writes};
+use super::{Db, reads, record};
+use crate::doc::DbName;
+use crate::store::backend::{
+    COMMIT_DOCS_ATOMIC_MAX, Commit, Counts, DatabaseKey, DatabaseRecord, LocalOutcome, StoredDoc,
+    Uuid,
+};
+use crate::store::error::StoreError;
+use crate::store::keys;
+
+/// A group takes no further request after this many documents, so that the first is answered.
+const GROUP_DOCS_MAX: usize = 10_000;
+/// A batch takes no further request after this many bytes.
+const BATCH_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// Answers a request when its group is on disk, or failed.
+type Acknowledge = Box<dyn FnOnce(Result<(), StoreError>) + Send>;
+
+/// A database's counters within a group.
+struct GroupCounts {
+    before: Counts,
+    now: Counts,
+    /// Changed since the last batch was applied.
+    pending: bool,
+}
+
+pub(super) struct Committer {
+    db: Db,
+    data: DataFile,
+    shared: Arc<Shared>,
+    last_key: u32,
+    /// Destroyed databases whose rows are still there.
+    sweeping: VecDeque<DatabaseKey>,
+
+    group: u64,
+    group_docs: usize,
+    counts: HashMap<DatabaseKey, GroupCounts>,
+    destroyed: Vec<DatabaseKey>,
+    acknowledge: Vec<Acknowledge>,
+
+    batch: Writes,
+    batch_docs: usize,
+    /// Rows that the batch changes and that a request may have to look at.
+    touched: HashSet<Vec<u8>>,
+}
+
+impl Committer {
+    pub(super) fn new(db: Db, data: DataFile, shared: Arc<Shared>) -> Result<Self, StoreError> {
+        let last_key = read_last_key(&db)?;
+        let sweeping = sweep::unfinished(&db)?;
+        sweeping.iter().for_each(|key| shared.destroy(*key));
+        Ok(Self {
+            db,
+            data,
+            shared,
+            last_key,
+            sweeping,
+            group: 1,
+            group_docs: 0,
+            counts: HashMap::new(),
+            destroyed: Vec::new(),
+            acknowledge: Vec::new(),
+            batch: Writes::default(),
+            batch_docs: 0,
+            touched: HashSet::new(),
+        })
+    }
+
+    /// Runs until the last sender is gone and everything that was sent is on disk.
+    pub(super) fn run(mut self, mut queue: mpsc::Receiver<Request>) {
+        while let Some(first) = self.next(&mut queue) {
+            self.handle(first);
+            while self.group_docs < GROUP_DOCS_MAX {
+                let Ok(request) = queue.try_recv() else { break };
+                self.handle(request);
+            }
+            self.end_group();
+        }
+    }
+
+    /// Waits for the next request; meanwhile removes what destroyed databases left.
+    fn next(&mut self, queue: &mut mpsc::Receiver<Request>) -> Option<Request> {
+        while let Some(&db) = self.sweeping.front() {
+            match queue.try_recv() {
+                Ok(request) => return Some(request),
+                Err(TryRecvError::Disconnected) => return None,
+                Err(TryRecvError::Empty) => {}
+            }
+            match sweep::step(&self.db, &self.shared.path, db) {
+                Ok(Swept::Partly) => {}
+                Ok(Swept::Whole) => {
+                    self.sweeping.pop_front();
+                }
+                Err(error) => {
+                    tracing::error!(%error, database = db.0, "removing a destroyed database failed");
+                    self.sweeping.clear();
+                }
+            }
+        }
+        queue.blocking_recv()
+    }
+
+    fn handle(&mut self, request: Request) {
+        match request {
+            Request::Commit { db, docs, answer } => match self.commit(db, docs) {
+                Ok(Commit::Done(seqs)) => self.answer_later(answer, Commit::Done(seqs)),
+                other => answer_now(answer, other),
+            },
+            Request::Local { db, local, answer } => match self.commit_local(db, local) {
+                Ok(LocalOutcome::Done) => self.answer_later(answer, LocalOutcome::Done),
+                other => answer_now(answer, other),
+            },
+            Request::Create { name, incarnation, answer } => match self.create(name, incarnation) {
+                Ok(record) => self.answer_later(answer, record),
+                Err(error) => answer_now(answer, Err(error)),
+            },
+            Request::Destroy { name, answer } => match self.destroy(name) {
+                Ok(()) => self.answer_later(answer, ()),
+                Err(error) => answer_now(answer, Err(error)),
+            },
+        }
+    }
+
+    fn answer_later<T: Send + 'static>(&mut self, answer: Answer<T>, value: T) {
+        self.acknowledge.push(Box::new(move |flushed| answer_now(answer, flushed.map(|()| value))));
+    }
+
+    fn commit(&mut self, db: DatabaseKey, docs: Vec<DocWrite>) -> Result<Commit, StoreError> {
+        self.check_writable(Some(db))?;
+        self.see(docs.iter().map(|doc| &doc.key))?;
+        let mut stored = Vec::with_capacity(docs.len());
+        let mut stale: Vec<(usize, Option<StoredDoc>)> = Vec::new();
+        for (place, doc) in docs.iter().enumerate() {
+            let state = StoredState::read(&self.db, doc)?;
+            if state.as_ref().map_or(0, |state| state.version) == doc.expected {
+                stored.push(state);
+            } else {
+                stale.push((place, state.map(StoredState::into_doc)));
+            }
+        }
+        if !stale.is_empty() {
+            return Ok(Commit::Stale(stale));
+        }
+        self.load_counts(db)?;
+        let atomic = docs.len() <= COMMIT_DOCS_ATOMIC_MAX;
+        if atomic && self.batch_docs + docs.len() > COMMIT_DOCS_ATOMIC_MAX {
+            self.apply()?;
+        }
+        let mut seqs = Vec::with_capacity(docs.len());
+        for (doc, stored) in docs.into_iter().zip(stored) {
+            if !atomic && self.batch_is_full() {
+                self.apply()?;
+            }
+            seqs.push(self.write(db, doc, stored)?);
+        }
+        if self.batch_is_full() {
+            self.apply()?;
+        }
+        Ok(Commit::Done(seqs))
+    }
+
+    fn batch_is_full(&self) -> bool {
+        self.batch_docs >= COMMIT_DOCS_ATOMIC_MAX || self.batch.bytes() >= BATCH_BYTES_MAX
+    }
+
+    fn write(
+        &mut self,
+        db: DatabaseKey,
+        doc: DocWrite,
+        stored: Option<StoredState>,
+    ) -> Result<u64, StoreError> {
+        let counts = self.counts.get_mut(&db).expect("they are loaded before the first write");
+        let seq = counts.now.change(stored.as_ref().map(|stored| stored.tally), doc.tally);
+        counts.pending = true;
+        self.batch_docs += 1;
+        self.group_docs += 1;
+        // From here on seqs are given out, and a request that fails in the middle cannot be undone.
+        let written = merge::write(&self.db, &mut self.batch, db, seq, &doc, stored);
+        written.inspect_err(|_| self.shared.poison())?;
+        self.touched.insert(doc.key);
+        Ok(seq)
+    }
+
+    fn commit_local(
+        &mut self,
+        db: DatabaseKey,
+        local: LocalWrite,
+    ) -> Result<LocalOutcome, StoreError> {
+        self.check_writable(Some(db))?;
+        self.see(std::iter::once(&local.key))?;
+        let old = value::get(&self.db, &local.key)?;
+        let there = match &old {
+            Some(old) => value::complete(&self.db, &local.key, old.clone())?,
+            None => None,
+        };
+        let decode = |content: value::Content| {
+            let decoded = record::decode_local(&content);
+            decoded.ok_or_else(|| value::damaged(&local.key, "is malformed"))
+        };
+        let there = there.map(decode).transpose()?;
+        if there.as_ref().map(|(rev, _)| *rev) != local.expected {
+            return Ok(LocalOutcome::Stale(there));
+        }
+        if let Some(old) = &old {
+            self.batch.remove_value(&local.key, old);
+        }
+        if let Some(value) = &local.value {
+            self.batch.insert_value(&local.key, value);
+        }
+        self.row_done(local.key)?;
+        Ok(LocalOutcome::Done)
+    }
+
+    fn create(&mut self, name: DbName, incarnation: Uuid) -> Result<DatabaseRecord, StoreError> {
+        self.check_writable(None)?;
+        let row = keys::name(&name);
+        self.see(std::iter::once(&row))?;
+        if reads::database(&self.db, &name)?.is_some() {
+            return Err(StoreError::DatabaseExists { name });
+        }
+        let too_many = StoreError::TooLarge {
+            what: "databases ever made",
+            count: 1 << 32,
+            max: (1 << 32) - 1,
+        };
+        self.last_key = self.last_key.checked_add(1).ok_or(too_many)?;
+        let key = DatabaseKey(self.last_key);
+        self.batch.insert(&row, &record::database(key, incarnation));
+        self.batch.insert(&keys::last_key(), &self.last_key.to_be_bytes());
+        self.row_done(row)?;
+        Ok(DatabaseRecord { key, name, incarnation })
+    }
+
+    fn destroy(&mut self, name: DbName) -> Result<(), StoreError> {
+        self.check_writable(None)?;
+        let row = keys::name(&name);
+        self.see(std::iter::once(&row))?;
+        let Some(record) = reads::database(&self.db, &name)? else {
+            return Err(StoreError::DatabaseMissing { name });
+        };
+        self.batch.remove(&row);
+        self.batch.insert(&keys::swept(record.key), &[]);
+        self.shared.destroy(record.key);
+        self.destroyed.push(record.key);
+        self.row_done(row)
+    }
+
+    /// Counts a row beside documents.
+    fn row_done(&mut self, key: Vec<u8>) -> Result<(), StoreError> {
+        self.touched.insert(key);
+        self.batch_docs += 1;
+        self.group_docs += 1;
+        if self.batch_is_full() { self.apply() } else { Ok(()) }
+    }
+
+    fn check_writable(&self, db: Option<DatabaseKey>) -> Result<(), StoreError> {
+        if self.shared.is_poisoned() {
+            return Err(StoreError::Poisoned);
+        }
+        match db {
+            Some(db) if self.shared.is_destroyed(db) => Err(StoreError::DatabaseGone),
+            _ => Ok(()),
+        }
+    }
+
+    /// Makes what the batch holds for these rows visible to reads.
+    fn see<'k>(&mut self, mut keys: impl Iterator<Item = &'k Vec<u8>>) -> Result<(), StoreError> {
+        if keys.any(|key| self.touched.contains(key)) { self.apply() } else { Ok(()) }
+    }
+
+    fn load_counts(&mut self, db: DatabaseKey) -> Result<(), StoreError> {
+        if !self.counts.contains_key(&db) {
+            let now = read_counts(&self.db, db)?;
+            self.counts.insert(db, GroupCounts { before: now, now, pending: false });
+        }
+        Ok(())
+    }
+
+    fn apply(&mut self) -> Result<(), StoreError> {
+        let mut batch = std::mem::take(&mut self.batch);
+        for (&db, counts) in self.counts.iter_mut().filter(|(_, counts)| counts.pending) {
+            batch.insert(&keys::counts(db), &record::counts(&counts.now));
+            self.shared.begin(db, self.group, counts.before);
+            counts.pending = false;
+        }
+        self.batch_docs = 0;
+        self.touched.clear();
+        batch.apply(&self.db).inspect_err(|_| self.shared.poison())
+    }
+
+    /// Brings the group to the disk and answers its requests.
+    fn end_group(&mut self) {
+        let flushed = self.flush_group();
+        if flushed.is_ok() {
+            let seqs = self.counts.iter().map(|(db, counts)| (*db, counts.now.update_seq));
+            self.shared.finish(self.group, seqs);
+            self.sweeping.extend(self.destroyed.drain(..));
+        } else {
+            self.shared.poison();
+            self.sweeping.clear();
+            self.destroyed.clear();
+        }
+        self.group += 1;
+        self.group_docs = 0;
+        self.counts.clear();
+        for acknowledge in self.acknowledge.drain(..) {
+            acknowledge(flushed.as_ref().copied().map_err(again));
+        }
+    }
+
+    fn flush_group(&mut self) -> Result<(), StoreError> {
+        if self.shared.is_poisoned() {
+            self.batch = Writes::default();
+            let source = std::io::Error::other("another write of the same flush failed");
+            return Err(StoreError::Io { doing: "write to the database", source });
+        }
+        if self.acknowledge.is_empty() {
+            return Ok(());
+        }
+        if !self.batch.is_empty() {
+            self.apply()?;
+        }
+        #[cfg(test)]
+        self.shared.flush_fails()?;
+        self.data.flush(&self.db)
+    }
+}
+
+fn answer_now<T>(answer: Answer<T>, value: Result<T, StoreError>) {
+    // Whoever no longer waits has dropped the call; the change is made all the same.
+    drop(answer.send(value));
+}
+
+/// The same failure for another caller.
+fn again(error: &StoreError) -> StoreError {
+    let (doing, source) = match error {
+        StoreError::Io { doing, source } => {
+            (*doing, std::io::Error::new(source.kind(), source.to_string()))
+        }
+        other => ("write to the database", std::io::Error::other(other.to_string())),
+    };
+    StoreError::Io { doing, source }
+}
+
+fn read_last_key(db: &Db) -> Result<u32, StoreError> {
+    let key = keys::last_key();
+    let Some(value) = value::get(db, &key)? else { return Ok(0) };
+    let bytes = value.as_ref().try_into();
+    bytes.map(u32::from_be_bytes).map_err(|_| value::damaged(&key, "does not have 4 bytes"))
+}

@@ -1,0 +1,181 @@
+//! Opening a data directory: the lock, sled with its leftovers removed, the format version.
+
+use std::fs::{self, File, TryLockError};
+use std::io::{self, Read as _, Write as _};
+use std::panic::AssertUnwindSafe;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use super::value::{self, SEGMENT_BYTES, Writes};
+use super::{Db, SledOptions, io_error};
+use crate::store::backend::Uuid;
+use crate::store::error::StoreError;
+use crate::store::{keys, migrate};
+
+const LOCK_FILE: &str = "lock";
+const SLED_DIR: &str = "sled";
+/// How long sled's own lock may still be held by threads of an instance that this process closed.
+const SLED_LOCK_WAIT: Duration = Duration::from_secs(5);
+
+/// What is given back by closing.
+#[derive(Debug)]
+pub(super) struct Opened {
+    pub(super) db: Db,
+    /// Locked as long as it is open; declared last, so that it is let go last.
+    _lock: File,
+}
+
+/// sled's data file, opened a second time: sled's flush writes to it but does not sync it.
+#[derive(Debug)]
+pub(super) struct DataFile(File);
+
+impl DataFile {
+    /// Brings all that was written to the disk.
+    pub(super) fn flush(&self, db: &Db) -> Result<(), StoreError> {
+        db.flush().map_err(|error| io_error("flush to disk", error))?;
+        self.0.sync_data().map_err(doing("flush to disk"))
+    }
+}
+
+pub(super) fn doing(doing: &'static str) -> impl FnOnce(io::Error) -> StoreError {
+    move |source| StoreError::Io { doing, source }
+}
+
+/// Opens or makes a data directory.
+pub(super) fn open(path: &Path, options: &SledOptions) -> Result<(Opened, DataFile), StoreError> {
+    fs::create_dir_all(path).map_err(doing("make the data directory"))?;
+    let mut lock = lock(path)?;
+    let mut made = String::new();
+    lock.read_to_string(&mut made).map_err(doing("read the lock file"))?;
+    let sled_dir = path.join(SLED_DIR);
+    remove_half_snapshots(&sled_dir).map_err(doing("remove a half-written snapshot"))?;
+    let db = open_sled(path, &sled_dir, options)?;
+    let data = File::options().read(true).write(true).open(sled_dir.join("db"));
+    let data = DataFile(data.map_err(doing("open the database's file"))?);
+    if !made.is_empty() && db.is_empty() {
+        return Err(lost(&sled_dir));
+    }
+    migrate::prepare(&Rows { db: &db, data: &data }, path)?;
+    let uuid = read_uuid(&db)?.to_string();
+    if made.is_empty() {
+        lock.write_all(uuid.as_bytes()).map_err(doing("write the lock file"))?;
+        lock.sync_all().map_err(doing("write the lock file"))?;
+    } else if made != uuid {
+        return Err(lost(&sled_dir));
+    }
+    for dir in [&sled_dir, path] {
+        sync_dir(dir).map_err(doing("flush the data directory"))?;
+    }
+    Ok((Opened { db, _lock: lock }, data))
+}
+
+/// sled takes a log that it cannot read for one that ends there, and opens as if it were empty. The
+/// store's uuid in the lock file tells that from a fresh directory.
+fn lost(sled_dir: &Path) -> StoreError {
+    let sled_dir = sled_dir.display();
+    StoreError::Damaged {
+        what: format!("the files in {sled_dir} lack the store that was made here"),
+    }
+}
+
+pub(super) fn sync_dir(path: &Path) -> io::Result<()> {
+    File::open(path)?.sync_all()
+}
+
+pub(super) fn read_uuid(db: &Db) -> Result<Uuid, StoreError> {
+    let key = keys::uuid();
+    let bytes = value::get(db, &key)?.ok_or_else(|| value::damaged(&key, "is missing"))?;
+    let bytes = bytes.as_ref().try_into();
+    bytes.map(Uuid).map_err(|_| value::damaged(&key, "does not have 16 bytes"))
+}
+
+fn lock(path: &Path) -> Result<File, StoreError> {
+    let mut options = File::options();
+    options.create(true).truncate(false).read(true).write(true);
+    let file = options.open(path.join(LOCK_FILE));
+    let file = file.map_err(doing("open the lock file"))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(StoreError::Locked { path: path.to_owned() }),
+        Err(TryLockError::Error(source)) => {
+            Err(StoreError::Io { doing: "lock the data directory", source })
+        }
+    }
+}
+
+/// A process killed while it opened sled may leave a snapshot half written. sled takes it for a
+/// whole one and refuses the database for ever; it is made again from the log.
+fn remove_half_snapshots(sled_dir: &Path) -> io::Result<()> {
+    let entries = match fs::read_dir(sled_dir) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error),
+    };
+    for entry in entries {
+        let entry = entry?;
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        if name.starts_with("snap.") && name.ends_with(".generating") {
+            fs::remove_file(entry.path())?;
+        }
+    }
+    Ok(())
+}
+
+fn open_sled(path: &Path, sled_dir: &Path, options: &SledOptions) -> Result<Db, StoreError> {
+    let config = ::sled::Config::new()
+        .path(sled_dir)
+        .cache_capacity(options.cache_bytes)
+        .segment_size(SEGMENT_BYTES);
+    let started = Instant::now();
+    loop {
+        // sled asserts on some damage where it could answer.
+        let opened = std::panic::catch_unwind(AssertUnwindSafe(|| config.open()));
+        let opened = opened.map_err(|_| StoreError::Damaged {
+            what: format!("sled's files in {} cannot be read", sled_dir.display()),
+        })?;
+        match opened {
+            Ok(db) => return Ok(db),
+            Err(::sled::Error::Io(error)) if error.to_string().contains("acquire lock") => {
+                if started.elapsed() > SLED_LOCK_WAIT {
+                    return Err(StoreError::Locked { path: path.to_owned() });
+                }
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            Err(::sled::Error::Io(source)) => {
+                return Err(StoreError::Io { doing: "open the database", source });
+            }
+            Err(error) => {
+                let what = format!("sled's files in {}: {error}", sled_dir.display());
+                return Err(StoreError::Damaged { what });
+            }
+        }
+    }
+}
+
+struct Rows<'a> {
+    db: &'a Db,
+    data: &'a DataFile,
+}
+
+impl migrate::Rows for Rows<'_> {
+    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+        Ok(value::get(self.db, key)?.map(|value| value.to_vec()))
+    }
+
+    fn is_empty(&self) -> bool {
+        self.db.is_empty()
+    }
+
+    fn write(&self, rows: &[(Vec<u8>, Vec<u8>)]) -> Result<(), StoreError> {
+        let mut writes = Writes::default();
+        rows.iter().for_each(|(key, value)| writes.insert(key, value));
+        writes.apply(self.db)?;
+        self.data.flush(self.db)
+    }
+}
+
+/// Where attachments are, beside sled.
+pub(super) fn blobs_dir(path: &Path) -> PathBuf {
+    path.join("blobs")
+}

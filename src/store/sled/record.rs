@@ -1,0 +1,221 @@
+//! The values of sled's rows as bytes. Integers are varints unless said otherwise; `docs/STORAGE.md`
+//! has them in a table.
+//!
+//! A value that may grow begins with a byte that says whether it is whole or cut in pieces (see
+//! [`super::value`]); the functions here write it as whole and read what follows it.
+
+use super::value::WHOLE;
+use crate::doc::varint::{self, Reader};
+use crate::doc::{Body, DocId, Leaf, LocalRev, Rev, RevHash, RevTree};
+use crate::store::backend::{ChangeRow, Counts, DatabaseKey, Uuid};
+
+/// The winning rev's body follows the tree.
+const INLINE: u8 = 1;
+/// The document's by-seq row is cut in pieces.
+const SEQ_IN_PIECES: u8 = 1 << 1;
+
+/// A document as it is stored.
+#[derive(Debug)]
+pub(super) struct DocRecord<'a> {
+    pub(super) version: u64,
+    pub(super) tree: RevTree,
+    /// The winning rev's encoded body, if it is kept here.
+    pub(super) inline: Option<&'a [u8]>,
+    pub(super) seq_in_pieces: bool,
+}
+
+impl<'a> DocRecord<'a> {
+    pub(super) fn decode(bytes: &'a [u8]) -> Option<Self> {
+        let mut reader = Reader(bytes);
+        let flags = reader.byte().filter(|flags| flags & !(INLINE | SEQ_IN_PIECES) == 0)?;
+        let version = reader.varint()?;
+        let (tree, rest) = RevTree::decode(reader.0).ok()?;
+        let inline = (flags & INLINE != 0).then_some(rest);
+        if tree.is_empty() || inline.is_none() && !rest.is_empty() {
+            return None;
+        }
+        Some(Self { version, tree, inline, seq_in_pieces: flags & SEQ_IN_PIECES != 0 })
+    }
+}
+
+/// A document's value; `tree` is its encoded tree.
+pub(super) fn doc(
+    version: u64,
+    tree: &[u8],
+    inline: Option<&[u8]>,
+    seq_in_pieces: bool,
+) -> Vec<u8> {
+    let mut out = Vec::with_capacity(12 + tree.len() + inline.map_or(0, <[u8]>::len));
+    let flags = if inline.is_some() { INLINE } else { 0 };
+    out.extend([WHOLE, flags | if seq_in_pieces { SEQ_IN_PIECES } else { 0 }]);
+    varint::push(&mut out, version);
+    out.extend_from_slice(tree);
+    out.extend_from_slice(inline.unwrap_or_default());
+    out
+}
+
+/// A by-seq row's value: the id, the number of leaves, the leaves.
+pub(super) fn seq_row(id: &DocId, leaves: &[Leaf]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(4 + id.as_str().len() + 18 * leaves.len());
+    out.push(WHOLE);
+    varint::push_bytes(&mut out, id.as_str().as_bytes());
+    varint::push(&mut out, leaves.len() as u64);
+    for leaf in leaves {
+        push_leaf(&mut out, leaf);
+    }
+    out
+}
+
+const DELETED: u8 = 1;
+const TEXT_HASH: u8 = 1 << 1;
+
+/// A flag byte, the generation, the hash: 16 bytes, or a length and text.
+fn push_leaf(out: &mut Vec<u8>, leaf: &Leaf) {
+    let hash = leaf.rev.hash().packed();
+    let deleted = if leaf.state.deleted { DELETED } else { 0 };
+    out.push(deleted | if hash.is_err() { TEXT_HASH } else { 0 });
+    varint::push(out, leaf.rev.generation());
+    match hash {
+        Ok(bytes) => out.extend_from_slice(bytes),
+        Err(text) => varint::push_bytes(out, text.as_bytes()),
+    }
+}
+
+fn read_leaf(reader: &mut Reader<'_>) -> Option<(Rev, bool)> {
+    let flags = reader.byte().filter(|flags| flags & !(DELETED | TEXT_HASH) == 0)?;
+    let generation = reader.varint()?;
+    let hash = if flags & TEXT_HASH == 0 {
+        RevHash::from_digest(reader.array()?)
+    } else {
+        RevHash::parse(reader.text()?).ok()?
+    };
+    Some((Rev::new(generation, hash).ok()?, flags & DELETED != 0))
+}
+
+pub(super) fn decode_seq_row(seq: u64, bytes: &[u8]) -> Option<ChangeRow> {
+    let mut reader = Reader(bytes);
+    let id = DocId::from_stored(reader.text()?);
+    let count = reader.varint()?;
+    let mut leaves = Vec::new();
+    for _ in 0..count {
+        leaves.push(read_leaf(&mut reader)?);
+    }
+    reader.0.is_empty().then_some(ChangeRow { seq, id, leaves })
+}
+
+/// A local document's value: its revision, then the body's text.
+pub(super) fn local(rev: LocalRev, body: &Body) -> Vec<u8> {
+    let mut out = Vec::with_capacity(6 + body.as_str().len());
+    out.push(WHOLE);
+    varint::push(&mut out, rev.0);
+    out.extend_from_slice(body.as_str().as_bytes());
+    out
+}
+
+pub(super) fn decode_local(bytes: &[u8]) -> Option<(LocalRev, Body)> {
+    let mut reader = Reader(bytes);
+    let rev = LocalRev(reader.varint()?);
+    let text = std::str::from_utf8(reader.0).ok()?;
+    (text.starts_with('{') && text.ends_with('}')).then(|| (rev, Body::from_stored(text)))
+}
+
+/// A value that is `bytes` as they are.
+pub(super) fn plain(bytes: &[u8]) -> Vec<u8> {
+    [&[WHOLE], bytes].concat()
+}
+
+/// The counters' value; never in pieces.
+pub(super) fn counts(counts: &Counts) -> Vec<u8> {
+    let mut out = Vec::with_capacity(20);
+    for count in [counts.update_seq, counts.docs, counts.deleted_docs, counts.body_bytes] {
+        varint::push(&mut out, count);
+    }
+    out
+}
+
+pub(super) fn decode_counts(bytes: &[u8]) -> Option<Counts> {
+    let mut reader = Reader(bytes);
+    let update_seq = reader.varint()?;
+    let (docs, deleted_docs) = (reader.varint()?, reader.varint()?);
+    let body_bytes = reader.varint()?;
+    reader.0.is_empty().then_some(Counts { docs, deleted_docs, update_seq, body_bytes })
+}
+
+/// A name's value: the key (4 bytes, big-endian) and the incarnation (16 bytes).
+pub(super) fn database(key: DatabaseKey, incarnation: Uuid) -> Vec<u8> {
+    [&key.0.to_be_bytes()[..], &incarnation.0].concat()
+}
+
+pub(super) fn decode_database(bytes: &[u8]) -> Option<(DatabaseKey, Uuid)> {
+    let (key, incarnation) = bytes.split_first_chunk()?;
+    Some((DatabaseKey(u32::from_be_bytes(*key)), Uuid(incarnation.try_into().ok()?)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::doc::{RevPath, RevState};
+
+    fn tree() -> RevTree {
+        let state = RevState { deleted: true, body_bytes: Some(7) };
+        RevTree::from_path(&RevPath::single(Rev::parse("2-ab").expect("a revision")), state)
+    }
+
+    fn encoded_tree() -> Vec<u8> {
+        let mut out = Vec::new();
+        tree().encode(&mut out);
+        out
+    }
+
+    #[test]
+    fn documents_come_back() {
+        for (inline, pieces) in [(None, true), (Some(&b"\0{}"[..]), false)] {
+            let bytes = doc(300, &encoded_tree(), inline, pieces);
+            assert_eq!(bytes[0], WHOLE);
+            let record = DocRecord::decode(&bytes[1..]).expect("a whole record");
+            assert_eq!((record.version, &record.tree), (300, &tree()));
+            assert_eq!((record.inline, record.seq_in_pieces), (inline, pieces));
+        }
+    }
+
+    #[test]
+    fn by_seq_rows_come_back() {
+        let id = DocId::from_stored("a\0b");
+        let hex = "10-967a00dff5e02add41819138abb3284d";
+        let leaf = |rev: &str, deleted| Leaf {
+            rev: Rev::parse(rev).expect(rev),
+            state: RevState { deleted, body_bytes: None },
+        };
+        let leaves = [leaf(hex, false), leaf("3-é", true)];
+        let row = decode_seq_row(9, &seq_row(&id, &leaves)[1..]).expect("a whole row");
+        assert_eq!((row.seq, row.id), (9, id));
+        let expected: Vec<(Rev, bool)> =
+            leaves.iter().map(|leaf| (leaf.rev.clone(), leaf.state.deleted)).collect();
+        assert_eq!(row.leaves, expected);
+    }
+
+    #[test]
+    fn cut_or_padded_values_are_refused() {
+        let doc_value = doc(1, &encoded_tree(), None, false);
+        let id = DocId::from_stored("a");
+        let leaves = tree().leaves();
+        let seq_value = seq_row(&id, &leaves);
+        let counts_value =
+            counts(&Counts { docs: 1, deleted_docs: 2, update_seq: 300, body_bytes: 4 });
+        for end in 0..doc_value.len() - 1 {
+            assert!(DocRecord::decode(&doc_value[1..=end]).is_none(), "{end}");
+        }
+        for end in 0..seq_value.len() - 1 {
+            assert!(decode_seq_row(1, &seq_value[1..=end]).is_none(), "{end}");
+        }
+        for end in 0..counts_value.len() {
+            assert!(decode_counts(&counts_value[..end]).is_none(), "{end}");
+        }
+        let padded = |value: &[u8]| [value, &[0]].concat();
+        assert!(DocRecord::decode(&padded(&doc_value)[1..]).is_none());
+        assert!(decode_seq_row(1, &padded(&seq_value)[1..]).is_none());
+        assert!(decode_counts(&padded(&counts_value)).is_none());
+        assert!(decode_local(&[1, b'{']).is_none());
+        assert!(decode_database(&[0; 19]).is_none());
+    }
+}

@@ -1,0 +1,103 @@
+//! What callers hand to the committer, encoded by themselves: the committer is one thread, so it
+//! should only look up versions and build batches.
+
+use std::collections::HashMap;
+
+use tokio::sync::oneshot;
+
+use super::record;
+use crate::doc::{Body, DbName, DocId, LocalRev, Rev, RevTree};
+use crate::store::backend::{
+    Commit, DatabaseKey, DatabaseRecord, DocCommit, LocalCommit, LocalOutcome, Uuid,
+};
+use crate::store::error::StoreError;
+use crate::store::keys;
+use crate::store::tally::Tally;
+
+/// Longest winning body that is kept in the document's row.
+const INLINE_BYTES_MAX: usize = 4 * 1024;
+
+pub(super) type Answer<T> = oneshot::Sender<Result<T, StoreError>>;
+
+pub(super) enum Request {
+    Commit { db: DatabaseKey, docs: Vec<DocWrite>, answer: Answer<Commit> },
+    Local { db: DatabaseKey, local: LocalWrite, answer: Answer<LocalOutcome> },
+    Create { name: DbName, incarnation: Uuid, answer: Answer<DatabaseRecord> },
+    Destroy { name: DbName, answer: Answer<()> },
+}
+
+/// A changed document, ready for the batch.
+#[derive(Debug)]
+pub(super) struct DocWrite {
+    pub(super) id: DocId,
+    pub(super) key: Vec<u8>,
+    pub(super) expected: u64,
+    pub(super) tree: RevTree,
+    pub(super) encoded_tree: Vec<u8>,
+    pub(super) tally: Tally,
+    pub(super) winner: Option<Rev>,
+    pub(super) seq_row: Vec<u8>,
+    /// The winning rev's encoded body, if it comes with this change and is short.
+    pub(super) inline: Option<Vec<u8>>,
+    /// The other bodies: revision, key and value.
+    pub(super) bodies: Vec<(Rev, Vec<u8>, Vec<u8>)>,
+    pub(super) dropped: Vec<Rev>,
+    /// Small attachments by key.
+    pub(super) blobs: HashMap<Vec<u8>, Vec<u8>>,
+}
+
+impl DocWrite {
+    pub(super) fn new(db: DatabaseKey, doc: DocCommit) -> Self {
+        let winner = doc.leaves.first();
+        let tally = Tally::new(&doc.tree, winner.is_none_or(|leaf| leaf.state.deleted));
+        let mut encoded_tree = Vec::new();
+        doc.tree.encode(&mut encoded_tree);
+        let mut inline = None;
+        let mut bodies = Vec::new();
+        for (rev, body) in doc.bodies {
+            let encoded = body.encode();
+            if encoded.len() <= INLINE_BYTES_MAX && winner.is_some_and(|leaf| leaf.rev == rev) {
+                inline = Some(encoded);
+            } else {
+                let key = keys::body(db, &doc.id, &rev);
+                bodies.push((rev, key, record::plain(&encoded)));
+            }
+        }
+        let small = doc.blobs.into_iter().filter_map(|staged| {
+            Some((keys::blob(db, &staged.blob.key), record::plain(&staged.small?)))
+        });
+        Self {
+            key: keys::doc(db, &doc.id),
+            expected: doc.expected,
+            tally,
+            winner: winner.map(|leaf| leaf.rev.clone()),
+            seq_row: record::seq_row(&doc.id, &doc.leaves),
+            blobs: small.collect(),
+            id: doc.id,
+            tree: doc.tree,
+            encoded_tree,
+            inline,
+            bodies,
+            dropped: doc.dropped,
+        }
+    }
+}
+
+/// A local document, ready for the batch.
+#[derive(Debug)]
+pub(super) struct LocalWrite {
+    pub(super) key: Vec<u8>,
+    pub(super) expected: Option<LocalRev>,
+    pub(super) value: Option<Vec<u8>>,
+}
+
+impl LocalWrite {
+    pub(super) fn new(db: DatabaseKey, commit: &LocalCommit) -> Self {
+        let value = |(rev, body): &(LocalRev, Body)| record::local(*rev, body);
+        Self {
+            key: keys::local(db, &commit.id),
+            expected: commit.expected,
+            value: commit.content.as_ref().map(value),
+        }
+    }
+}
