@@ -117,7 +117,7 @@ impl Database {
         let max = self.limits().attachment_bytes_max;
         let mut bytes = std::pin::pin!(bytes);
         let mut length = 0;
-        let mut writer = self.backend().write_blob(self.key()).await?;
+        let mut writer = self.named(self.backend().write_blob(self.key()).await)?;
         while let Some(piece) = bytes.next().await {
             let piece = piece?;
             length += piece.len() as u64;
@@ -128,9 +128,9 @@ impl Database {
                     max,
                 });
             }
-            writer.write(piece).await?;
+            self.named(writer.write(piece).await)?;
         }
-        let staged = writer.finish().await.map_err(|error| self.named(error))?;
+        let staged = self.named(writer.finish().await)?;
         Ok(staged.small.map_or(AttachmentData::Stored(staged.blob), AttachmentData::Inline))
     }
 
@@ -258,6 +258,25 @@ impl Database {
         Ok(())
     }
 
+    /// Refuses more attachments, or more bytes in one, than are allowed.
+    pub(super) fn check_attachment_sizes(&self, documents: &[Document]) -> Result<(), StoreError> {
+        let limits = self.limits();
+        let check = |what, count: usize, max: u64| match count as u64 {
+            count if count > max => Err(StoreError::TooLarge { what, count, max }),
+            _ => Ok(()),
+        };
+        for document in documents {
+            let (count, max) = (document.attachments.len(), limits.attachments_per_doc_max);
+            check("attachments of a document", count, max as u64)?;
+            for attachment in document.attachments.values() {
+                if let AttachmentData::Inline(bytes) = &attachment.data {
+                    check("bytes of an attachment", bytes.len(), limits.attachment_bytes_max)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// Moves attachment bytes that are too many for a commit into the database.
     pub(super) async fn stage_large(&self, documents: &mut [Document]) -> Result<(), StoreError> {
         let attachments = documents.iter_mut().flat_map(|d| d.attachments.values_mut());
@@ -335,6 +354,15 @@ impl Database {
             found.extend(new.cloned().or(record).into_iter().flat_map(|r| r.attachments));
         }
         Ok(found)
+    }
+}
+
+/// Bytes that come with an edit are of the revision it makes, whatever `revpos` they were read with.
+pub(super) fn place_new_attachments(document: &mut Document) {
+    for attachment in document.attachments.values_mut() {
+        if matches!(attachment.data, AttachmentData::Inline(_)) {
+            attachment.revpos = 0;
+        }
     }
 }
 

@@ -125,12 +125,12 @@ impl Database {
         }
     }
 
-    /// A backend knows keys, not names: says which database is gone.
-    pub(super) fn named(&self, error: StoreError) -> StoreError {
-        match error {
+    /// Says the name where the backend, which knows only keys, says that a database is gone.
+    pub(super) fn named<T>(&self, result: Result<T, StoreError>) -> Result<T, StoreError> {
+        result.map_err(|error| match error {
             StoreError::DatabaseGone => StoreError::DatabaseDestroyed { name: self.name().clone() },
             other => other,
-        }
+        })
     }
 
     pub(super) fn backend(&self) -> &dyn Backend {

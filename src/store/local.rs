@@ -47,8 +47,7 @@ impl Database {
         let next = LocalRev(expected.map_or(1, |rev| rev.0 + 1));
         let content = (!deleted).then_some((next, body));
         let commit = LocalCommit { id, expected, content };
-        let outcome = self.backend().commit_local(self.key(), commit).await;
-        match outcome.map_err(|error| self.named(error))? {
+        match self.named(self.backend().commit_local(self.key(), commit).await)? {
             LocalOutcome::Done => Ok(if deleted { LocalRev(0) } else { next }),
             LocalOutcome::Stale(_) => Err(DocError::Conflict.into()),
         }
@@ -68,8 +67,7 @@ impl Database {
             let next = LocalRev(expected.map_or(1, |rev| rev.0 + 1));
             let content = Some((next, body.clone()));
             let commit = LocalCommit { id: id.clone(), expected, content };
-            let outcome = self.backend().commit_local(self.key(), commit).await;
-            match outcome.map_err(|error| self.named(error))? {
+            match self.named(self.backend().commit_local(self.key(), commit).await)? {
                 LocalOutcome::Done => return Ok(next),
                 LocalOutcome::Stale(found) => expected = found.map(|(rev, _)| rev),
             }

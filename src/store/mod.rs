@@ -13,13 +13,16 @@ mod conformance;
 mod database;
 mod error;
 mod feed;
+mod feed_page;
 #[cfg(feature = "sled")]
 mod keys;
 mod local;
 mod memory;
+mod merging;
 #[cfg(feature = "sled")]
 mod migrate;
 mod read;
+mod revs_diff;
 mod seq;
 #[cfg(feature = "sled")]
 mod sled;
@@ -186,7 +189,8 @@ impl Store {
     }
 
     /// Destroys a database and everything in it. Open handles fail with
-    /// [`StoreError::DatabaseDestroyed`] from then on, and their feeds end.
+    /// [`StoreError::DatabaseDestroyed`] from then on, and their feeds end; that holds also when
+    /// the disk refuses, and the database can be opened again.
     ///
     /// # Errors
     /// [`StoreError::DatabaseMissing`].
@@ -195,13 +199,13 @@ impl Store {
     /// Dropping the future leaves the database either there or destroyed.
     pub async fn destroy(&self, name: &DbName) -> Result<(), StoreError> {
         let _naming = self.shared.naming.lock().await;
-        let open = self.opened(name);
-        self.shared.backend.destroy_database(name).await?;
-        self.lock_open().remove(name);
-        if let Some(database) = open {
-            database.shared.mark_destroyed();
+        // Before the backend is asked: a handle must not read a database that is half gone as an
+        // empty one, nor live on when this future is dropped while the backend is at it.
+        let open = self.lock_open().remove(name);
+        if let Some(shared) = open.and_then(|open| open.upgrade()) {
+            shared.mark_destroyed();
         }
-        Ok(())
+        self.shared.backend.destroy_database(name).await
     }
 
     /// Names of databases in byte order, after `after`, at most `limit`.

@@ -1,5 +1,7 @@
 //! Reading documents: one, many, by range; old revisions, branches, histories.
 
+use std::collections::HashSet;
+
 use super::backend::{DocsRange, Order, ReadBody, StoredDoc};
 use super::database::Database;
 use super::error::StoreError;
@@ -7,8 +9,10 @@ use crate::doc::{
     BodyRecord, DocId, Document, Leaf, ReadExtra, Rev, RevInfo, RevStatus, shown_attachments,
 };
 
-/// Documents read from the backend at a time.
+/// Documents read from the backend at a time. A short range reads at least the lesser number, since
+/// tombstones may stand between the documents it is to find.
 const PAGE_DOCS: usize = 500;
+const PAGE_DOCS_MIN: usize = 32;
 
 /// What a read of one document brings.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -196,28 +200,32 @@ impl Database {
         which: &OpenRevs,
         options: BulkGetOptions,
     ) -> Result<Vec<OpenRev>, StoreError> {
-        let items: Vec<BulkGetItem> = match which {
-            OpenRevs::All => vec![BulkGetItem { id: id.clone(), rev: None }],
-            OpenRevs::Revs(revs) => {
-                let item = |rev: &Rev| BulkGetItem { id: id.clone(), rev: Some(rev.clone()) };
-                revs.iter().map(item).collect()
+        let asked = match which {
+            OpenRevs::All => Vec::new(),
+            OpenRevs::Revs(revs) => revs.clone(),
+        };
+        self.check_rows("revisions in one read", asked.len())?;
+        let Some(state) = self.read_one(id).await? else {
+            return match which {
+                OpenRevs::All => Err(StoreError::DocMissing { id: id.clone() }),
+                OpenRevs::Revs(_) => Ok(asked.into_iter().map(OpenRev::Missing).collect()),
+            };
+        };
+        let revs = match which {
+            OpenRevs::All => revs_of(state.tree.leaves()),
+            OpenRevs::Revs(_) => {
+                asked.iter().flat_map(|rev| branches(&state, Some(rev), options)).collect()
             }
         };
-        let found = self.bulk_get(&items, options).await?;
-        let mut revs: Vec<OpenRev> = Vec::new();
-        for rev in found.into_iter().flat_map(|result| result.revs) {
-            // Two revisions asked for may lead to one leaf.
-            if !revs.contains(&rev) {
-                revs.push(rev);
-            }
-        }
-        if revs.is_empty() && *which == OpenRevs::All {
-            return Err(StoreError::DocMissing { id: id.clone() });
-        }
-        Ok(revs)
+        // Two revisions asked for may lead to one leaf.
+        let mut seen = HashSet::with_capacity(revs.len());
+        let revs = revs.into_iter().filter(|rev| seen.insert(rev.clone())).collect();
+        self.read_revs(id, state, revs, options).await
     }
 
     /// Reads many documents' leaves or named revisions, one result for each item, in order.
+    ///
+    /// All that was found is in memory together: ask for few where bodies are large.
     ///
     /// # Errors
     /// [`StoreError::TooLarge`] for more items than `bulk_rows_max`.
@@ -231,33 +239,31 @@ impl Database {
     ) -> Result<Vec<BulkGetResult>, StoreError> {
         self.alive()?;
         self.check_rows("documents in one read", items.len())?;
-        let ids: Vec<DocId> = items.iter().map(|item| item.id.clone()).collect();
-        let states = self.backend().read(self.key(), &ids, ReadBody::Winner).await?;
         let mut results = Vec::with_capacity(items.len());
-        for (item, state) in items.iter().zip(states) {
-            let revs = match state {
-                Some(state) => self.read_branches(item, state, options).await?,
-                None => item.rev.iter().cloned().map(OpenRev::Missing).collect(),
-            };
-            results.push(BulkGetResult { id: item.id.clone(), revs });
+        for items in items.chunks(PAGE_DOCS) {
+            let ids: Vec<DocId> = items.iter().map(|item| item.id.clone()).collect();
+            let states = self.backend().read(self.key(), &ids, ReadBody::SmallWinner).await?;
+            for (item, state) in items.iter().zip(states) {
+                let revs = match state {
+                    Some(state) => {
+                        let revs = branches(&state, item.rev.as_ref(), options);
+                        self.read_revs(&item.id, state, revs, options).await?
+                    }
+                    None => item.rev.iter().cloned().map(OpenRev::Missing).collect(),
+                };
+                results.push(BulkGetResult { id: item.id.clone(), revs });
+            }
         }
         Ok(results)
     }
 
-    async fn read_branches(
+    async fn read_revs(
         &self,
-        item: &BulkGetItem,
+        id: &DocId,
         mut state: StoredDoc,
+        revs: Vec<Rev>,
         options: BulkGetOptions,
     ) -> Result<Vec<OpenRev>, StoreError> {
-        let revs: Vec<Rev> = match &item.rev {
-            None => state.tree.leaves().into_iter().map(|leaf| leaf.rev).collect(),
-            Some(rev) if options.latest => {
-                let below = state.tree.leaves_from(rev);
-                if below.is_empty() { vec![rev.clone()] } else { revs_of(below) }
-            }
-            Some(rev) => vec![rev.clone()],
-        };
         let winner = state.tree.winner().map(|leaf| leaf.rev);
         let winner_body = state.winner_body.take();
         let get = GetOptions { revs: options.revs, ..GetOptions::default() };
@@ -266,12 +272,12 @@ impl Database {
             let at_hand = if winner.as_ref() == Some(&rev) { winner_body.clone() } else { None };
             let record = match at_hand {
                 Some(record) => Some(record),
-                None => self.one_body(&item.id, &rev).await?,
+                None => self.one_body(id, &rev).await?,
             };
             found.push(match record {
                 None => OpenRev::Missing(rev),
                 Some(record) => {
-                    let mut document = show(&item.id, &rev, &state, record, &get);
+                    let mut document = show(id, &rev, &state, record, &get);
                     if options.attachments {
                         self.load_attachments(&mut document).await?;
                     }
@@ -331,13 +337,13 @@ impl Database {
             after_from: false,
             to: options.range.end.clone(),
             to_inclusive: !options.range.exclusive_end,
-            limit: PAGE_DOCS,
+            limit: left.saturating_add(skip).clamp(PAGE_DOCS_MIN, PAGE_DOCS),
             order: options.order,
             body: body_of(options),
         };
         while left > 0 {
             let page = self.backend().docs(self.key(), range.clone()).await?;
-            let ended = page.len() < PAGE_DOCS;
+            let ended = page.len() < range.limit;
             range.from = page.last().map(|(id, _)| id.as_str().to_owned());
             range.after_from = true;
             for (id, state) in page {
@@ -369,24 +375,36 @@ impl Database {
             return Ok(AllDocsRow { id, rev: None, deleted: false, doc: None });
         };
         let deleted = winner.state.deleted;
-        let record = state.winner_body.take();
-        let doc = match record.filter(|_| options.include_docs && !deleted) {
-            None => None,
-            Some(record) => {
-                let get = GetOptions { conflicts: options.conflicts, ..GetOptions::default() };
-                let mut document = show(&id, &winner.rev, &state, record, &get);
-                if options.attachments {
-                    self.load_attachments(&mut document).await?;
-                }
-                Some(document)
-            }
+        let mut row = AllDocsRow { id, rev: Some(winner.rev.clone()), deleted, doc: None };
+        if deleted || !options.include_docs {
+            return Ok(row);
+        }
+        let record = match state.winner_body.take() {
+            Some(record) => Some(record),
+            None => self.one_body(&row.id, &winner.rev).await?,
         };
-        Ok(AllDocsRow { id, rev: Some(winner.rev), deleted, doc })
+        if let Some(record) = record {
+            let get = GetOptions { conflicts: options.conflicts, ..GetOptions::default() };
+            let mut document = show(&row.id, &winner.rev, &state, record, &get);
+            if options.attachments {
+                self.load_attachments(&mut document).await?;
+            }
+            row.doc = Some(document);
+        }
+        Ok(row)
     }
 }
 
+/// Large bodies are read one by one, so that a page holds few bytes beside the rows themselves.
 fn body_of(options: &AllDocsOptions) -> ReadBody {
-    if options.include_docs { ReadBody::Winner } else { ReadBody::No }
+    if options.include_docs { ReadBody::SmallWinner } else { ReadBody::No }
+}
+
+/// The revisions that one thing to read means: every leaf, or a named revision.
+fn branches(state: &StoredDoc, rev: Option<&Rev>, options: BulkGetOptions) -> Vec<Rev> {
+    let Some(rev) = rev else { return revs_of(state.tree.leaves()) };
+    let below = if options.latest { state.tree.leaves_from(rev) } else { Vec::new() };
+    if below.is_empty() { vec![rev.clone()] } else { revs_of(below) }
 }
 
 fn revs_of(leaves: Vec<Leaf>) -> Vec<Rev> {

@@ -66,13 +66,16 @@ impl Since {
         Some(Self::After(Seq { number, incarnation }))
     }
 
-    /// The update seq to read after, in a database whose last one is `update_seq`.
+    /// The update seq to read after, in a database whose last one is `update_seq`. A place that is
+    /// yet to come counts as [`Since::Now`].
     pub(super) fn resolve(self, update_seq: u64, incarnation: Uuid) -> u64 {
         match self {
             Self::Start => 0,
             Self::Now => update_seq,
-            Self::Number(number) => number,
-            Self::After(seq) if seq == Seq::new(seq.number, incarnation) => seq.number,
+            Self::Number(number) => number.min(update_seq),
+            Self::After(seq) if seq == Seq::new(seq.number, incarnation) => {
+                seq.number.min(update_seq)
+            }
             Self::After(_) => 0,
         }
     }
@@ -90,6 +93,8 @@ mod tests {
         assert_eq!(Since::parse(&seq.to_string()), Some(Since::After(seq)));
         assert_eq!(Since::After(seq).resolve(50, here), 42);
         assert_eq!(Since::After(seq).resolve(50, Uuid([8; 16])), 0);
+        assert_eq!(Since::After(seq).resolve(41, here), 41);
+        assert_eq!(Since::Number(9).resolve(8, here), 8);
         assert_eq!(Since::parse("0"), Some(Since::Start));
         assert_eq!(Since::parse("17"), Some(Since::Number(17)));
         assert_eq!(Since::parse("now").map(|s| s.resolve(50, here)), Some(50));

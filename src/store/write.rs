@@ -7,12 +7,13 @@
 
 use std::collections::HashMap;
 
-use super::attachments::Resolved;
-use super::backend::{COMMIT_DOCS_ATOMIC_MAX, Commit, DocCommit, ReadBody, StagedBlob, StoredDoc};
+use super::attachments::place_new_attachments;
+use super::backend::{COMMIT_DOCS_ATOMIC_MAX, Commit, DocCommit, ReadBody, StoredDoc};
 use super::database::Database;
 use super::error::{DocError, StoreError};
+use super::merging::{Merging, Place};
 use super::seq::Seq;
-use crate::doc::{BodyRecord, DocId, Document, Leaf, Rev, RevPath, RevState, RevTree, next_rev};
+use crate::doc::{DocId, Document, Rev, RevTree};
 
 /// Whether a write makes a revision or brings one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -45,6 +46,13 @@ pub struct Refused {
     pub rev: Option<Rev>,
     /// Why.
     pub error: DocError,
+}
+
+/// Whether a row of a bulk write changed its document.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Changed {
+    Yes,
+    No,
 }
 
 /// What became of one document of a bulk write.
@@ -94,6 +102,10 @@ impl Database {
     ) -> Result<Vec<WriteOutcome>, StoreError> {
         self.alive()?;
         self.check_rows("documents in one write", documents.len())?;
+        self.check_attachment_sizes(&documents)?;
+        if mode == EditMode::Edit {
+            documents.iter_mut().for_each(place_new_attachments);
+        }
         self.stage_large(&mut documents).await?;
         let mut work = Work::new(documents, mode);
         self.read_unless_new(&mut work).await?;
@@ -111,7 +123,7 @@ impl Database {
                 return Ok(work.outcomes(|_| None));
             }
             self.alive()?;
-            match self.backend().commit(self.key(), batch).await.map_err(|e| self.named(e))? {
+            match self.named(self.backend().commit(self.key(), batch).await)? {
                 Commit::Done(seqs) => {
                     let by_slot: HashMap<usize, u64> = slots.into_iter().zip(seqs).collect();
                     return Ok(work.outcomes(|slot| by_slot.get(&slot).map(|n| self.seq(*n))));
@@ -143,17 +155,24 @@ impl Database {
         let mut merging = Merging::new(&work.docs[slot].state);
         for &row in &work.docs[slot].rows {
             let write = &work.writes[row];
-            let known = match work.mode {
+            let place = match work.mode {
                 EditMode::Edit => merging.edit_parent(write).map(Place::Edit),
-                EditMode::Replicated => merging.replicated_place(write),
+                EditMode::Replicated => merging.replicated_place(write, self.limits()),
             };
-            let result = match known {
+            let result = match place {
                 Err(error) => Err(error),
-                Ok(Place::Known(rev)) => Ok(rev),
+                Ok(Place::Known(rev)) => Ok((rev, Changed::No)),
+                Ok(Place::Joined(rev, tree)) => {
+                    merging.take(tree);
+                    Ok((rev, Changed::Yes))
+                }
                 Ok(place) => {
                     match self.resolve_attachments(write, &merging.tree, &merging.bodies).await? {
                         Err(error) => Err(error),
-                        Ok(resolved) => merging.add(write, place, resolved, self.limits()),
+                        Ok(resolved) => {
+                            let rev = merging.add(write, place, resolved, self.limits());
+                            rev.map(|rev| (rev, Changed::Yes))
+                        }
                     }
                 }
             };
@@ -173,7 +192,7 @@ struct Work {
     mode: EditMode,
     writes: Vec<Document>,
     /// By row of `writes`.
-    results: Vec<Option<Result<Rev, DocError>>>,
+    results: Vec<Option<Result<(Rev, Changed), DocError>>>,
     /// One for each id.
     docs: Vec<DocWork>,
     /// By row of `writes`: its place in `docs`.
@@ -219,7 +238,10 @@ impl Work {
         let rows = self.writes.into_iter().zip(self.results).zip(self.slot_of);
         rows.map(|((write, result), slot)| {
             match result.expect("every row was merged before the commit") {
-                Ok(rev) => Ok(Written { id: write.id, rev, seq: seq_of(slot) }),
+                Ok((rev, changed)) => {
+                    let seq = if changed == Changed::Yes { seq_of(slot) } else { None };
+                    Ok(Written { id: write.id, rev, seq })
+                }
                 Err(error) => Err(Refused { id: write.id, rev: write.rev, error }),
             }
         })
@@ -230,148 +252,17 @@ impl Work {
 impl DocWork {
     /// What to commit, if the writes changed anything.
     fn take_commit(&mut self) -> Option<DocCommit> {
-        let merged = self.merged.take()?;
-        if !merged.changed {
-            return None;
-        }
-        let dropped = self
-            .state
-            .tree
-            .revs()
-            .filter(|(rev, state)| state.body_bytes.is_some() && !merged.tree.contains(rev));
+        let mut merged = self.merged.take().filter(|merged| merged.changed)?;
+        let dropped =
+            if merged.stemmed { merged.dropped_from(&self.state.tree) } else { Vec::new() };
         Some(DocCommit {
             id: self.id.clone(),
             expected: self.state.version,
-            dropped: if merged.stemmed {
-                dropped.map(|(rev, _)| rev.clone()).collect()
-            } else {
-                Vec::new()
-            },
+            dropped,
             leaves: merged.leaves,
             tree: merged.tree,
             bodies: merged.bodies,
             blobs: merged.blobs,
         })
     }
-}
-
-/// Where a write belongs in the tree.
-enum Place {
-    /// It is there already, and changes nothing.
-    Known(Rev),
-    /// A new child of this leaf, or a first revision.
-    Edit(Option<Rev>),
-    /// A revision from elsewhere, with its history; whether it is to bring its body.
-    Replicated(RevPath, BringsBody),
-}
-
-#[derive(Clone, Copy, PartialEq)]
-enum BringsBody {
-    Yes,
-    /// The revision is known; only its history joins branches that were apart.
-    No,
-}
-
-/// A document's tree while its writes are applied.
-struct Merging {
-    tree: RevTree,
-    leaves: Vec<Leaf>,
-    bodies: Vec<(Rev, BodyRecord)>,
-    blobs: Vec<StagedBlob>,
-    changed: bool,
-    stemmed: bool,
-}
-
-impl Merging {
-    fn new(state: &StoredDoc) -> Self {
-        Self {
-            leaves: state.tree.leaves(),
-            tree: state.tree.clone(),
-            bodies: Vec::new(),
-            blobs: Vec::new(),
-            changed: false,
-            stemmed: false,
-        }
-    }
-
-    /// The leaf that an edit replaces, by CouchDB's rules (`couch_db:prep_and_validate_update`).
-    fn edit_parent(&self, write: &Document) -> Result<Option<Rev>, DocError> {
-        match (&write.rev, self.leaves.first()) {
-            (None, None) => Ok(None),
-            (Some(rev), Some(_)) if self.leaves.iter().any(|leaf| leaf.rev == *rev) => {
-                Ok(Some(rev.clone()))
-            }
-            // A deleted document may be made anew without a revision.
-            (None, Some(winner)) if winner.state.deleted => Ok(Some(winner.rev.clone())),
-            _ => Err(DocError::Conflict),
-        }
-    }
-
-    fn replicated_place(&self, write: &Document) -> Result<Place, DocError> {
-        let path = write.path().ok_or(DocError::RevMissing)?;
-        let rev = path.leaf();
-        if !self.tree.contains(&rev) {
-            return Ok(Place::Replicated(path, BringsBody::Yes));
-        }
-        let joined = self.tree.merge(&RevTree::from_path(&path, RevState::default()));
-        let same = joined.leaves().len() == self.leaves.len();
-        Ok(if same { Place::Known(rev) } else { Place::Replicated(path, BringsBody::No) })
-    }
-
-    fn add(
-        &mut self,
-        write: &Document,
-        place: Place,
-        resolved: Resolved,
-        limits: &crate::Limits,
-    ) -> Result<Rev, DocError> {
-        let (mut path, brings_body) = match place {
-            Place::Known(rev) => return Ok(rev),
-            Place::Replicated(path, brings_body) => (path, brings_body),
-            Place::Edit(parent) => {
-                let shown = crate::doc::shown_attachments(&resolved.attachments);
-                let rev = next_rev(parent.as_ref(), write.deleted, &shown, &write.body)
-                    .map_err(|_| last_generation(parent.as_ref()))?;
-                (path_to(parent, rev), BringsBody::Yes)
-            }
-        };
-        path.truncate(limits.revs_limit as usize);
-        let rev = path.leaf();
-        let generation = rev.generation();
-        let record = BodyRecord {
-            attachments: resolved.attachments_of(generation),
-            body: write.body.clone(),
-        };
-        let body_bytes = match brings_body {
-            BringsBody::Yes => u32::try_from(record.encoded_len()).ok(),
-            BringsBody::No => None,
-        };
-        let state = RevState { deleted: write.deleted && body_bytes.is_some(), body_bytes };
-        let mut tree = self.tree.merge(&RevTree::from_path(&path, state));
-        let before = tree.len();
-        tree.stem(limits.revs_limit);
-        let leaves = tree.leaves();
-        if leaves.len() > limits.leaves_per_doc_max && leaves.len() > self.leaves.len() {
-            return Err(DocError::TooManyLeaves { max: limits.leaves_per_doc_max });
-        }
-        self.stemmed |= tree.len() < before;
-        self.tree = tree;
-        self.leaves = leaves;
-        self.changed = true;
-        if brings_body == BringsBody::Yes {
-            self.bodies.push((rev.clone(), record));
-            self.blobs.extend(resolved.staged);
-        }
-        Ok(rev)
-    }
-}
-
-fn path_to(parent: Option<Rev>, rev: Rev) -> RevPath {
-    let Some(parent) = parent else { return RevPath::single(rev) };
-    let hashes = vec![rev.hash().clone(), parent.hash().clone()];
-    RevPath::new(rev.generation(), hashes).expect("a child is one generation above its parent")
-}
-
-fn last_generation(parent: Option<&Rev>) -> DocError {
-    parent.map_or(DocError::Conflict, |rev| DocError::LastGeneration { rev: rev.clone() })
 }
