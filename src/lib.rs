@@ -3,9 +3,16 @@
 
 pub mod doc;
 mod limits;
+pub mod proto;
+pub mod replicate;
+#[cfg(feature = "server")]
+pub mod server;
+pub mod store;
+#[cfg(any(feature = "server", feature = "client"))]
+pub mod transport;
 
 pub use doc::{DbName, DocId, Document, ParseError, Rev};
 pub use limits::{Limits, LimitsError};
+#[cfg(feature = "server")]
+pub use server::{AccessRequest, Denied, Gateway, Grant};
 pub use store::{Database, Store, StoreError};
-pub mod proto;
-pub mod store;

@@ -50,7 +50,7 @@ pub struct Limits {
     pub message_bytes_max: usize,
     /// Open channels on one connection. One more is refused with 429.
     pub channels_per_connection_max: usize,
-    /// Calls in progress on one connection. While it is reached the gateway stops reading.
+    /// Calls in progress on one connection, streams included. One more fails with 429.
     pub calls_per_connection_max: usize,
     /// Connections whose grants name one user. One more is refused with 429.
     pub connections_per_user_max: usize,
@@ -66,7 +66,8 @@ pub struct Limits {
     pub outbound_bytes_max: usize,
     /// How long a connection may take nothing while bytes wait for it. Over it: close code 1013.
     pub outbound_stall_timeout_ms: u64,
-    /// Attachments a channel has uploaded and not yet referred to. The oldest is forgotten.
+    /// Attachments that a channel has uploaded and documents may refer to. The oldest is forgotten.
+    /// Up to 32 KiB of each are held in memory.
     pub uploads_per_channel_max: usize,
     /// Silence after which the gateway sends a ping.
     pub ping_interval_ms: u64,
@@ -104,7 +105,7 @@ impl Default for Limits {
             rows_bytes_target: 256 * 1024,
             outbound_bytes_max: 1024 * 1024,
             outbound_stall_timeout_ms: 30_000,
-            uploads_per_channel_max: 1_000,
+            uploads_per_channel_max: 256,
             ping_interval_ms: 20_000,
             silence_timeout_ms: 45_000,
             grant_check_interval_ms: 60_000,

@@ -65,8 +65,6 @@ pub struct GetParams {
     pub deleted_conflicts: bool,
     /// `_local_seq`.
     pub local_seq: bool,
-    /// Attachments with `data` (base64).
-    pub attachments: bool,
     /// These branches instead of one document: the reply is `[{"ok": DOC} | {"missing": REV}, ...]`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub open_revs: Option<OpenRevsParam>,
@@ -158,9 +156,6 @@ pub struct BulkGetParams {
     /// The leaves below each revision.
     #[serde(default)]
     pub latest: bool,
-    /// Attachments with `data` (base64).
-    #[serde(default)]
-    pub attachments: bool,
     /// Messages before the first `more`.
     #[serde(default = "credit")]
     pub credit: u32,
@@ -241,8 +236,6 @@ pub struct AllDocsParams {
     pub include_docs: bool,
     /// Whether documents have `_conflicts`.
     pub conflicts: bool,
-    /// Attachments with `data` (base64).
-    pub attachments: bool,
     /// Messages before the first `more`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub credit: Option<u32>,

@@ -255,6 +255,8 @@ pub struct ChannelLimits {
     pub stream_credit_max: u32,
     /// Pieces of an upload that may be sent before the first `more`.
     pub upload_credit: u32,
+    /// Uploads that documents of one call may refer to.
+    pub uploads_max: u32,
 }
 
 type Elements<'a> = Vec<&'a RawValue>;
@@ -458,6 +460,25 @@ impl ClientMessage {
     }
 }
 
+/// `["reply", channel, call, value]` of a value that is JSON text.
+#[must_use]
+pub fn reply_text(channel: ChannelId, call: CallId, value: &str) -> String {
+    format!("[\"reply\",{channel},{call},{value}]")
+}
+
+/// `["end", channel, call, value]` of a value that is JSON text.
+#[must_use]
+pub fn end_text(channel: ChannelId, call: CallId, value: &str) -> String {
+    format!("[\"end\",{channel},{call},{value}]")
+}
+
+/// `["rows", channel, call, [...], note]` of rows that are JSON texts joined by commas.
+#[must_use]
+pub fn rows_text(channel: ChannelId, call: CallId, rows: &str, note: Option<&RowsNote>) -> String {
+    let note = print(&note);
+    format!("[\"rows\",{channel},{call},[{rows}],{note}]")
+}
+
 fn print<T: Serialize>(message: &T) -> String {
     serde_json::to_string(message).expect("messages have string keys only")
 }
@@ -548,6 +569,19 @@ mod tests {
         ] {
             assert_eq!(ServerMessage::parse(text).expect(text).encode(), text);
         }
+    }
+
+    #[test]
+    fn texts_made_by_hand_are_those_of_the_messages() {
+        let raw = |text: &str| RawValue::from_string(text.to_owned()).expect(text);
+        let reply = ServerMessage::Reply { channel: 1, call: 2, value: raw("{\"a\":1}") };
+        assert_eq!(reply_text(1, 2, "{\"a\":1}"), reply.encode());
+        let end = ServerMessage::End { channel: 1, call: 2, value: raw("null") };
+        assert_eq!(end_text(1, 2, "null"), end.encode());
+        let note = Some(RowsNote { last_seq: "3-\"".into(), pending: 1 });
+        let rows = ServerMessage::Rows { channel: 1, call: 2, rows: vec![raw("1"), raw("2")], note };
+        let ServerMessage::Rows { note, .. } = &rows else { unreachable!() };
+        assert_eq!(rows_text(1, 2, "1,2", note.as_ref()), rows.encode());
     }
 
     #[test]

@@ -8,6 +8,7 @@ pub mod call;
 pub mod checkpoint;
 pub mod liveness;
 pub mod message;
+pub mod recent;
 pub mod session;
 
 /// The WebSocket subprotocol's name (`Sec-WebSocket-Protocol`).

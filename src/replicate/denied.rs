@@ -1,0 +1,188 @@
+//! Documents that a target refused: kept until they are taken, over restarts.
+//!
+//! A checkpoint passes a refused document only because it stands in this list, which is a local
+//! document of the local database and is on disk before the checkpoint.
+
+use std::sync::{Mutex, PoisonError};
+
+use serde::{Deserialize, Serialize};
+
+use crate::doc::{Body, DocId, Document, LocalId, Rev};
+use crate::proto::message::WireError;
+use crate::store::{Database, StoreError};
+
+use super::events::Direction;
+use super::peer::RefusedDoc;
+
+/// A document that was refused and will be tried again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeniedDoc {
+    /// Which way it was going.
+    pub direction: Direction,
+    /// The document.
+    pub id: DocId,
+    /// The revision.
+    pub rev: Option<Rev>,
+    /// Why.
+    pub error: WireError,
+}
+
+#[derive(Serialize, Deserialize)]
+struct StoredList {
+    denied: Vec<StoredDenied>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct StoredDenied {
+    direction: Direction,
+    id: String,
+    rev: Option<String>,
+    status: u16,
+    error: String,
+    reason: String,
+}
+
+impl From<&DeniedDoc> for StoredDenied {
+    fn from(denied: &DeniedDoc) -> Self {
+        Self {
+            direction: denied.direction,
+            id: denied.id.to_string(),
+            rev: denied.rev.as_ref().map(ToString::to_string),
+            status: denied.error.status,
+            error: denied.error.error.clone(),
+            reason: denied.error.reason.clone(),
+        }
+    }
+}
+
+impl StoredDenied {
+    fn read(self) -> Option<DeniedDoc> {
+        Some(DeniedDoc {
+            direction: self.direction,
+            id: DocId::parse(&self.id, self.id.len()).ok()?,
+            rev: self.rev.as_deref().map(Rev::parse).transpose().ok()?,
+            error: WireError { status: self.status, error: self.error, reason: self.reason },
+        })
+    }
+}
+
+/// The list of one sync.
+pub(crate) struct DeniedList {
+    database: Database,
+    place: Mutex<Option<LocalId>>,
+    denied: Mutex<Vec<DeniedDoc>>,
+    /// Held while the list is written, so that an older one never follows a newer one.
+    saving: tokio::sync::Mutex<()>,
+}
+
+impl DeniedList {
+    pub(crate) fn new(database: Database) -> Self {
+        Self {
+            database,
+            place: Mutex::default(),
+            denied: Mutex::default(),
+            saving: tokio::sync::Mutex::default(),
+        }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<DeniedDoc>> {
+        self.denied.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn place(&self) -> Option<LocalId> {
+        self.place.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Reads what an earlier run left, once the remote database is known.
+    pub(crate) async fn load(&self, remote: &str) -> Result<(), StoreError> {
+        let name = format!("settee-denied-{remote}");
+        let place = LocalId::parse(&name, name.len())?;
+        if self.place().as_ref() == Some(&place) {
+            return Ok(());
+        }
+        let stored = self.database.local(&place).await?;
+        let stored: Option<StoredList> = stored.and_then(|document| document.body.to().ok());
+        let denied = stored.into_iter().flat_map(|list| list.denied).filter_map(StoredDenied::read);
+        *self.lock() = denied.collect();
+        *self.place.lock().unwrap_or_else(PoisonError::into_inner) = Some(place);
+        Ok(())
+    }
+
+    pub(crate) fn list(&self) -> Vec<DeniedDoc> {
+        self.lock().clone()
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.lock().len()
+    }
+
+    /// Takes note of what became of a write: `written` were tried, `refused` of them were refused.
+    /// Returns the refusals that are new, or have another reason than before.
+    pub(crate) async fn note(
+        &self,
+        direction: Direction,
+        written: &[Document],
+        refused: &[RefusedDoc],
+    ) -> Result<Vec<RefusedDoc>, StoreError> {
+        let (changed, news) = {
+            let mut denied = self.lock();
+            let before = denied.len();
+            if before > 0 {
+                let taken = |d: &DeniedDoc| {
+                    d.direction == direction && written.iter().any(|w| covers(w, d, refused))
+                };
+                denied.retain(|d| !taken(d));
+            }
+            let mut changed = denied.len() != before;
+            let mut news = Vec::new();
+            for one in refused {
+                let known = denied.iter_mut().find(|d| {
+                    d.direction == direction && d.id == one.id && d.rev == one.rev
+                });
+                match known {
+                    Some(known) if known.error == one.error => continue,
+                    Some(known) => known.error = one.error.clone(),
+                    None => denied.push(DeniedDoc {
+                        direction,
+                        id: one.id.clone(),
+                        rev: one.rev.clone(),
+                        error: one.error.clone(),
+                    }),
+                }
+                news.push(one.clone());
+                changed = true;
+            }
+            (changed, news)
+        };
+        if changed {
+            self.save().await?;
+        }
+        Ok(news)
+    }
+
+    /// Forgets entries whose revisions are not there any more.
+    pub(crate) async fn forget(&self, gone: &[(DocId, Rev)]) -> Result<(), StoreError> {
+        if gone.is_empty() {
+            return Ok(());
+        }
+        let is_gone = |d: &DeniedDoc| gone.iter().any(|(id, rev)| d.id == *id && d.rev.as_ref() == Some(rev));
+        self.lock().retain(|d| !is_gone(d));
+        self.save().await
+    }
+
+    async fn save(&self) -> Result<(), StoreError> {
+        let Some(place) = self.place() else { return Ok(()) };
+        let _saving = self.saving.lock().await;
+        let stored = StoredList { denied: self.lock().iter().map(StoredDenied::from).collect() };
+        let body = Body::from_value(&stored)?;
+        self.database.set_local(&place, body).await?;
+        Ok(())
+    }
+}
+
+/// Whether a written document brought a denied revision along and was not refused itself.
+fn covers(written: &Document, denied: &DeniedDoc, refused: &[RefusedDoc]) -> bool {
+    written.id == denied.id
+        && !refused.iter().any(|r| r.id == written.id && r.rev == written.rev)
+        && written.path().is_some_and(|path| path.revs().any(|rev| Some(&rev) == denied.rev.as_ref()))
+}

@@ -1,0 +1,413 @@
+//! One direction of a sync: changes → what is missing → fetch → write → checkpoint.
+//!
+//! Several batches are in flight, and end in the order in which they began. A checkpoint is written
+//! only for a place up to which every document is durable on the target or stands in the list of
+//! denied ones; first on the target, then on the source, so that neither is ahead of the documents.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use futures::StreamExt as _;
+use tokio::sync::{Notify, watch};
+use tokio::time::{Instant, sleep_until};
+
+use crate::doc::{AttachmentData, Body, DocId, Document, LocalId, Rev};
+use crate::proto::checkpoint::{Checkpoint, ReplicationIdentity, common_point};
+use crate::proto::recent::RecentRevs;
+
+use super::denied::DeniedList;
+use super::events::{ChangeEvent, DeniedEvent, Direction, Reporter, WrittenRev};
+use super::local_peer::MISSING_STUB;
+use super::peer::{ChangeBatch, ChangedDoc, ChangesRequest, Peer, PeerError, RefusedDoc};
+
+/// Batches in flight.
+const BATCHES_IN_FLIGHT: usize = 4;
+
+/// A live batch of at most this many documents is written without asking what is missing: one
+/// round trip instead of two, at the risk of sending what is known.
+const OPTIMISTIC_DOCS_MAX: usize = 16;
+
+/// Documents fetched and written at a time within a batch; bounds what is in memory.
+const FETCH_DOCS_MAX: usize = 100;
+
+/// How long progress waits to be written down, so that a busy sync writes few checkpoints.
+const CHECKPOINT_DELAY: Duration = Duration::from_secs(1);
+
+/// What both directions of a sync share.
+#[derive(Clone)]
+pub(crate) struct FlowContext {
+    pub reporter: Reporter,
+    pub denied: Arc<DeniedList>,
+    pub session_id: String,
+    pub live: bool,
+    pub checkpoints: bool,
+    pub batch_size: usize,
+    pub doc_ids: Option<Vec<DocId>>,
+    /// True when the sync was cancelled.
+    pub stop: watch::Receiver<bool>,
+    /// Told when denied documents shall be tried again; one for each direction.
+    pub retry: Arc<[Notify; 2]>,
+}
+
+impl FlowContext {
+    /// Returns when the sync is cancelled.
+    pub(crate) async fn until_stopped(&self) {
+        let mut stop = self.stop.clone();
+        if stop.wait_for(|stop| *stop).await.is_err() {
+            // The handle is gone, and this task is about to be aborted.
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+/// Revisions that one direction moved, for the other not to send back.
+pub(crate) type Moved = Arc<Mutex<RecentRevs>>;
+
+pub(crate) struct Flow {
+    pub context: FlowContext,
+    pub direction: Direction,
+    pub source: Arc<dyn Peer>,
+    pub target: Arc<dyn Peer>,
+    pub moved_here: Moved,
+    pub moved_there: Moved,
+    in_flight: AtomicUsize,
+}
+
+/// A batch that has been written.
+struct Done {
+    docs: Vec<WrittenRev>,
+    docs_read: u64,
+    failures: u64,
+    last_seq: String,
+    pending: u64,
+}
+
+impl Flow {
+    pub(crate) fn new(
+        context: FlowContext,
+        direction: Direction,
+        source: Arc<dyn Peer>,
+        target: Arc<dyn Peer>,
+        moved: (Moved, Moved),
+    ) -> Self {
+        let (moved_here, moved_there) = moved;
+        let in_flight = AtomicUsize::new(0);
+        Self { context, direction, source, target, moved_here, moved_there, in_flight }
+    }
+
+    /// Runs until the source's feed ends, the sync is stopped, or something fails.
+    pub(crate) async fn run(self) -> Result<(), PeerError> {
+        let mut checkpoints = Checkpoints::open(&self).await?;
+        self.retry_denied().await?;
+        let changes = self
+            .source
+            .changes(ChangesRequest {
+                since: checkpoints.since(),
+                doc_ids: self.context.doc_ids.clone(),
+                live: self.context.live,
+                skip_tombstones: checkpoints.since().is_none() && self.target_is_empty().await?,
+                batch_size: self.context.batch_size,
+            })
+            .await?;
+        let batches = changes.map(|batch| self.process(batch)).buffered(BATCHES_IN_FLIGHT);
+        let mut batches = std::pin::pin!(batches);
+        let retry = &self.context.retry[self.direction as usize];
+        loop {
+            tokio::select! {
+                done = batches.next() => match done {
+                    Some(done) => {
+                        let done = done?;
+                        checkpoints.reach(&done.last_seq);
+                        self.report(done);
+                    }
+                    None => break,
+                },
+                () = checkpoints.due() => checkpoints.save().await?,
+                () = retry.notified() => self.retry_denied().await?,
+                () = self.context.until_stopped() => break,
+            }
+        }
+        checkpoints.save().await?;
+        self.context.reporter.rest(self.direction);
+        Ok(())
+    }
+
+    /// Only a pull into an empty database may do without tombstones: there they mean nothing.
+    async fn target_is_empty(&self) -> Result<bool, PeerError> {
+        if self.direction == Direction::Push {
+            return Ok(false);
+        }
+        let request = ChangesRequest { batch_size: 1, ..ChangesRequest::default() };
+        let first = self.target.changes(request).await?.next().await;
+        Ok(first.transpose()?.is_none_or(|batch| batch.rows.is_empty()))
+    }
+
+    fn report(&self, done: Done) {
+        let (reporter, direction) = (&self.context.reporter, self.direction);
+        if direction == Direction::Push {
+            let number = done.last_seq.split('-').next().and_then(|n| n.parse().ok());
+            reporter.pushed(number.unwrap_or(0));
+        }
+        let (pending, docs_written) = (done.pending, done.docs.len() as u64);
+        reporter.change(ChangeEvent {
+            direction,
+            docs_written,
+            docs: done.docs,
+            docs_read: done.docs_read,
+            doc_write_failures: done.failures,
+            last_seq: done.last_seq,
+            pending,
+        });
+        if pending == 0 && self.in_flight.load(Ordering::Relaxed) == 0 {
+            reporter.rest(direction);
+        }
+    }
+
+    async fn process(&self, batch: Result<ChangeBatch, PeerError>) -> Result<Done, PeerError> {
+        let batch = batch?;
+        self.in_flight.fetch_add(1, Ordering::Relaxed);
+        let mut done = Done {
+            docs: Vec::new(),
+            docs_read: 0,
+            failures: 0,
+            last_seq: batch.last_seq,
+            pending: batch.pending,
+        };
+        let rows: Vec<ChangedDoc> =
+            batch.rows.into_iter().filter(|row| !self.came_from_target(row)).collect();
+        let mut at_hand = Vec::new();
+        let wanted = self.wanted(rows, batch.pending, &mut at_hand).await?;
+        self.write(at_hand, &mut done).await?;
+        for wanted in wanted.chunks(FETCH_DOCS_MAX) {
+            let docs = self.source.fetch(wanted.to_vec()).await?;
+            self.write(docs, &mut done).await?;
+        }
+        self.in_flight.fetch_sub(1, Ordering::Relaxed);
+        Ok(done)
+    }
+
+    fn came_from_target(&self, row: &ChangedDoc) -> bool {
+        let moved = self.moved_there.lock().unwrap_or_else(PoisonError::into_inner);
+        moved.contains_all(&row.id, &row.leaves)
+    }
+
+    /// Revisions to fetch; what came along is put into `at_hand`.
+    async fn wanted(
+        &self,
+        rows: Vec<ChangedDoc>,
+        pending: u64,
+        at_hand: &mut Vec<Document>,
+    ) -> Result<Vec<(DocId, Rev)>, PeerError> {
+        let mut leaves: Vec<(DocId, Vec<Rev>)> = Vec::new();
+        for row in rows {
+            let missing = row.leaves.into_iter();
+            let missing = missing.filter(|rev| row.docs.iter().all(|d| d.rev.as_ref() != Some(rev)));
+            let missing: Vec<Rev> = missing.collect();
+            at_hand.extend(row.docs);
+            if !missing.is_empty() {
+                leaves.push((row.id, missing));
+            }
+        }
+        let small = leaves.len() <= OPTIMISTIC_DOCS_MAX;
+        let optimistic = self.context.live && pending == 0 && small;
+        if !leaves.is_empty() && !optimistic {
+            let diff = self.target.revs_diff(leaves).await?;
+            leaves = diff.into_iter().map(|(id, diff)| (id, diff.missing)).collect();
+        }
+        let pairs = leaves.into_iter().flat_map(|(id, revs)| {
+            revs.into_iter().map(move |rev| (id.clone(), rev))
+        });
+        Ok(pairs.collect())
+    }
+
+    async fn write(&self, docs: Vec<Document>, done: &mut Done) -> Result<(), PeerError> {
+        if docs.is_empty() {
+            return Ok(());
+        }
+        self.context.reporter.work(self.direction);
+        done.docs_read += docs.len() as u64;
+        let refused = self.write_with_attachments(&docs).await?;
+        let news = self.context.denied.note(self.direction, &docs, &refused).await?;
+        self.context.reporter.denied_count(self.context.denied.len());
+        for one in news {
+            self.context.reporter.denied(DeniedEvent {
+                direction: self.direction,
+                id: one.id,
+                rev: one.rev,
+                error: one.error,
+            });
+        }
+        done.failures += refused.len() as u64;
+        let mut moved = self.moved_here.lock().unwrap_or_else(PoisonError::into_inner);
+        for document in docs {
+            let Some(rev) = document.rev else { continue };
+            let is_refused = |r: &RefusedDoc| r.id == document.id && r.rev.as_ref() == Some(&rev);
+            if !refused.iter().any(is_refused) {
+                moved.insert(&document.id, &rev);
+                done.docs.push(WrittenRev { id: document.id, rev, deleted: document.deleted });
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes documents, with the bytes of attachments that are new in them. A target that turns
+    /// out to lack the bytes of an older one gets them in a second write.
+    async fn write_with_attachments(
+        &self,
+        docs: &[Document],
+    ) -> Result<Vec<RefusedDoc>, PeerError> {
+        let mut refused = Vec::new();
+        for part in self.parts(docs) {
+            let prepared = self.prepare(part, Bytes::New).await?;
+            let mut answers = self.target.write(prepared).await?;
+            let lacking = |r: &RefusedDoc| r.error.error == MISSING_STUB;
+            if answers.iter().any(lacking) {
+                let again: Vec<Document> = part
+                    .iter()
+                    .filter(|d| answers.iter().any(|r| lacking(r) && r.id == d.id && r.rev == d.rev))
+                    .cloned()
+                    .collect();
+                answers.retain(|r| !lacking(r));
+                for part in self.parts(&again) {
+                    let prepared = self.prepare(part, Bytes::All).await?;
+                    answers.extend(self.target.write(prepared).await?);
+                }
+            }
+            refused.extend(answers);
+        }
+        Ok(refused)
+    }
+
+    /// Cuts documents so that no part has more attachments than the target can have waiting.
+    fn parts<'a>(&self, docs: &'a [Document]) -> Vec<&'a [Document]> {
+        let max = self.target.staged_max();
+        let mut parts = Vec::new();
+        let (mut from, mut attachments) = (0, 0usize);
+        for (index, document) in docs.iter().enumerate() {
+            attachments += document.attachments.len();
+            if attachments > max && index > from {
+                parts.push(&docs[from..index]);
+                (from, attachments) = (index, document.attachments.len());
+            }
+        }
+        parts.push(&docs[from..]);
+        parts
+    }
+
+    async fn prepare(&self, docs: &[Document], which: Bytes) -> Result<Vec<Document>, PeerError> {
+        let mut prepared = docs.to_vec();
+        for (document, original) in prepared.iter_mut().zip(docs) {
+            let generation = original.rev.as_ref().map_or(0, Rev::generation);
+            for (name, attachment) in &mut document.attachments {
+                let new = attachment.revpos == 0 || attachment.revpos >= generation;
+                if new || which == Bytes::All {
+                    let bytes = self.source.attachment(original, name, attachment).await?;
+                    attachment.data = self.target.stage(attachment, bytes).await?;
+                } else {
+                    let (digest, length) = (attachment.digest(), attachment.length());
+                    attachment.data = AttachmentData::Stub { digest, length };
+                }
+            }
+        }
+        Ok(prepared)
+    }
+
+    /// Tries again what was refused earlier.
+    async fn retry_denied(&self) -> Result<(), PeerError> {
+        let denied = self.context.denied.list().into_iter().filter(|d| d.direction == self.direction);
+        let wanted: Vec<(DocId, Rev)> =
+            denied.filter_map(|denied| Some((denied.id, denied.rev?))).collect();
+        for wanted in wanted.chunks(FETCH_DOCS_MAX) {
+            let docs = self.source.fetch(wanted.to_vec()).await?;
+            let gone: Vec<(DocId, Rev)> = wanted
+                .iter()
+                .filter(|(id, rev)| !docs.iter().any(|d| d.id == *id && d.rev.as_ref() == Some(rev)))
+                .cloned()
+                .collect();
+            self.context.denied.forget(&gone).await?;
+            let mut done = Done {
+                docs: Vec::new(),
+                docs_read: 0,
+                failures: 0,
+                last_seq: String::new(),
+                pending: 0,
+            };
+            self.write(docs, &mut done).await?;
+        }
+        self.context.reporter.denied_count(self.context.denied.len());
+        Ok(())
+    }
+}
+
+/// Which attachments are sent with their bytes.
+#[derive(Clone, Copy, PartialEq)]
+enum Bytes {
+    New,
+    All,
+}
+
+/// The checkpoint documents of one direction.
+struct Checkpoints<'a> {
+    flow: &'a Flow,
+    id: LocalId,
+    latest: Checkpoint,
+    since: Option<String>,
+    reached: Option<String>,
+    due_at: Option<Instant>,
+}
+
+impl<'a> Checkpoints<'a> {
+    async fn open(flow: &'a Flow) -> Result<Self, PeerError> {
+        let identity = ReplicationIdentity {
+            source: flow.source.identity(),
+            target: flow.target.identity(),
+            doc_ids: flow.context.doc_ids.as_ref().map(|ids| {
+                ids.iter().map(ToString::to_string).collect()
+            }),
+            view: flow.source.view(),
+        };
+        let id = identity.id();
+        let id = LocalId::parse(&id, id.len()).map_err(crate::store::StoreError::from)?;
+        let (mut at_source, mut at_target) = (None, None);
+        if flow.context.checkpoints {
+            let read = |body: Option<Body>| body.and_then(|body| body.to::<Checkpoint>().ok());
+            let both = futures::try_join!(flow.source.local(&id), flow.target.local(&id))?;
+            (at_source, at_target) = (read(both.0), read(both.1));
+        }
+        let since = common_point(at_source.as_ref(), at_target.as_ref());
+        let latest = at_target.or(at_source).filter(|_| since.is_some()).unwrap_or_default();
+        Ok(Self { flow, id, latest, since, reached: None, due_at: None })
+    }
+
+    fn since(&self) -> Option<String> {
+        self.since.clone()
+    }
+
+    fn reach(&mut self, last_seq: &str) {
+        if self.latest.last_seq != last_seq {
+            self.reached = Some(last_seq.to_owned());
+            self.due_at.get_or_insert_with(|| Instant::now() + CHECKPOINT_DELAY);
+        }
+    }
+
+    async fn due(&self) {
+        match self.due_at {
+            Some(at) => sleep_until(at).await,
+            None => std::future::pending().await,
+        }
+    }
+
+    async fn save(&mut self) -> Result<(), PeerError> {
+        self.due_at = None;
+        let Some(reached) = self.reached.take().filter(|_| self.flow.context.checkpoints) else {
+            return Ok(());
+        };
+        let next = self.latest.next(&self.flow.context.session_id, &reached);
+        let body = Body::from_value(&next).map_err(crate::store::StoreError::from)?;
+        self.flow.target.set_local(&self.id, body.clone()).await?;
+        self.flow.source.set_local(&self.id, body).await?;
+        self.latest = next;
+        Ok(())
+    }
+}

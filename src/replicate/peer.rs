@@ -1,0 +1,160 @@
+//! One end of a replication: a local database, a channel of a gateway, later a CouchDB over HTTP.
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::stream::BoxStream;
+
+use crate::doc::{Attachment, AttachmentData, Body, DocId, Document, LocalId, Rev, RevsDiff};
+use crate::proto::message::WireError;
+use crate::store::StoreError;
+
+/// Why a peer could not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum PeerError {
+    /// The connection is not there or was lost. Trying again later may help.
+    #[error("not connected: {cause}")]
+    Disconnected {
+        /// What happened to it.
+        cause: String,
+    },
+    /// The other side refused.
+    #[error(transparent)]
+    Refused(WireError),
+    /// The other side answered with something that is not its protocol.
+    #[error("the peer broke the protocol: {problem}")]
+    Protocol {
+        /// What it did.
+        problem: String,
+    },
+    /// The local store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl PeerError {
+    /// Whether other credentials might help.
+    #[must_use]
+    pub fn is_unauthorized(&self) -> bool {
+        matches!(self, Self::Refused(error) if error.status == 401)
+    }
+
+    /// Whether trying again later might help.
+    #[must_use]
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::Disconnected { .. } => true,
+            Self::Refused(error) => matches!(error.status, 429 | 503),
+            Self::Protocol { .. } | Self::Store(_) => false,
+        }
+    }
+}
+
+/// A changed document, as a source tells it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ChangedDoc {
+    /// The document.
+    pub id: DocId,
+    /// All its leaves.
+    pub leaves: Vec<Rev>,
+    /// Leaves that came along, with their histories. A source that sends none is asked for them.
+    pub docs: Vec<Document>,
+}
+
+/// A part of a source's changes feed.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ChangeBatch {
+    /// The documents.
+    pub rows: Vec<ChangedDoc>,
+    /// The place after them.
+    pub last_seq: String,
+    /// Changes still to come, as far as is known; 0 at the end.
+    pub pending: u64,
+}
+
+/// What to read of a source's changes feed.
+#[derive(Debug, Clone, Default)]
+pub struct ChangesRequest {
+    /// The place to begin after; `None` for the start.
+    pub since: Option<String>,
+    /// Only these documents.
+    pub doc_ids: Option<Vec<DocId>>,
+    /// Whether to go on when there is nothing more.
+    pub live: bool,
+    /// Whether deleted documents are left out, since the reader has nothing yet.
+    pub skip_tombstones: bool,
+    /// Documents in a batch, at most.
+    pub batch_size: usize,
+}
+
+/// A revision that a target did not take.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RefusedDoc {
+    /// The document.
+    pub id: DocId,
+    /// The revision.
+    pub rev: Option<Rev>,
+    /// Why.
+    pub error: WireError,
+}
+
+/// A source's changes feed.
+pub type ChangeStream = BoxStream<'static, Result<ChangeBatch, PeerError>>;
+
+/// The bytes of an attachment.
+pub type AttachmentBytes = BoxStream<'static, Result<Bytes, PeerError>>;
+
+/// One end of a replication.
+///
+/// Every method may be called concurrently. Dropping a future may leave its write made or not; since
+/// revisions are written as they are, making it again changes nothing.
+#[async_trait]
+pub trait Peer: Send + Sync + 'static {
+    /// Names the database for ever, and another one made in its place differently.
+    fn identity(&self) -> String;
+
+    /// Names the part of the database that is shown, where it is not all.
+    fn view(&self) -> Option<String>;
+
+    /// Whether [`ChangedDoc::docs`] come along.
+    fn sends_docs(&self) -> bool;
+
+    /// Attachments that may be staged before they must be written.
+    fn staged_max(&self) -> usize;
+
+    /// Opens the changes feed.
+    async fn changes(&self, request: ChangesRequest) -> Result<ChangeStream, PeerError>;
+
+    /// Which of these revisions are missing; documents that lack nothing are left out.
+    async fn revs_diff(
+        &self,
+        wanted: Vec<(DocId, Vec<Rev>)>,
+    ) -> Result<Vec<(DocId, RevsDiff)>, PeerError>;
+
+    /// Revisions with their histories; those that are not stored any more are left out.
+    async fn fetch(&self, wanted: Vec<(DocId, Rev)>) -> Result<Vec<Document>, PeerError>;
+
+    /// Writes revisions as they are, on disk when this returns, and answers with those refused.
+    async fn write(&self, docs: Vec<Document>) -> Result<Vec<RefusedDoc>, PeerError>;
+
+    /// Opens an attachment of a revision that was read here.
+    async fn attachment(
+        &self,
+        document: &Document,
+        name: &str,
+        attachment: &Attachment,
+    ) -> Result<AttachmentBytes, PeerError>;
+
+    /// Takes in attachment bytes for a revision that is written next.
+    async fn stage(
+        &self,
+        attachment: &Attachment,
+        bytes: AttachmentBytes,
+    ) -> Result<AttachmentData, PeerError>;
+
+    /// Reads a local document.
+    async fn local(&self, id: &LocalId) -> Result<Option<Body>, PeerError>;
+
+    /// Writes a local document over whatever is there.
+    async fn set_local(&self, id: &LocalId, body: Body) -> Result<(), PeerError>;
+}

@@ -1,0 +1,277 @@
+//! Who gets in: the credential callback and what it grants.
+
+use std::fmt;
+use std::future::Future;
+use std::net::SocketAddr;
+use std::ops::Index;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use async_trait::async_trait;
+use http::HeaderMap;
+use serde_json::Value;
+
+use crate::doc::{DbName, Document};
+use crate::store::Database;
+
+/// What a client shows to be let in: any JSON. Never printed.
+#[derive(Clone, PartialEq, Default)]
+pub struct Credentials(Value);
+
+impl Credentials {
+    /// Credentials of a JSON value.
+    #[must_use]
+    pub fn new(value: Value) -> Self {
+        Self(value)
+    }
+
+    /// The value.
+    #[must_use]
+    pub fn value(&self) -> &Value {
+        &self.0
+    }
+}
+
+impl Index<&str> for Credentials {
+    type Output = Value;
+
+    /// A member, or `null` if there is none.
+    fn index(&self, name: &str) -> &Value {
+        &self.0[name]
+    }
+}
+
+impl fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Credentials(…)")
+    }
+}
+
+/// A request to open a database.
+#[derive(Debug, Clone)]
+pub struct AccessRequest {
+    /// What the client shows.
+    pub credentials: Credentials,
+    /// What it wants to open.
+    pub database: DbName,
+    /// Whether it asks for the database to be made if it is not there.
+    pub create: bool,
+    /// Its address, where the transport has one.
+    pub peer: Option<SocketAddr>,
+    /// The headers of its HTTP request, without `Authorization` and `Cookie`.
+    pub headers: Arc<HeaderMap>,
+}
+
+/// Judges requests. Any `async Fn(AccessRequest) -> Result<Grant, Denied>` is one.
+///
+/// Called for every `open`, and again for every set of new credentials. It may take its time: other
+/// channels and connections go on meanwhile.
+#[async_trait]
+pub trait Authorizer: Send + Sync + 'static {
+    /// Grants or denies.
+    ///
+    /// # Errors
+    /// [`Denied`], whose reason reaches the client.
+    async fn authorize(&self, request: AccessRequest) -> Result<Grant, Denied>;
+}
+
+#[async_trait]
+impl<F, Answer> Authorizer for F
+where
+    F: Fn(AccessRequest) -> Answer + Send + Sync + 'static,
+    Answer: Future<Output = Result<Grant, Denied>> + Send,
+{
+    async fn authorize(&self, request: AccessRequest) -> Result<Grant, Denied> {
+        self(request).await
+    }
+}
+
+/// Grants nothing: what a gateway does that was given no authorizer.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct DenyAll;
+
+#[async_trait]
+impl Authorizer for DenyAll {
+    async fn authorize(&self, _: AccessRequest) -> Result<Grant, Denied> {
+        Err(Denied::new("this gateway has no authorizer"))
+    }
+}
+
+/// A refusal, with a reason that the client is told.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{reason}")]
+pub struct Denied {
+    /// Whether other credentials might help.
+    pub kind: DeniedKind,
+    /// Why, for the application's user.
+    pub reason: String,
+}
+
+/// Whether other credentials might help.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DeniedKind {
+    /// 401 `unauthorized`: no or bad credentials. A client that can ask for new ones does.
+    Unauthorized,
+    /// 403 `forbidden`: known, and not allowed.
+    Forbidden,
+}
+
+impl Denied {
+    /// A refusal for want of good credentials (401).
+    #[must_use]
+    pub fn new(reason: impl Into<String>) -> Self {
+        Self { kind: DeniedKind::Unauthorized, reason: reason.into() }
+    }
+
+    /// A refusal whatever the credentials (403).
+    #[must_use]
+    pub fn forbidden(reason: impl Into<String>) -> Self {
+        Self { kind: DeniedKind::Forbidden, reason: reason.into() }
+    }
+}
+
+/// A write that a validator is to judge.
+#[derive(Debug)]
+pub struct ProposedWrite<'a> {
+    /// The document as it would be written.
+    pub document: &'a Document,
+    /// Where it would be written; earlier revisions can be read from it.
+    pub database: &'a Database,
+    /// The user that the grant names.
+    pub user: Option<&'a str>,
+}
+
+/// Judges single documents before they are written. Any `Fn(&ProposedWrite) -> Result<(), Denied>`
+/// is one.
+#[async_trait]
+pub trait Validator: Send + Sync + 'static {
+    /// Lets a document pass or not. The others of the same call are judged by themselves.
+    ///
+    /// # Errors
+    /// [`Denied`], whose reason reaches the client as a `denied` event.
+    async fn validate(&self, write: &ProposedWrite<'_>) -> Result<(), Denied>;
+}
+
+#[async_trait]
+impl<F> Validator for F
+where
+    F: Fn(&ProposedWrite<'_>) -> Result<(), Denied> + Send + Sync + 'static,
+{
+    async fn validate(&self, write: &ProposedWrite<'_>) -> Result<(), Denied> {
+        self(write)
+    }
+}
+
+/// What a client may do with one database.
+///
+/// ```
+/// use settee::server::Grant;
+/// let todos = settee::DbName::parse("todos")?;
+/// let grant = Grant::database(todos).read_only().user("anna").expires_in(std::time::Duration::from_secs(600));
+/// # Ok::<(), settee::ParseError>(())
+/// ```
+#[derive(Clone)]
+pub struct Grant {
+    pub(super) database: DbName,
+    pub(super) read: bool,
+    pub(super) write: bool,
+    pub(super) create: bool,
+    pub(super) destroy: bool,
+    pub(super) user: Option<String>,
+    pub(super) expires_at: Option<SystemTime>,
+    pub(super) validator: Option<Arc<dyn Validator>>,
+}
+
+impl Grant {
+    /// Reading and writing the documents of a database, which need not be the one asked for.
+    #[must_use]
+    pub fn database(database: DbName) -> Self {
+        Self {
+            database,
+            read: true,
+            write: true,
+            create: false,
+            destroy: false,
+            user: None,
+            expires_at: None,
+            validator: None,
+        }
+    }
+
+    /// The same without writing documents. Local documents, where checkpoints are, stay writable.
+    #[must_use]
+    pub fn read_only(self) -> Self {
+        Self { write: false, ..self }
+    }
+
+    /// The same without reading documents.
+    #[must_use]
+    pub fn write_only(self) -> Self {
+        Self { read: false, ..self }
+    }
+
+    /// The same, and the database is made if it is not there.
+    #[must_use]
+    pub fn creating(self) -> Self {
+        Self { create: true, ..self }
+    }
+
+    /// The same, and the client may destroy the database.
+    #[must_use]
+    pub fn destroying(self) -> Self {
+        Self { destroy: true, ..self }
+    }
+
+    /// The same for a named user: for limits by user, revocation and validators.
+    #[must_use]
+    pub fn user(self, user: impl Into<String>) -> Self {
+        Self { user: Some(user.into()), ..self }
+    }
+
+    /// The same until a moment. The channel closes then, unless the client showed new credentials.
+    #[must_use]
+    pub fn expires_at(self, when: SystemTime) -> Self {
+        Self { expires_at: Some(when), ..self }
+    }
+
+    /// The same for so long from now.
+    #[must_use]
+    pub fn expires_in(self, time: Duration) -> Self {
+        self.expires_at(SystemTime::now() + time)
+    }
+
+    /// The same, with every document judged before it is written.
+    #[must_use]
+    pub fn validator(self, validator: impl Validator) -> Self {
+        Self { validator: Some(Arc::new(validator)), ..self }
+    }
+
+    /// The user it names.
+    #[must_use]
+    pub fn user_name(&self) -> Option<&str> {
+        self.user.as_deref()
+    }
+
+    /// The database it names.
+    #[must_use]
+    pub fn database_name(&self) -> &DbName {
+        &self.database
+    }
+
+    /// Time until it ends; `None` for ever, zero when it has ended.
+    pub(super) fn time_left(&self) -> Option<Duration> {
+        let expires_at = self.expires_at?;
+        Some(expires_at.duration_since(SystemTime::now()).unwrap_or_default())
+    }
+}
+
+impl fmt::Debug for Grant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Grant")
+            .field("database", &self.database)
+            .field("read", &self.read)
+            .field("write", &self.write)
+            .field("user", &self.user)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,165 @@
+//! One open channel: its database under its grant, what it has uploaded and what it has written.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::Duration;
+
+use tokio::sync::{Notify, watch};
+use tokio::time::sleep;
+
+use crate::doc::{AttachmentData, AttachmentDigest, DocId, Document, Rev};
+use crate::proto::message::{ChannelId, WireError};
+use crate::proto::recent::RecentRevs;
+use crate::store::{Database, Store, StoreError};
+
+use super::Shared;
+use super::auth::Grant;
+use super::error::{Refusal, ToWire as _};
+use super::granted::Granted;
+
+/// A channel that the authorizer granted.
+pub(super) struct Channel {
+    pub id: ChannelId,
+    granted: RwLock<Granted>,
+    granted_anew: Notify,
+    /// Told once, with the reason.
+    ended: watch::Sender<Option<Option<WireError>>>,
+    written: Mutex<RecentRevs>,
+    uploads: Mutex<VecDeque<(AttachmentDigest, AttachmentData)>>,
+    uploads_max: usize,
+    store: Store,
+}
+
+impl Channel {
+    pub(super) fn new(
+        id: ChannelId,
+        store: Store,
+        database: Database,
+        grant: Grant,
+        uploads_max: usize,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            id,
+            granted: RwLock::new(Granted { database, grant: Arc::new(grant) }),
+            granted_anew: Notify::new(),
+            ended: watch::Sender::new(None),
+            written: Mutex::default(),
+            uploads: Mutex::default(),
+            uploads_max,
+            store,
+        })
+    }
+
+    /// The store that the database is in.
+    pub(super) fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// The database under the grant of this moment.
+    pub(super) fn granted(&self) -> Granted {
+        self.granted.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(super) fn with_grant<R>(&self, read: impl FnOnce(&Grant) -> R) -> R {
+        read(&self.granted.read().unwrap_or_else(PoisonError::into_inner).grant)
+    }
+
+    /// Puts another grant in the place of this one. It must be for the same database.
+    pub(super) fn grant_anew(&self, grant: Grant) -> Result<(), WireError> {
+        let mut granted = self.granted.write().unwrap_or_else(PoisonError::into_inner);
+        if *granted.database.name() != grant.database {
+            return Err(Refusal::GrantMoved.to_wire());
+        }
+        granted.grant = Arc::new(grant);
+        drop(granted);
+        self.granted_anew.notify_one();
+        Ok(())
+    }
+
+    /// Ends the channel; the first reason counts.
+    pub(super) fn end(&self, reason: Option<WireError>) {
+        self.ended.send_if_modified(|ended| {
+            let first = ended.is_none();
+            if first {
+                *ended = Some(reason);
+            }
+            first
+        });
+    }
+
+    /// Waits for whatever ends the channel from this side: the grant's end, revocation, the
+    /// database's end. Looks at the clock again at least every `check_interval`, since a wall clock
+    /// may be set.
+    pub(super) async fn until_ended(&self, check_interval: Duration) -> Option<WireError> {
+        let database = self.granted().database;
+        let mut ended = self.ended.subscribe();
+        loop {
+            let time_left = self.with_grant(Grant::time_left);
+            if time_left.is_some_and(|left| left.is_zero()) {
+                return Some(Refusal::GrantExpired.to_wire());
+            }
+            let look_again = time_left.map_or(check_interval, |left| left.min(check_interval));
+            tokio::select! {
+                reason = ended.wait_for(Option::is_some) => {
+                    return reason.ok().and_then(|reason| reason.clone()).flatten();
+                }
+                () = database.destroyed() => {
+                    let name = database.name().clone();
+                    return Some(StoreError::DatabaseDestroyed { name }.to_wire());
+                }
+                () = self.granted_anew.notified() => {}
+                () = sleep(look_again) => {}
+            }
+        }
+    }
+
+    /// Remembers that a revision came from this channel.
+    pub(super) fn note_written(&self, id: &DocId, rev: &Rev) {
+        self.written.lock().unwrap_or_else(PoisonError::into_inner).insert(id, rev);
+    }
+
+    /// Whether all leaves of a document came from this channel, so that it need not be told.
+    pub(super) fn wrote_all<'a>(&self, id: &DocId, revs: impl IntoIterator<Item = &'a Rev>) -> bool {
+        self.written.lock().unwrap_or_else(PoisonError::into_inner).contains_all(id, revs)
+    }
+
+    /// Keeps uploaded bytes for documents to come.
+    pub(super) fn keep_upload(&self, digest: AttachmentDigest, data: AttachmentData) {
+        let mut uploads = self.uploads.lock().unwrap_or_else(PoisonError::into_inner);
+        uploads.retain(|(known, _)| *known != digest);
+        uploads.push_back((digest, data));
+        if uploads.len() > self.uploads_max {
+            uploads.pop_front();
+        }
+    }
+
+    /// Puts uploaded bytes where a document has stubs for them.
+    pub(super) fn fill_stubs(&self, document: &mut Document) {
+        let uploads = self.uploads.lock().unwrap_or_else(PoisonError::into_inner);
+        for attachment in document.attachments.values_mut() {
+            if let AttachmentData::Stub { digest: Some(digest), .. } = &attachment.data
+                && let Some((_, data)) = uploads.iter().find(|(known, _)| known == digest)
+            {
+                attachment.data = data.clone();
+            }
+        }
+    }
+}
+
+/// Keeps a channel known to its gateway while it lives.
+pub(super) struct Enlisted {
+    shared: Arc<Shared>,
+    number: u64,
+}
+
+impl Enlisted {
+    pub(super) fn new(shared: &Arc<Shared>, channel: &Arc<Channel>) -> Self {
+        Self { shared: Arc::clone(shared), number: shared.enlist(channel) }
+    }
+}
+
+impl Drop for Enlisted {
+    fn drop(&mut self) {
+        self.shared.delist(self.number);
+    }
+}

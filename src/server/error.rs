@@ -1,0 +1,344 @@
+//! The one table from errors to what the wire shows: statuses, names, close codes.
+//!
+//! The names and statuses are CouchDB's (`chttpd:error_info`), the close codes those of RFC 6455
+//! section 7.4.1 and the IANA registry. Every `match` here is full, so that a new error has no way
+//! to the wire before it has its row.
+
+use std::fmt;
+
+use crate::doc::ParseError;
+use crate::limits::LimitsError;
+use crate::proto::ProtocolError;
+use crate::proto::message::WireError;
+use crate::proto::session::CallRefusal;
+use crate::store::{DocError, StoreError};
+
+use super::auth::{Denied, DeniedKind};
+
+/// Why a gateway could not be made or stopped serving.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ServerError {
+    /// A limit that cannot work.
+    #[error(transparent)]
+    Limits(#[from] LimitsError),
+    /// An allowed origin that is not `SCHEME://HOST[:PORT]`.
+    #[error("allowed origin {origin:?} is not of the form SCHEME://HOST or SCHEME://HOST:PORT")]
+    Origin {
+        /// The origin.
+        origin: String,
+    },
+}
+
+/// Refusals that have no error of their own elsewhere.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Refusal {
+    /// The connection has as many channels as it may.
+    TooManyChannels { max: usize },
+    /// The connection has as many calls in progress as it may.
+    TooManyCalls { max: usize },
+    /// The user has as many connections as it may.
+    TooManyConnectionsOfUser { max: usize },
+    /// The address has as many connections as it may.
+    TooManyConnectionsOfAddress { max: usize },
+    /// The gateway has as many connections as it may.
+    TooManyConnections { max: usize },
+    /// The grant does not let documents be read.
+    MayNotRead,
+    /// The grant does not let documents be written.
+    MayNotWrite,
+    /// The grant does not let the database be destroyed.
+    MayNotDestroy,
+    /// The grant has ended.
+    GrantExpired,
+    /// The new credentials are for another database.
+    GrantMoved,
+    /// The gateway is stopping.
+    Stopping,
+    /// An upload sent more pieces than it had credit for.
+    UploadOverrun,
+    /// An upload's bytes are not those announced.
+    UploadMismatch,
+    /// A page of another site tried to connect.
+    Origin,
+    /// A request that asks for a WebSocket in the wrong way.
+    BadUpgrade,
+    /// A WebSocket without a subprotocol that is spoken here.
+    NoSubprotocol,
+    /// There is nothing at this address.
+    NoRoute,
+}
+
+fn wire(status: u16, error: &str, reason: impl fmt::Display) -> WireError {
+    WireError { status, error: error.to_owned(), reason: reason.to_string() }
+}
+
+/// What the wire shows of an error.
+pub(super) trait ToWire {
+    fn to_wire(&self) -> WireError;
+}
+
+impl ToWire for ParseError {
+    fn to_wire(&self) -> WireError {
+        match self {
+            Self::DbName { .. } => wire(400, "illegal_database_name", self),
+            Self::DocIdEmpty
+            | Self::DocIdReserved { .. }
+            | Self::DocIdTooLong { .. }
+            | Self::DocIdNotString => wire(400, "illegal_docid", self),
+            Self::TooLarge { .. } => wire(413, "too_large", self),
+            Self::SpecialMember { .. } | Self::SpecialValue { .. } => {
+                wire(400, "doc_validation", self)
+            }
+            Self::Rev { .. }
+            | Self::Json { .. }
+            | Self::TooDeep { .. }
+            | Self::TooManyMembers { .. }
+            | Self::NotAnObject
+            | Self::RevMissing { .. }
+            | Self::Attachment { .. }
+            | Self::Digest => wire(400, "bad_request", self),
+            Self::Tree { .. } => internal(self),
+        }
+    }
+}
+
+impl ToWire for DocError {
+    fn to_wire(&self) -> WireError {
+        match self {
+            Self::Conflict => wire(409, "conflict", self),
+            Self::Forbidden { .. } => wire(403, "forbidden", self),
+            Self::MissingStub { .. } => wire(412, "missing_stub", self),
+            Self::TooManyLeaves { .. } => wire(413, "too_large", self),
+            Self::RevMissing | Self::LastGeneration { .. } => wire(400, "bad_request", self),
+        }
+    }
+}
+
+impl ToWire for StoreError {
+    fn to_wire(&self) -> WireError {
+        match self {
+            Self::DatabaseMissing { .. }
+            | Self::DatabaseDestroyed { .. }
+            | Self::DatabaseGone
+            | Self::DocMissing { .. }
+            | Self::DocDeleted { .. }
+            | Self::LocalMissing { .. }
+            | Self::AttachmentMissing { .. } => wire(404, "not_found", self),
+            Self::DatabaseExists { .. } => wire(412, "file_exists", self),
+            Self::Refused(error) => error.to_wire(),
+            Self::Malformed(error) => error.to_wire(),
+            Self::TooLarge { .. } => wire(413, "too_large", self),
+            Self::Poisoned => wire(503, "service_unavailable", self),
+            Self::Closed => wire(503, "service_unavailable", self),
+            Self::Locked { .. }
+            | Self::TooNew { .. }
+            | Self::Damaged { .. }
+            | Self::BlobMissing { .. }
+            | Self::Io { .. } => internal(self),
+        }
+    }
+}
+
+impl ToWire for ProtocolError {
+    fn to_wire(&self) -> WireError {
+        match self {
+            Self::NotAMessage
+            | Self::UnknownVerb { .. }
+            | Self::Malformed { .. }
+            | Self::BadBinary
+            | Self::ChannelInUse { .. } => wire(400, "bad_request", self),
+        }
+    }
+}
+
+impl ToWire for Denied {
+    fn to_wire(&self) -> WireError {
+        match self.kind {
+            DeniedKind::Unauthorized => wire(401, "unauthorized", self),
+            DeniedKind::Forbidden => wire(403, "forbidden", self),
+        }
+    }
+}
+
+impl ToWire for CallRefusal {
+    fn to_wire(&self) -> WireError {
+        match self {
+            Self::NoChannel => wire(404, "not_found", "there is no such channel"),
+            Self::NotOpenYet => wire(400, "bad_request", "the channel is not open yet"),
+            Self::InProgress => {
+                wire(400, "bad_request", "a call of this number is in progress on the channel")
+            }
+        }
+    }
+}
+
+impl ToWire for Refusal {
+    fn to_wire(&self) -> WireError {
+        match self {
+            Self::TooManyChannels { max } => wire(
+                429,
+                "too_many_requests",
+                format_args!("a connection may have {max} channels; close one first"),
+            ),
+            Self::TooManyCalls { max } => wire(
+                429,
+                "too_many_requests",
+                format_args!("a connection may have {max} calls in progress; wait for one"),
+            ),
+            Self::TooManyConnectionsOfUser { max } => wire(
+                429,
+                "too_many_requests",
+                format_args!("a user may have {max} connections; close one first"),
+            ),
+            Self::TooManyConnectionsOfAddress { max } => wire(
+                429,
+                "too_many_requests",
+                format_args!("an address may have {max} connections; close one first"),
+            ),
+            Self::TooManyConnections { max } => wire(
+                503,
+                "service_unavailable",
+                format_args!("the gateway has {max} connections, as many as it may; try later"),
+            ),
+            Self::MayNotRead => wire(403, "forbidden", "You are not allowed to read this db."),
+            Self::MayNotWrite => wire(403, "forbidden", "You are not allowed to write to this db."),
+            Self::MayNotDestroy => {
+                wire(403, "forbidden", "You are not allowed to destroy this db.")
+            }
+            Self::GrantExpired => {
+                wire(401, "unauthorized", "the grant has expired; show new credentials")
+            }
+            Self::GrantMoved => wire(
+                401,
+                "unauthorized",
+                "the new credentials are for another database; open a channel for it",
+            ),
+            Self::Stopping => {
+                wire(503, "service_unavailable", "the gateway is stopping; connect again")
+            }
+            Self::UploadOverrun => {
+                wire(400, "bad_request", "the upload sent more pieces than it had credit for")
+            }
+            Self::UploadMismatch => wire(
+                400,
+                "bad_request",
+                "the uploaded bytes do not have the announced length or digest",
+            ),
+            Self::Origin => wire(
+                403,
+                "forbidden",
+                "connections from this page's origin are not allowed; see allowed origins",
+            ),
+            Self::BadUpgrade => wire(
+                400,
+                "bad_request",
+                "a WebSocket request needs Connection: Upgrade, Sec-WebSocket-Key and \
+                 Sec-WebSocket-Version: 13",
+            ),
+            Self::NoSubprotocol => wire(
+                400,
+                "bad_request",
+                "this gateway speaks the subprotocol settee.v1; ask for it with \
+                 Sec-WebSocket-Protocol",
+            ),
+            Self::NoRoute => wire(404, "not_found", "missing"),
+        }
+    }
+}
+
+/// The body of an HTTP answer that is an error.
+pub(super) fn http_body(error: &WireError) -> String {
+    serde_json::json!({"error": error.error, "reason": error.reason}).to_string()
+}
+
+/// A revoked grant, with the reason that was given.
+pub(super) fn revoked(reason: &str) -> WireError {
+    wire(401, "unauthorized", reason)
+}
+
+/// A method that does not exist.
+pub(super) fn unknown_method(method: &str) -> WireError {
+    let method = crate::doc::printable(method);
+    wire(404, "not_found", format_args!("No method named {method}"))
+}
+
+/// Parameters that do not fit the method.
+pub(super) fn bad_params(method: &str, problem: &serde_json::Error) -> WireError {
+    wire(400, "bad_request", format_args!("parameters of {method}: {problem}"))
+}
+
+/// A parameter whose value cannot be used.
+pub(super) fn bad_param(name: &str, problem: &str) -> WireError {
+    wire(400, "bad_request", format_args!("parameter {name}: {problem}"))
+}
+
+/// Tells the client nothing but a number to find the log line by.
+fn internal(error: &dyn fmt::Display) -> WireError {
+    let mut id = [0; 4];
+    // Without randomness the number is 0, and the log line is still there.
+    let _ = getrandom::fill(&mut id);
+    let id = u32::from_be_bytes(id);
+    tracing::error!(error_id = format_args!("{id:08x}"), %error, "internal error");
+    wire(500, "internal_server_error", format_args!("internal error, logged as {id:08x}"))
+}
+
+/// Why the gateway closes a connection.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum CloseReason {
+    /// A message broke the framing of settee.v1.
+    Protocol(ProtocolError),
+    /// A frame or message was too large.
+    TooLarge,
+    /// A text message was not UTF-8.
+    NotText,
+    /// No database was opened in time.
+    NothingOpened,
+    /// The client took nothing for too long.
+    Stalled,
+    /// The gateway is stopping.
+    Stopping,
+}
+
+impl CloseReason {
+    /// The close code and a reason of at most 123 bytes (RFC 6455 section 5.5).
+    pub(super) fn code_and_text(&self) -> (u16, String) {
+        let (code, text) = match self {
+            Self::Protocol(error) => (1002, error.to_string()),
+            Self::TooLarge => (1009, "the message is too large".into()),
+            Self::NotText => (1007, "a text message must be UTF-8".into()),
+            Self::NothingOpened => (1008, "no database was opened in time".into()),
+            Self::Stalled => (1013, "the client takes too little; connect again later".into()),
+            Self::Stopping => (1012, "the gateway is stopping; connect again".into()),
+        };
+        let mut end = text.len().min(123);
+        while !text.is_char_boundary(end) {
+            end -= 1;
+        }
+        (code, text[..end].to_owned())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn close_reasons_fit_a_control_frame() {
+        let verb = "ü".repeat(300);
+        for reason in [
+            CloseReason::Protocol(ProtocolError::UnknownVerb { verb }),
+            CloseReason::TooLarge,
+            CloseReason::Stopping,
+        ] {
+            assert!(reason.code_and_text().1.len() <= 123);
+        }
+    }
+
+    #[test]
+    fn what_only_the_operator_may_know_is_not_told() {
+        let damaged = StoreError::Damaged { what: "secret path".into() }.to_wire();
+        assert_eq!(damaged.status, 500);
+        assert!(!damaged.reason.contains("secret"));
+    }
+}

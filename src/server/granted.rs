@@ -1,0 +1,157 @@
+//! A database under a grant: what every protocol of the gateway reads and writes through.
+
+use std::sync::Arc;
+
+use crate::doc::{AnyDocument, DocId, Document, LocalDocument, ParseError};
+use crate::proto::call::WriteRow;
+use crate::proto::message::{Access, Info, WireError};
+use crate::store::{Database, DocError, EditMode, StoreError, WriteOutcome};
+
+use super::auth::{Grant, ProposedWrite};
+use super::error::{Refusal, ToWire as _};
+
+/// A database, and what may be done with it.
+#[derive(Debug, Clone)]
+pub(super) struct Granted {
+    pub database: Database,
+    pub grant: Arc<Grant>,
+}
+
+impl Granted {
+    /// What a client is told of its rights.
+    pub(super) fn access(&self) -> Access {
+        let time_left = self.grant.time_left();
+        Access {
+            read: self.grant.read,
+            write: self.grant.write,
+            destroy: self.grant.destroy,
+            user: self.grant.user.clone(),
+            expires_in_ms: time_left.map(|t| u64::try_from(t.as_millis()).unwrap_or(u64::MAX)),
+            view: None,
+        }
+    }
+
+    pub(super) async fn info(&self) -> Result<Info, StoreError> {
+        let info = self.database.info().await?;
+        Ok(Info {
+            db_name: info.name.to_string(),
+            doc_count: info.doc_count,
+            doc_del_count: info.deleted_count,
+            update_seq: info.update_seq.to_string(),
+            uuid: info.incarnation.to_string(),
+        })
+    }
+
+    pub(super) fn check_read(&self) -> Result<(), WireError> {
+        if self.grant.read { Ok(()) } else { Err(Refusal::MayNotRead.to_wire()) }
+    }
+
+    pub(super) fn check_destroy(&self) -> Result<(), WireError> {
+        if self.grant.destroy { Ok(()) } else { Err(Refusal::MayNotDestroy.to_wire()) }
+    }
+
+    /// Writes documents as they came, each with its own outcome, in the order given.
+    ///
+    /// `written` is told of every document that was stored.
+    pub(super) async fn write(
+        &self,
+        proposed: Vec<Result<AnyDocument, ParseError>>,
+        mode: EditMode,
+        written: impl Fn(&crate::store::Written) + Send,
+    ) -> Result<Vec<WriteRow>, WireError> {
+        let mut rows: Vec<Option<WriteRow>> = vec![None; proposed.len()];
+        let mut documents = Vec::with_capacity(proposed.len());
+        let mut places = Vec::with_capacity(proposed.len());
+        for (place, proposed) in proposed.into_iter().enumerate() {
+            let document = match proposed {
+                Err(error) => {
+                    rows[place] = Some(error_row(String::new(), None, &error.to_wire()));
+                    continue;
+                }
+                Ok(AnyDocument::Local(local)) => {
+                    rows[place] = Some(self.write_local(local).await?);
+                    continue;
+                }
+                Ok(AnyDocument::Doc(document)) => document,
+                Ok(AnyDocument::WithoutId(unnamed)) => unnamed.named(new_id()),
+            };
+            match self.judge(&document).await {
+                Ok(()) => {
+                    places.push(place);
+                    documents.push(document);
+                }
+                Err(error) => {
+                    let rev = document.rev.as_ref().map(ToString::to_string);
+                    rows[place] = Some(error_row(document.id.to_string(), rev, &error));
+                }
+            }
+        }
+        let outcomes = self.database.bulk_docs(documents, mode).await.map_err(|e| e.to_wire())?;
+        for (place, outcome) in places.into_iter().zip(outcomes) {
+            if let Ok(stored) = &outcome {
+                written(stored);
+            }
+            rows[place] = Some(outcome_row(outcome));
+        }
+        Ok(rows.into_iter().flatten().collect())
+    }
+
+    async fn judge(&self, document: &Document) -> Result<(), WireError> {
+        if !self.grant.write {
+            return Err(Refusal::MayNotWrite.to_wire());
+        }
+        let Some(validator) = &self.grant.validator else { return Ok(()) };
+        let user = self.grant.user_name();
+        let write = ProposedWrite { document, database: &self.database, user };
+        validator.validate(&write).await.map_err(|denied| denied.to_wire())
+    }
+
+    /// Local documents are written whatever the grant, since checkpoints live there and a reader
+    /// without them starts from nothing each time.
+    async fn write_local(&self, document: LocalDocument) -> Result<WriteRow, WireError> {
+        let id = document.id.to_string();
+        let rev = document.rev.map(|rev| rev.to_string());
+        match self.database.put_local(document).await {
+            Ok(rev) => Ok(WriteRow { ok: true, id, rev: Some(rev.to_string()), ..WriteRow::default() }),
+            Err(error @ (StoreError::Refused(_) | StoreError::LocalMissing { .. })) => {
+                Ok(error_row(id, rev, &error.to_wire()))
+            }
+            Err(error) => Err(error.to_wire()),
+        }
+    }
+}
+
+/// An id for a document that came without one: 32 random hex digits.
+fn new_id() -> DocId {
+    let mut random = [0; 16];
+    getrandom::fill(&mut random).expect("the system has randomness once it has booted");
+    let hex = crate::store::Uuid(random).to_string();
+    DocId::parse(&hex, hex.len()).expect("hex digits make a document id")
+}
+
+fn outcome_row(outcome: WriteOutcome) -> WriteRow {
+    match outcome {
+        Ok(stored) => WriteRow {
+            ok: true,
+            id: stored.id.to_string(),
+            rev: Some(stored.rev.to_string()),
+            ..WriteRow::default()
+        },
+        Err(refused) => {
+            // A conflict is CouchDB's row without a revision; the client knows what it sent.
+            let rev = refused.rev.filter(|_| refused.error != DocError::Conflict);
+            error_row(refused.id.to_string(), rev.map(|r| r.to_string()), &refused.error.to_wire())
+        }
+    }
+}
+
+fn error_row(id: String, rev: Option<String>, error: &WireError) -> WriteRow {
+    WriteRow {
+        ok: false,
+        id,
+        rev,
+        status: Some(error.status),
+        error: Some(error.error.clone()),
+        reason: Some(error.reason.clone()),
+    }
+}

@@ -1,0 +1,83 @@
+//! What waits to be written to one connection, bounded by bytes.
+//!
+//! A sender waits until its message fits; a message larger than the bound fits when nothing else
+//! waits. So a connection holds at most the bound and one message, however many calls answer at once.
+
+use std::sync::Arc;
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio_tungstenite::tungstenite::Message;
+
+use super::error::CloseReason;
+
+/// Counted for each message beside its bytes, so that many empty ones are bounded as well.
+const MESSAGE_COST_BYTES: usize = 64;
+
+/// The sending end; clones share it.
+#[derive(Clone)]
+pub(super) struct Outbox {
+    sender: mpsc::UnboundedSender<Outgoing>,
+    room: Arc<Semaphore>,
+    bytes_max: u32,
+}
+
+/// What the writer takes from the outbox.
+pub(super) enum Outgoing {
+    /// A message; its room comes free when it has been written.
+    Message(Message, OwnedSemaphorePermit),
+    /// The last thing to write.
+    Close(CloseReason),
+}
+
+/// The connection is gone; whoever was answering may stop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Gone;
+
+impl Outbox {
+    pub(super) fn new(bytes_max: usize) -> (Self, mpsc::UnboundedReceiver<Outgoing>) {
+        let (sender, receiver) = mpsc::unbounded_channel();
+        let bytes_max = u32::try_from(bytes_max).unwrap_or(u32::MAX).max(1);
+        let room = Arc::new(Semaphore::new(bytes_max as usize));
+        (Self { sender, room, bytes_max }, receiver)
+    }
+
+    pub(super) async fn text(&self, text: String) -> Result<(), Gone> {
+        self.send(text.len(), Message::Text(text.into())).await
+    }
+
+    pub(super) async fn binary(&self, bytes: bytes::Bytes) -> Result<(), Gone> {
+        self.send(bytes.len(), Message::Binary(bytes)).await
+    }
+
+    async fn send(&self, bytes: usize, message: Message) -> Result<(), Gone> {
+        let bytes = u32::try_from(bytes + MESSAGE_COST_BYTES).unwrap_or(u32::MAX);
+        let room = Arc::clone(&self.room).acquire_many_owned(bytes.min(self.bytes_max)).await;
+        let room = room.map_err(|_| Gone)?;
+        self.sender.send(Outgoing::Message(message, room)).map_err(|_| Gone)
+    }
+
+    /// Ends the connection after what already waits.
+    pub(super) fn close(&self, reason: CloseReason) {
+        // A connection that is gone needs no closing.
+        let _ = self.sender.send(Outgoing::Close(reason));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures::FutureExt as _;
+
+    #[tokio::test]
+    async fn holds_the_bound_and_lets_one_large_message_through() {
+        let (outbox, mut receiver) = Outbox::new(1_000);
+        outbox.text("x".repeat(5_000)).await.unwrap();
+        assert!(outbox.text("y".into()).now_or_never().is_none(), "must wait for room");
+        let Some(Outgoing::Message(message, room)) = receiver.recv().await else { panic!() };
+        assert_eq!(message.len(), 5_000);
+        drop(room);
+        outbox.text("y".into()).await.unwrap();
+        drop(receiver);
+        assert_eq!(outbox.text("z".into()).await, Err(Gone));
+    }
+}

@@ -1,0 +1,220 @@
+//! HTTP routes: the WebSocket upgrade on any path, `/`, `/_up`, and static files.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use http::header::{
+    AUTHORIZATION, CONNECTION, CONTENT_TYPE, COOKIE, HOST, ORIGIN, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY,
+    SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION, UPGRADE,
+};
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
+use hyper::upgrade::OnUpgrade;
+use hyper_util::rt::TokioIo;
+use serde_json::json;
+use tokio::io::AsyncWriteExt as _;
+use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
+use warp::reply::{Reply as _, Response};
+use warp::{Filter, Rejection};
+
+use crate::proto::SUBPROTOCOL;
+use crate::proto::message::WireError;
+use crate::transport::ByteStream;
+
+use super::accept::ConnectionInfo;
+use super::connection::{self, Peer};
+use super::error::{Refusal, ToWire as _, http_body};
+use super::{Origins, Shared};
+
+/// Every route; what none of them takes is answered with 404 as JSON.
+pub(super) fn routes(
+    shared: &Arc<Shared>,
+) -> impl Filter<Extract = (Response,), Error = Infallible> + Clone + Send + Sync + 'static {
+    let upgrade = {
+        let shared = Arc::clone(shared);
+        warp::method()
+            .and(warp::header::headers_cloned())
+            .and(warp::ext::optional::<OnUpgrade>())
+            .and(warp::ext::optional::<ConnectionInfo>())
+            .and_then(move |method, headers, on_upgrade, info| {
+                upgrade(Arc::clone(&shared), method, headers, on_upgrade, info)
+            })
+    };
+    let stopping = shared.stopping.subscribe();
+    let up = warp::path!("_up").and(warp::get()).map(move || {
+        if *stopping.borrow() {
+            return error_response(&Refusal::Stopping.to_wire());
+        }
+        json_response(StatusCode::OK, json!({"status": "ok"}).to_string())
+    });
+    let store_uuid = shared.store.uuid();
+    let welcome = warp::path::end().and(warp::get()).map(move || {
+        let body = json!({
+            "couchdb": "Welcome",
+            "version": env!("CARGO_PKG_VERSION"),
+            "uuid": store_uuid.to_string(),
+            "features": [SUBPROTOCOL],
+            "vendor": {"name": "Settee"},
+        });
+        json_response(StatusCode::OK, body.to_string())
+    });
+    let not_found = warp::any().map(|| error_response(&Refusal::NoRoute.to_wire()));
+    upgrade
+        .or(up)
+        .unify()
+        .or(static_files(shared))
+        .unify()
+        .or(welcome)
+        .unify()
+        .or(not_found)
+        .unify()
+}
+
+fn static_files(shared: &Arc<Shared>) -> warp::filters::BoxedFilter<(Response,)> {
+    match &shared.static_dir {
+        Some(directory) => {
+            warp::fs::dir(directory.clone()).map(|file: warp::fs::File| file.into_response()).boxed()
+        }
+        None => warp::any()
+            .and_then(|| async { Err::<Response, _>(warp::reject::not_found()) })
+            .boxed(),
+    }
+}
+
+fn json_response(status: StatusCode, body: String) -> Response {
+    let json = warp::reply::with_header(body, CONTENT_TYPE, "application/json");
+    warp::reply::with_status(json, status).into_response()
+}
+
+fn error_response(error: &WireError) -> Response {
+    let status = StatusCode::from_u16(error.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    json_response(status, http_body(error))
+}
+
+/// Answers a connection that is one too many, without reading its request.
+pub(super) async fn refuse_connection(mut stream: impl ByteStream, refusal: Refusal) {
+    let error = refusal.to_wire();
+    let status = StatusCode::from_u16(error.status).unwrap_or(StatusCode::SERVICE_UNAVAILABLE);
+    let body = http_body(&error);
+    let response = format!(
+        "HTTP/1.1 {status}\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\
+         connection: close\r\n\r\n{body}",
+        body.len()
+    );
+    // The peer may be gone already; then there is nobody to tell.
+    let _ = stream.write_all(response.as_bytes()).await;
+    let _ = stream.shutdown().await;
+}
+
+/// Takes a request that asks for a WebSocket; lets every other pass on to the next route.
+async fn upgrade(
+    shared: Arc<Shared>,
+    method: Method,
+    headers: HeaderMap,
+    on_upgrade: Option<OnUpgrade>,
+    info: Option<ConnectionInfo>,
+) -> Result<Response, Rejection> {
+    if method != Method::GET || !has_token(&headers, &UPGRADE, "websocket") {
+        return Err(warp::reject::not_found());
+    }
+    let key = headers.get(SEC_WEBSOCKET_KEY).cloned();
+    let version = headers.get(SEC_WEBSOCKET_VERSION).map(HeaderValue::as_bytes);
+    let (Some(key), Some(b"13"), true, Some(on_upgrade)) =
+        (key, version, has_token(&headers, &CONNECTION, "upgrade"), on_upgrade)
+    else {
+        return Ok(error_response(&Refusal::BadUpgrade.to_wire()));
+    };
+    if !shared.origins.allow(&headers) {
+        return Ok(error_response(&Refusal::Origin.to_wire()));
+    }
+    if !has_token(&headers, &SEC_WEBSOCKET_PROTOCOL, SUBPROTOCOL) {
+        return Ok(error_response(&Refusal::NoSubprotocol.to_wire()));
+    }
+    if *shared.stopping.borrow() {
+        return Ok(error_response(&Refusal::Stopping.to_wire()));
+    }
+    let accept = HeaderValue::try_from(derive_accept_key(key.as_bytes()))
+        .expect("base64 is a header value");
+    let address = info.as_ref().and_then(|info| info.peer);
+    // Mounted in another server there is no seat yet.
+    let (seat, tasks) = match info {
+        Some(info) => (info.seat, Some(info.tasks)),
+        None => match shared.census.admit(address.map(|address| address.ip())) {
+            Ok(seat) => (Arc::new(seat), None),
+            Err(refusal) => return Ok(error_response(&refusal.to_wire())),
+        },
+    };
+    let peer = Peer { address, headers: Arc::new(without_secrets(headers)), seat };
+    let task = async move {
+        match on_upgrade.await {
+            Ok(upgraded) => connection::run(TokioIo::new(upgraded), shared, peer).await,
+            Err(error) => tracing::debug!(%error, "upgrade failed"),
+        }
+    };
+    match tasks {
+        Some(tasks) => tasks.spawn(task).await,
+        None => drop(tokio::spawn(task)),
+    }
+    let mut response = StatusCode::SWITCHING_PROTOCOLS.into_response();
+    let headers = response.headers_mut();
+    headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+    headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
+    headers.insert(SEC_WEBSOCKET_ACCEPT, accept);
+    headers.insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(SUBPROTOCOL));
+    Ok(response)
+}
+
+/// Whether a header's comma-separated list has a token, in any case.
+fn has_token(headers: &HeaderMap, name: &http::HeaderName, token: &str) -> bool {
+    let values = headers.get_all(name).iter().filter_map(|value| value.to_str().ok());
+    values.flat_map(|value| value.split(',')).any(|t| t.trim().eq_ignore_ascii_case(token))
+}
+
+fn without_secrets(mut headers: HeaderMap) -> HeaderMap {
+    headers.remove(AUTHORIZATION);
+    headers.remove(COOKIE);
+    headers
+}
+
+impl Origins {
+    /// A browser always sends `Origin`; a request without it comes from another kind of program,
+    /// which no page of another site can command.
+    fn allow(&self, headers: &HeaderMap) -> bool {
+        let Some(origin) = headers.get(ORIGIN) else { return true };
+        if self.any {
+            return true;
+        }
+        let Ok(origin) = origin.to_str() else { return false };
+        if self.allowed.iter().any(|allowed| allowed.eq_ignore_ascii_case(origin)) {
+            return true;
+        }
+        let own = headers.get(HOST).and_then(|host| host.to_str().ok());
+        origin.split_once("://").zip(own).is_some_and(|((_, host), own)| host.eq_ignore_ascii_case(own))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pages_of_other_sites_are_not_let_in() {
+        let origins = Origins { any: false, allowed: vec!["https://app.example".into()] };
+        let check = |origin: Option<&str>, expected: bool| {
+            let mut headers = HeaderMap::new();
+            headers.insert(HOST, HeaderValue::from_static("gateway:5984"));
+            if let Some(origin) = origin {
+                headers.insert(ORIGIN, HeaderValue::try_from(origin).unwrap());
+            }
+            assert_eq!(origins.allow(&headers), expected, "{origin:?}");
+        };
+        check(None, true);
+        check(Some("http://gateway:5984"), true);
+        check(Some("https://app.example"), true);
+        check(Some("http://app.example"), false);
+        check(Some("https://evil.example"), false);
+        check(Some("http://gateway:5984.evil.example"), false);
+        check(Some("http://gateway"), false);
+        check(Some("null"), false);
+        check(Some(""), false);
+    }
+}

@@ -1,0 +1,365 @@
+//! Calls that stream: the changes feed, bulk reads, attachments. A message leaves when the client
+//! has given credit for it, so a slow client holds one page and no more.
+
+use std::time::Duration;
+
+use serde_json::json;
+use serde_json::value::RawValue;
+use tokio::time::timeout;
+
+use crate::doc::DocId;
+use crate::proto::call::{
+    AllDocsParams, AttachmentParams, BlobNote, BulkGetParams, CREDIT_DEFAULT, ChangesParams,
+    SinceParam, StyleParam, WriteRow, method,
+};
+use crate::proto::message::RowsNote;
+use crate::store::{
+    AllDocsOptions, AllDocsRow, BulkGetItem, BulkGetOptions, BulkGetResult, Change, ChangeDocs,
+    ChangesOptions, FeedPage, KeyRange, OpenRev, Order, Since, StoreError, Style,
+};
+
+use super::calls::{Answer, Call, Stop, params, rev};
+use super::error::{ToWire as _, bad_param};
+
+/// Rows of the feed in one message.
+const ROWS_MAX: usize = 1_000;
+
+/// Documents read at a time for `bulk_get` and `all_docs`.
+const PAGE_DOCS: usize = 64;
+
+/// How long a place that the client need not know at once waits for rows to travel with.
+const NOTE_DELAY: Duration = Duration::from_millis(500);
+
+pub(super) async fn changes(call: &Call, raw: &RawValue) -> Result<Answer, Stop> {
+    let asked: ChangesParams = params(method::CHANGES, raw)?;
+    let granted = call.channel.granted();
+    granted.check_read()?;
+    let mut left = asked.limit.map_or(usize::MAX, clamp);
+    let mut feed = granted.database.feed(changes_options(call, &asked)?).await?;
+    call.begin_stream(asked.credit.unwrap_or(CREDIT_DEFAULT));
+    // The place after rows that were left out, since they came from this very channel.
+    let mut untold: Option<RowsNote> = None;
+    call.wait_for_credit().await?;
+    loop {
+        let (rows_max, bytes_max) = (left.min(ROWS_MAX), call.limits.rows_bytes_target);
+        let next = feed.next_page(rows_max, bytes_max);
+        let page = match &untold {
+            None => next.await?,
+            Some(note) => match timeout(NOTE_DELAY, next).await {
+                Ok(page) => page?,
+                Err(_) => {
+                    call.send_rows("", Some(note)).await?;
+                    untold = None;
+                    call.wait_for_credit().await?;
+                    continue;
+                }
+            },
+        };
+        left -= page.rows.len().min(left);
+        let ends = !asked.live && (page.pending == 0 || left == 0);
+        let (note, rows) = page_text(call, &asked, page);
+        if ends {
+            if !rows.is_empty() {
+                call.send_rows(&rows, Some(&note)).await?;
+            }
+            return Ok(Answer::End(json!(note).to_string()));
+        }
+        if rows.is_empty() && !asked.echo && note_can_wait(&note, untold.as_ref()) {
+            untold = Some(note);
+            continue;
+        }
+        call.send_rows(&rows, Some(&note)).await?;
+        untold = None;
+        call.wait_for_credit().await?;
+    }
+}
+
+/// A page without rows tells only a place. It may wait while rows follow, or if the client has
+/// already been told that it has everything.
+fn note_can_wait(note: &RowsNote, untold: Option<&RowsNote>) -> bool {
+    note.pending > 0 || untold.is_some()
+}
+
+fn clamp(count: u64) -> usize {
+    usize::try_from(count).unwrap_or(usize::MAX)
+}
+
+fn changes_options(call: &Call, asked: &ChangesParams) -> Result<ChangesOptions, Stop> {
+    let since = match &asked.since {
+        None => Since::Start,
+        Some(SinceParam::Number(number)) => Since::Number(*number),
+        Some(SinceParam::Text(text)) => Since::parse(text)
+            .ok_or_else(|| bad_param("since", "it must be a last_seq, 0 or \"now\""))?,
+    };
+    if asked.live && asked.descending {
+        return Err(bad_param("descending", "a live feed cannot descend").into());
+    }
+    let doc_ids = asked.doc_ids.as_ref().map(|ids| ids.iter().map(|id| call.doc_id(id)).collect());
+    let docs = match (asked.docs, asked.include_docs) {
+        (true, _) => ChangeDocs::Leaves,
+        (false, true) => ChangeDocs::Winner,
+        (false, false) => ChangeDocs::None,
+    };
+    Ok(ChangesOptions {
+        since,
+        limit: None,
+        order: order(asked.descending),
+        style: match asked.style {
+            StyleParam::AllDocs => Style::AllDocs,
+            StyleParam::MainOnly => Style::MainOnly,
+        },
+        docs,
+        doc_ids: doc_ids.transpose()?,
+        skip_tombstones: asked.skip_tombstones,
+    })
+}
+
+fn order(descending: bool) -> Order {
+    if descending { Order::Descending } else { Order::Ascending }
+}
+
+fn page_text(call: &Call, asked: &ChangesParams, page: FeedPage) -> (RowsNote, String) {
+    let mut rows = String::new();
+    for change in &page.rows {
+        let own = || call.channel.wrote_all(&change.id, change.leaves.iter().map(|(rev, _)| rev));
+        if !asked.echo && own() {
+            continue;
+        }
+        push_change(&mut rows, change, asked);
+    }
+    (RowsNote { last_seq: page.last_seq.to_string(), pending: page.pending }, rows)
+}
+
+fn push_change(out: &mut String, change: &Change, asked: &ChangesParams) {
+    use std::fmt::Write as _;
+    if !out.is_empty() {
+        out.push(',');
+    }
+    let _ = write!(out, "{{\"seq\":\"{}\",\"id\":{}", change.seq, json!(change.id.as_str()));
+    out.push_str(",\"changes\":[");
+    for (index, (rev, _)) in change.leaves.iter().enumerate() {
+        if index > 0 {
+            out.push(',');
+        }
+        let _ = write!(out, "{{\"rev\":{}}}", json!(rev.to_string()));
+    }
+    out.push(']');
+    if change.deleted() {
+        out.push_str(",\"deleted\":true");
+    }
+    if asked.docs {
+        out.push_str(",\"docs\":[");
+        for (index, document) in change.docs.iter().enumerate() {
+            if index > 0 {
+                out.push(',');
+            }
+            out.push_str(&document.to_json());
+        }
+        out.push(']');
+    } else if let Some(document) = change.docs.first() {
+        out.push_str(",\"doc\":");
+        out.push_str(&document.to_json());
+    }
+    out.push('}');
+}
+
+/// Collects rows until a message is full.
+struct RowBuffer<'a> {
+    call: &'a Call,
+    rows: String,
+}
+
+impl<'a> RowBuffer<'a> {
+    fn new(call: &'a Call) -> Self {
+        Self { call, rows: String::new() }
+    }
+
+    async fn push(&mut self, row: &str) -> Result<(), Stop> {
+        let target = self.call.limits.rows_bytes_target;
+        if !self.rows.is_empty() && self.rows.len() + row.len() > target {
+            self.flush().await?;
+        }
+        if !self.rows.is_empty() {
+            self.rows.push(',');
+        }
+        self.rows.push_str(row);
+        Ok(())
+    }
+
+    async fn flush(&mut self) -> Result<(), Stop> {
+        if self.rows.is_empty() {
+            return Ok(());
+        }
+        self.call.wait_for_credit().await?;
+        self.call.send_rows(&std::mem::take(&mut self.rows), None).await
+    }
+}
+
+pub(super) async fn bulk_get(call: &Call, raw: &RawValue) -> Result<Answer, Stop> {
+    let asked: BulkGetParams = params(method::BULK_GET, raw)?;
+    let granted = call.channel.granted();
+    granted.check_read()?;
+    let max = call.doc_limits().bulk_rows_max;
+    if asked.docs.len() > max {
+        let (count, max) = (asked.docs.len() as u64, max as u64);
+        return Err(StoreError::TooLarge { what: "documents in one read", count, max }.into());
+    }
+    call.begin_stream(asked.credit);
+    let options = BulkGetOptions { revs: asked.revs, latest: asked.latest, attachments: false };
+    let mut rows = RowBuffer::new(call);
+    for page in asked.docs.chunks(PAGE_DOCS) {
+        let mut items = Vec::with_capacity(page.len());
+        for one in page {
+            let rev = one.rev.as_deref().map(rev).transpose()?;
+            items.push(BulkGetItem { id: call.doc_id(&one.id)?, rev });
+        }
+        for result in granted.database.bulk_get(&items, options).await? {
+            rows.push(&bulk_get_row(&result)).await?;
+        }
+    }
+    rows.flush().await?;
+    Ok(Answer::End("{}".into()))
+}
+
+fn bulk_get_row(result: &BulkGetResult) -> String {
+    let missing = |rev: Option<String>| {
+        let error = StoreError::DocMissing { id: result.id.clone() }.to_wire();
+        let id = result.id.to_string();
+        let (status, error, reason) = (Some(error.status), Some(error.error), Some(error.reason));
+        json!({"error": WriteRow { ok: false, id, rev, status, error, reason }}).to_string()
+    };
+    let mut row = format!("{{\"id\":{},\"docs\":[", json!(result.id.as_str()));
+    for (index, one) in result.revs.iter().enumerate() {
+        if index > 0 {
+            row.push(',');
+        }
+        match one {
+            OpenRev::Found(document) => {
+                row.push_str("{\"ok\":");
+                row.push_str(&document.to_json());
+                row.push('}');
+            }
+            OpenRev::Missing(rev) => row.push_str(&missing(Some(rev.to_string()))),
+        }
+    }
+    if result.revs.is_empty() {
+        row.push_str(&missing(None));
+    }
+    row.push_str("]}");
+    row
+}
+
+pub(super) async fn all_docs(call: &Call, raw: &RawValue) -> Result<Answer, Stop> {
+    let asked: AllDocsParams = params(method::ALL_DOCS, raw)?;
+    let granted = call.channel.granted();
+    granted.check_read()?;
+    call.begin_stream(asked.credit.unwrap_or(CREDIT_DEFAULT));
+    let mut rows = RowBuffer::new(call);
+    let mut options = AllDocsOptions {
+        order: order(asked.descending),
+        include_docs: asked.include_docs,
+        conflicts: asked.conflicts,
+        ..AllDocsOptions::default()
+    };
+    let total_rows = match &asked.keys {
+        Some(keys) => {
+            let keys: Vec<DocId> = keys_in_order(call, keys, &asked)?;
+            let mut total = granted.database.info().await?.doc_count;
+            for page in keys.chunks(PAGE_DOCS) {
+                options.keys = Some(page.to_vec());
+                options.order = Order::Ascending;
+                let found = granted.database.all_docs(&options).await?;
+                total = found.total_rows;
+                for row in &found.rows {
+                    rows.push(&all_docs_row(row)).await?;
+                }
+            }
+            total
+        }
+        None => all_docs_range(call, &asked, options, &mut rows).await?,
+    };
+    rows.flush().await?;
+    Ok(Answer::End(json!({"total_rows": total_rows}).to_string()))
+}
+
+fn keys_in_order(
+    call: &Call,
+    keys: &[String],
+    asked: &AllDocsParams,
+) -> Result<Vec<DocId>, Stop> {
+    let ids = keys.iter().map(|id| call.doc_id(id)).collect::<Result<Vec<_>, _>>()?;
+    let (skip, limit) = (clamp(asked.skip), asked.limit.map_or(usize::MAX, clamp));
+    Ok(if asked.descending {
+        ids.into_iter().rev().skip(skip).take(limit).collect()
+    } else {
+        ids.into_iter().skip(skip).take(limit).collect()
+    })
+}
+
+async fn all_docs_range(
+    call: &Call,
+    asked: &AllDocsParams,
+    mut options: AllDocsOptions,
+    rows: &mut RowBuffer<'_>,
+) -> Result<u64, Stop> {
+    let database = call.channel.granted().database;
+    let mut left = asked.limit.map_or(usize::MAX, clamp);
+    options.range = KeyRange {
+        start: asked.key.clone().or_else(|| asked.startkey.clone()),
+        end: asked.key.clone().or_else(|| asked.endkey.clone()),
+        exclusive_end: asked.inclusive_end == Some(false) && asked.key.is_none(),
+    };
+    options.skip = clamp(asked.skip);
+    loop {
+        options.limit = Some(left.min(PAGE_DOCS));
+        let page = database.all_docs(&options).await?;
+        for row in &page.rows {
+            rows.push(&all_docs_row(row)).await?;
+        }
+        left -= page.rows.len().min(left);
+        let Some(last) = page.rows.last().filter(|_| page.rows.len() == PAGE_DOCS && left > 0)
+        else {
+            return Ok(page.total_rows);
+        };
+        // The next page begins with the last row of this one.
+        options.range.start = Some(last.id.to_string());
+        options.skip = 1;
+    }
+}
+
+fn all_docs_row(row: &AllDocsRow) -> String {
+    let id = json!(row.id.as_str());
+    let Some(rev) = &row.rev else {
+        return format!("{{\"key\":{id},\"error\":\"not_found\"}}");
+    };
+    let rev = json!(rev.to_string());
+    let deleted = if row.deleted { ",\"deleted\":true" } else { "" };
+    let doc = match (&row.doc, row.deleted) {
+        (Some(document), _) => format!(",\"doc\":{}", document.to_json()),
+        (None, true) => ",\"doc\":null".into(),
+        (None, false) => String::new(),
+    };
+    format!("{{\"id\":{id},\"key\":{id},\"value\":{{\"rev\":{rev}{deleted}}}{doc}}}")
+}
+
+pub(super) async fn attachment(call: &Call, raw: &RawValue) -> Result<Answer, Stop> {
+    let asked: AttachmentParams = params(method::ATTACHMENT, raw)?;
+    let granted = call.channel.granted();
+    granted.check_read()?;
+    let revision = asked.rev.as_deref().map(rev).transpose()?;
+    let id = call.doc_id(&asked.id)?;
+    let mut reader = granted.database.attachment(&id, &asked.name, revision.as_ref()).await?;
+    call.begin_stream(asked.credit);
+    let mut left = reader.length();
+    while let Some(piece) = reader.next().await? {
+        left = left.saturating_sub(piece.len() as u64);
+        call.wait_for_credit().await?;
+        call.send_piece(piece, left == 0).await?;
+    }
+    let note = BlobNote {
+        digest: reader.digest().to_string(),
+        length: reader.length(),
+        content_type: Some(reader.attachment.content_type.clone()),
+    };
+    Ok(Answer::End(json!(note).to_string()))
+}

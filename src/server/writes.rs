@@ -1,0 +1,128 @@
+//! Calls that write: documents, deletions, uploads.
+
+use futures::stream;
+use serde_json::json;
+use serde_json::value::RawValue;
+
+use crate::doc::{AnyDocument, AttachmentDigest, BlobHasher, ParseError};
+use crate::proto::call::{BulkDocsParams, BlobNote, DeleteParams, PutParams, UploadParams, WriteRow, method};
+use crate::proto::message::WireError;
+use crate::store::{EditMode, StoreError};
+
+use super::calls::{Answer, Call, Stop, params};
+use super::connection::UPLOAD_CREDIT;
+use super::error::{Refusal, ToWire as _};
+
+pub(super) async fn bulk_docs(call: &Call, raw: &RawValue) -> Result<Answer, Stop> {
+    let asked: BulkDocsParams = params(method::BULK_DOCS, raw)?;
+    let limits = call.doc_limits();
+    if asked.docs.len() > limits.bulk_rows_max {
+        let (count, max) = (asked.docs.len() as u64, limits.bulk_rows_max as u64);
+        return Err(StoreError::TooLarge { what: "documents in one write", count, max }.into());
+    }
+    let proposed = asked.docs.iter().map(|doc| AnyDocument::parse(doc.get(), &limits));
+    let mut rows = write(call, proposed.collect(), mode_of(asked.new_edits)).await?;
+    if !asked.new_edits {
+        rows.retain(|row| !row.ok);
+    }
+    Ok(Answer::Reply(json!(rows).to_string()))
+}
+
+pub(super) async fn put(call: &Call, raw: &RawValue) -> Result<Answer, Stop> {
+    let asked: PutParams = params(method::PUT, raw)?;
+    let proposed = AnyDocument::parse(asked.doc.get(), &call.doc_limits());
+    one_row(write(call, vec![proposed], mode_of(asked.new_edits)).await?)
+}
+
+pub(super) async fn delete(call: &Call, raw: &RawValue) -> Result<Answer, Stop> {
+    let asked: DeleteParams = params(method::DELETE, raw)?;
+    let tombstone = json!({"_id": asked.id, "_rev": asked.rev, "_deleted": true}).to_string();
+    let proposed = AnyDocument::parse(&tombstone, &call.doc_limits());
+    one_row(write(call, vec![proposed], EditMode::Edit).await?)
+}
+
+fn mode_of(new_edits: bool) -> EditMode {
+    if new_edits { EditMode::Edit } else { EditMode::Replicated }
+}
+
+/// The answer of a call that writes one document: its row, or the row's error as the call's.
+fn one_row(rows: Vec<WriteRow>) -> Result<Answer, Stop> {
+    let row = rows.into_iter().next().unwrap_or_default();
+    match (row.status, row.error, row.reason) {
+        (Some(status), Some(error), Some(reason)) => Err(WireError { status, error, reason }.into()),
+        (_, error, reason) => {
+            let row = WriteRow { error, reason, ..row };
+            Ok(Answer::Reply(json!(row).to_string()))
+        }
+    }
+}
+
+async fn write(
+    call: &Call,
+    mut proposed: Vec<Result<AnyDocument, ParseError>>,
+    mode: EditMode,
+) -> Result<Vec<WriteRow>, WireError> {
+    for document in proposed.iter_mut().flatten() {
+        if let AnyDocument::Doc(document) = document {
+            call.channel.fill_stubs(document);
+        }
+    }
+    let channel = &call.channel;
+    let note = |written: &crate::store::Written| {
+        if written.seq.is_some() {
+            channel.note_written(&written.id, &written.rev);
+        }
+    };
+    channel.granted().write(proposed, mode, note).await
+}
+
+pub(super) async fn upload(call: &mut Call, raw: &RawValue) -> Result<Answer, Stop> {
+    let asked: UploadParams = params(method::UPLOAD, raw)?;
+    let granted = call.channel.granted();
+    if !granted.grant.write {
+        return Err(Refusal::MayNotWrite.to_wire().into());
+    }
+    let expected = asked.digest.as_deref().map(AttachmentDigest::parse).transpose();
+    let expected = expected.map_err(|error| error.to_wire())?;
+    let max = granted.database.limits().attachment_bytes_max;
+    if let Some(length) = asked.length.filter(|length| *length > max) {
+        let what = "bytes of an attachment";
+        return Err(StoreError::TooLarge { what, count: length, max }.into());
+    }
+    let pieces = call.pieces.take().ok_or(Stop::Gone)?;
+    let state = (pieces, BlobHasher::default(), false);
+    let (hasher_out, mut hashed) = tokio::sync::mpsc::channel(1);
+    let call = &*call;
+    let bytes = stream::unfold(Some(state), |state| {
+        let hasher_out = hasher_out.clone();
+        async move {
+            let (mut pieces, mut hasher, ended) = state?;
+            if ended {
+                // The receiver outlives the stream.
+                let _ = hasher_out.try_send(hasher.finish());
+                return None;
+            }
+            let Some(piece) = pieces.recv().await else {
+                return Some((Err(StoreError::Closed), None));
+            };
+            if !piece.last && call.give_credit(1).await.is_err() {
+                return Some((Err(StoreError::Closed), None));
+            }
+            hasher.update(&piece.bytes);
+            Some((Ok(piece.bytes), Some((pieces, hasher, piece.last))))
+        }
+    });
+    let data = granted.database.stage_attachment(bytes).await?;
+    let blob = hashed.recv().await.ok_or(Stop::Gone)?;
+    let mismatch = expected.is_some_and(|digest| digest != blob.digest)
+        || asked.length.is_some_and(|length| length != blob.length);
+    if mismatch {
+        return Err(Refusal::UploadMismatch.to_wire().into());
+    }
+    call.channel.keep_upload(blob.digest, data);
+    let (digest, length) = (blob.digest.to_string(), blob.length);
+    Ok(Answer::Reply(json!(BlobNote { digest, length, content_type: None }).to_string()))
+}
+
+/// Tied to the capacity of a call's pieces: one credit comes back for each piece taken.
+const _: () = assert!(UPLOAD_CREDIT > 0);
