@@ -83,7 +83,8 @@ async fn many_bytes_are_streamed_in_and_out() {
         assert!(longest <= 64 * 1024, "{longest}");
         assert_eq!(read, pattern(LENGTH));
 
-        let second = db.put_attachment(&id("doc"), Some(first.clone()), "g", "a/b", pieces(3)).await;
+        let second =
+            db.put_attachment(&id("doc"), Some(first.clone()), "g", "a/b", pieces(3)).await;
         let second = second.unwrap().rev;
         assert_eq!((revpos(&db, "f").await, revpos(&db, "g").await), (1, 2));
         let stale = db.put_attachment(&id("doc"), Some(first.clone()), "h", "a/b", pieces(3)).await;
@@ -128,12 +129,18 @@ async fn a_stub_without_bytes_behind_it_is_refused() {
         db.put(other).await.unwrap();
         let digest = BlobHasher::of(b"secret").digest;
         let stub = |digest: &str| {
-            format!(r#"{{"_id":"doc","_rev":"1-a","_attachments":{{"f":{{"stub":true{digest}}}}}}}"#)
+            format!(
+                r#"{{"_id":"doc","_rev":"1-a","_attachments":{{"f":{{"stub":true{digest}}}}}}}"#
+            )
         };
         for text in [stub(""), stub(&format!(r#","digest":"{digest}""#))] {
             let outcome = replicate(&db, vec![parse(&text)]).await.remove(0);
             let missing = DocError::MissingStub { name: "f".into() };
-            assert_eq!(outcome.unwrap_err().error, missing, "bytes of another document are not lent");
+            assert_eq!(
+                outcome.unwrap_err().error,
+                missing,
+                "bytes of another document are not lent"
+            );
             let edit = Document { rev: None, ..parse(&text) };
             let outcomes = db.bulk_docs(vec![edit], EditMode::Edit).await.unwrap();
             assert_eq!(outcomes[0].clone().unwrap_err().error, missing);
@@ -161,7 +168,8 @@ async fn a_replicated_stub_finds_its_bytes_by_digest() {
 
 #[tokio::test]
 async fn bounds_are_kept_at_every_way_in() {
-    let limits = Limits { attachment_bytes_max: 10, attachments_per_doc_max: 2, ..Limits::default() };
+    let limits =
+        Limits { attachment_bytes_max: 10, attachments_per_doc_max: 2, ..Limits::default() };
     for (_, store, _dir) in stores_with(&limits) {
         let db = database(&store).await;
         let put = async |rev, name, length| {
@@ -175,7 +183,8 @@ async fn bounds_are_kept_at_every_way_in() {
         let first = put(None, "a", 10).await.unwrap();
         let second = put(Some(first), "b", 1).await.unwrap();
         too_large(put(Some(second), "c", 1).await.unwrap_err(), (3, 2));
-        let eleven = Document { id: id("other"), ..doc() }.with_attachment("a", inline(pattern(11)));
+        let eleven =
+            Document { id: id("other"), ..doc() }.with_attachment("a", inline(pattern(11)));
         too_large(db.put(eleven.clone()).await.unwrap_err(), (11, 10));
         let ten = eleven.with_attachment("a", inline(pattern(10)));
         db.put(ten).await.unwrap();

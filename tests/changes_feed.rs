@@ -55,9 +55,13 @@ async fn limits_tell_where_to_go_on_and_what_is_pending() {
         };
         let all = read(Since::Start, None, Order::Ascending).await;
         assert_eq!(seqs(&all), (1..=2_500).collect::<Vec<u64>>());
-        for (limit, last, pending) in
-            [(0, 0, 2_500), (1, 1, 2_499), (1_700, 1_700, 800), (2_500, 2_500, 0), (3_000, 2_500, 0)]
-        {
+        for (limit, last, pending) in [
+            (0, 0, 2_500),
+            (1, 1, 2_499),
+            (1_700, 1_700, 800),
+            (2_500, 2_500, 0),
+            (3_000, 2_500, 0),
+        ] {
             let part = read(Since::Start, Some(limit), Order::Ascending).await;
             assert_eq!(part.rows.len() as u64, last, "limit {limit}");
             assert_eq!((part.last_seq.number, part.pending), (last, pending), "limit {limit}");
@@ -85,9 +89,8 @@ async fn rows_name_the_leaves_and_carry_the_documents_asked_for() {
             let options = ChangesOptions { style, docs, ..Default::default() };
             db.changes(&options).await.unwrap().rows.remove(0)
         };
-        let shown = |docs: &[Document]| -> Vec<String> {
-            docs.iter().map(|doc| doc.to_json()).collect()
-        };
+        let shown =
+            |docs: &[Document]| -> Vec<String> { docs.iter().map(|doc| doc.to_json()).collect() };
         let row = read(Style::MainOnly, ChangeDocs::Winner).await;
         assert_eq!(row.leaves.len(), 1);
         assert_eq!(shown(&row.docs), [r#"{"_id":"doc","_rev":"2-c","is":"2-c"}"#]);
@@ -117,7 +120,8 @@ async fn filters_let_pass_what_they_name() {
 
         let open = ChangesOptions { skip_tombstones: true, ..Default::default() };
         assert_eq!(read(open.clone()).await.rows.len(), 1_200, "a conflict outlives a tombstone");
-        replicate(&db, (0..10).map(|n| replicated(&format!("x{n}"), &["1-x"], true)).collect()).await;
+        replicate(&db, (0..10).map(|n| replicated(&format!("x{n}"), &["1-x"], true)).collect())
+            .await;
         let found = read(open.clone()).await;
         assert_eq!((found.rows.len(), found.last_seq.number), (1_200, 2_310));
         let found = read(ChangesOptions { limit: Some(1_150), ..open }).await;
@@ -161,8 +165,7 @@ async fn a_page_holds_its_budget_or_one_row() {
             db.put(Document::new(&format!("d{n}"), &body).unwrap()).await.unwrap();
         }
         for order in [Order::Ascending, Order::Descending] {
-            let options =
-                ChangesOptions { docs: ChangeDocs::Leaves, order, ..Default::default() };
+            let options = ChangesOptions { docs: ChangeDocs::Leaves, order, ..Default::default() };
             let mut feed = db.feed(options).await.unwrap();
             let pages = read_to_end(&mut feed, 100, 1_000).await;
             let mut wanted: Vec<u64> = (1..=8).collect();

@@ -20,7 +20,9 @@ async fn increment(db: &Database, name: &str) {
     loop {
         let mut document = match db.get(&id(name), &GetOptions::default()).await {
             Ok(document) => document,
-            Err(StoreError::DocMissing { .. }) => Document::new(name, &Counter { count: 0 }).unwrap(),
+            Err(StoreError::DocMissing { .. }) => {
+                Document::new(name, &Counter { count: 0 }).unwrap()
+            }
             Err(error) => panic!("{error}"),
         };
         let count = document.to::<Counter>().unwrap().count + 1;

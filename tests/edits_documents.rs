@@ -53,8 +53,7 @@ async fn an_edit_of_anything_but_a_leaf_is_a_conflict() {
 async fn of_edits_of_one_document_in_one_call_the_first_wins() {
     for (_, store, _dir) in stores() {
         let db = database(&store).await;
-        let outcomes =
-            db.bulk_docs(vec![todo("a"), todo("b")], EditMode::Edit).await.unwrap();
+        let outcomes = db.bulk_docs(vec![todo("a"), todo("b")], EditMode::Edit).await.unwrap();
         let first = outcomes[0].clone().unwrap().rev;
         assert_eq!(outcomes[1].clone().unwrap_err().error, DocError::Conflict);
         let edits = vec![todo("c").with_rev(first.clone()), todo("d").with_rev(first.clone())];

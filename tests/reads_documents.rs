@@ -7,9 +7,7 @@ use settee::store::{
     OpenRev, OpenRevs, Order,
 };
 use settee::{Database, Document, Limits, StoreError};
-use support::documents::{
-    assert_sound, database, id, parse, replicate, replicated, rev, revs,
-};
+use support::documents::{assert_sound, database, id, parse, replicate, replicated, rev, revs};
 use support::stores::{stores, stores_with};
 
 /// `1-a` has the leaves `3-c` (wins), `2-b` and the tombstone `2-x`.
@@ -183,7 +181,9 @@ async fn ranges_are_read_in_byte_order() {
             range(Some("z"), Some("a"), false),
         ];
         for range in &ranges {
-            for (limit, skip) in [(None, 0), (Some(3), 0), (Some(601), 7), (Some(0), 0), (None, 799)] {
+            for (limit, skip) in
+                [(None, 0), (Some(3), 0), (Some(601), 7), (Some(0), 0), (None, 799)]
+            {
                 for order in [Order::Ascending, Order::Descending] {
                     let mut range = range.clone();
                     if order == Order::Descending {
@@ -198,14 +198,20 @@ async fn ranges_are_read_in_byte_order() {
                             && high.as_deref().is_none_or(|high| *name <= high)
                             && !(range.exclusive_end && range.end.as_deref() == Some(*name))
                     };
-                    let mut wanted: Vec<&str> = open.iter().map(String::as_str).filter(within).collect();
+                    let mut wanted: Vec<&str> =
+                        open.iter().map(String::as_str).filter(within).collect();
                     if order == Order::Descending {
                         wanted.reverse();
                     }
                     let wanted: Vec<&str> =
                         wanted.into_iter().skip(skip).take(limit.unwrap_or(usize::MAX)).collect();
-                    let options =
-                        AllDocsOptions { range: range.clone(), limit, skip, order, ..Default::default() };
+                    let options = AllDocsOptions {
+                        range: range.clone(),
+                        limit,
+                        skip,
+                        order,
+                        ..Default::default()
+                    };
                     let found = db.all_docs(&options).await.unwrap();
                     assert_eq!(ids(&found.rows), wanted, "{options:?}");
                     assert_eq!(found.total_rows, 800);
@@ -238,12 +244,8 @@ async fn keys_are_read_as_asked() {
             "d0002 1-a false doc",
         ];
         assert_eq!(found.rows.iter().map(row).collect::<Vec<String>>(), wanted);
-        let part = AllDocsOptions {
-            order: Order::Descending,
-            skip: 1,
-            limit: Some(2),
-            ..options.clone()
-        };
+        let part =
+            AllDocsOptions { order: Order::Descending, skip: 1, limit: Some(2), ..options.clone() };
         let found = db.all_docs(&part).await.unwrap();
         assert_eq!(found.rows.iter().map(row).collect::<Vec<String>>(), [wanted[3], wanted[2]]);
         let many = Some(vec![id("a"); Limits::default().bulk_rows_max + 1]);

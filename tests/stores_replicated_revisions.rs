@@ -82,7 +82,8 @@ async fn of_one_revision_twice_in_a_call_one_is_a_change() {
 async fn all_revisions_of_a_call_are_merged() {
     for (_, store, _dir) in stores() {
         let db = database(&store).await;
-        let paths: [&[&str]; 4] = [&["2-b", "1-a"], &["3-c", "2-b", "1-a"], &["2-x", "1-a"], &["1-a"]];
+        let paths: [&[&str]; 4] =
+            [&["2-b", "1-a"], &["3-c", "2-b", "1-a"], &["2-x", "1-a"], &["1-a"]];
         let documents = paths.iter().map(|path| replicated("doc", path, false)).collect();
         let outcomes = replicate(&db, documents).await;
         assert!(outcomes.iter().all(Result::is_ok), "{outcomes:?}");

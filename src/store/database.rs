@@ -118,9 +118,7 @@ impl Database {
     /// Says the name where the backend, which knows only keys, says that a database is gone.
     pub(super) fn named<T>(&self, result: Result<T, StoreError>) -> Result<T, StoreError> {
         result.map_err(|error| match error {
-            StoreError::DatabaseGone => {
-                StoreError::DatabaseDestroyed { name: self.name().clone() }
-            }
+            StoreError::DatabaseGone => StoreError::DatabaseDestroyed { name: self.name().clone() },
             other => other,
         })
     }

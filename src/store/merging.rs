@@ -147,9 +147,8 @@ impl Merging {
     pub(super) fn dropped_from(&mut self, stored: &RevTree) -> Vec<Rev> {
         let tree = &self.tree;
         self.bodies.retain(|(rev, _)| tree.contains(rev));
-        let gone = stored.revs().filter(|(rev, state)| {
-            state.body_bytes.is_some() && !tree.contains(rev)
-        });
+        let gone =
+            stored.revs().filter(|(rev, state)| state.body_bytes.is_some() && !tree.contains(rev));
         gone.map(|(rev, _)| rev.clone()).collect()
     }
 }

@@ -253,7 +253,8 @@ impl DocWork {
     /// What to commit, if the writes changed anything.
     fn take_commit(&mut self) -> Option<DocCommit> {
         let mut merged = self.merged.take().filter(|merged| merged.changed)?;
-        let dropped = if merged.stemmed { merged.dropped_from(&self.state.tree) } else { Vec::new() };
+        let dropped =
+            if merged.stemmed { merged.dropped_from(&self.state.tree) } else { Vec::new() };
         Some(DocCommit {
             id: self.id.clone(),
             expected: self.state.version,
