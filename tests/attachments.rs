@@ -32,7 +32,7 @@ fn pieces(length: usize) -> impl Stream<Item = Result<Bytes, StoreError>> + Send
 }
 
 fn pattern(length: usize) -> Vec<u8> {
-    (0..length).map(|at| (at * 31 >> 3) as u8).collect()
+    (0..length).map(|at| ((at * 31) >> 3) as u8).collect()
 }
 
 async fn bytes_at(db: &Database, name: &str, at: Option<&Rev>) -> Vec<u8> {
