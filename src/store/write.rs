@@ -22,7 +22,8 @@ pub enum EditMode {
     #[default]
     Edit,
     /// `new_edits: false`: the document's revision and history are stored as they are. Writing a
-    /// known revision changes nothing; there is no conflict, only branches.
+    /// known revision changes nothing, unless its history tells of ancestors that were not known;
+    /// there is no conflict, only branches.
     Replicated,
 }
 

@@ -3,3 +3,4 @@
 
 pub mod documents;
 pub mod stores;
+pub mod yielding;
