@@ -1,6 +1,8 @@
 //! Settee: a document database replication gateway.
 #![deny(missing_docs)]
 
+#[cfg(feature = "client")]
+pub mod client;
 pub mod doc;
 mod limits;
 pub mod proto;
@@ -11,8 +13,11 @@ pub mod store;
 #[cfg(any(feature = "server", feature = "client"))]
 pub mod transport;
 
+#[cfg(feature = "client")]
+pub use client::{Client, ClientEvent, SyncOptions};
 pub use doc::{DbName, DocId, Document, ParseError, Rev};
 pub use limits::{Limits, LimitsError};
+pub use replicate::{Sync, SyncEvent, SyncState, SyncStatus, replicate};
 #[cfg(feature = "server")]
 pub use server::{AccessRequest, Denied, Gateway, Grant};
 pub use store::{Database, Store, StoreError};

@@ -57,11 +57,6 @@ impl BlobKey {
     pub fn as_bytes(&self) -> &[u8; 32] {
         &self.0
     }
-
-    /// A key read back from storage.
-    pub(crate) fn from_stored(bytes: [u8; 32]) -> Self {
-        Self(bytes)
-    }
 }
 
 impl fmt::Display for BlobKey {

@@ -579,7 +579,8 @@ mod tests {
         let end = ServerMessage::End { channel: 1, call: 2, value: raw("null") };
         assert_eq!(end_text(1, 2, "null"), end.encode());
         let note = Some(RowsNote { last_seq: "3-\"".into(), pending: 1 });
-        let rows = ServerMessage::Rows { channel: 1, call: 2, rows: vec![raw("1"), raw("2")], note };
+        let rows =
+            ServerMessage::Rows { channel: 1, call: 2, rows: vec![raw("1"), raw("2")], note };
         let ServerMessage::Rows { note, .. } = &rows else { unreachable!() };
         assert_eq!(rows_text(1, 2, "1,2", note.as_ref()), rows.encode());
     }

@@ -136,9 +136,9 @@ impl DeniedList {
             let mut changed = denied.len() != before;
             let mut news = Vec::new();
             for one in refused {
-                let known = denied.iter_mut().find(|d| {
-                    d.direction == direction && d.id == one.id && d.rev == one.rev
-                });
+                let known = denied
+                    .iter_mut()
+                    .find(|d| d.direction == direction && d.id == one.id && d.rev == one.rev);
                 match known {
                     Some(known) if known.error == one.error => continue,
                     Some(known) => known.error = one.error.clone(),
@@ -165,7 +165,8 @@ impl DeniedList {
         if gone.is_empty() {
             return Ok(());
         }
-        let is_gone = |d: &DeniedDoc| gone.iter().any(|(id, rev)| d.id == *id && d.rev.as_ref() == Some(rev));
+        let is_gone =
+            |d: &DeniedDoc| gone.iter().any(|(id, rev)| d.id == *id && d.rev.as_ref() == Some(rev));
         self.lock().retain(|d| !is_gone(d));
         self.save().await
     }
@@ -184,5 +185,7 @@ impl DeniedList {
 fn covers(written: &Document, denied: &DeniedDoc, refused: &[RefusedDoc]) -> bool {
     written.id == denied.id
         && !refused.iter().any(|r| r.id == written.id && r.rev == written.rev)
-        && written.path().is_some_and(|path| path.revs().any(|rev| Some(&rev) == denied.rev.as_ref()))
+        && written
+            .path()
+            .is_some_and(|path| path.revs().any(|rev| Some(&rev) == denied.rev.as_ref()))
 }

@@ -202,7 +202,8 @@ impl Flow {
         let mut leaves: Vec<(DocId, Vec<Rev>)> = Vec::new();
         for row in rows {
             let missing = row.leaves.into_iter();
-            let missing = missing.filter(|rev| row.docs.iter().all(|d| d.rev.as_ref() != Some(rev)));
+            let missing =
+                missing.filter(|rev| row.docs.iter().all(|d| d.rev.as_ref() != Some(rev)));
             let missing: Vec<Rev> = missing.collect();
             at_hand.extend(row.docs);
             if !missing.is_empty() {
@@ -215,9 +216,9 @@ impl Flow {
             let diff = self.target.revs_diff(leaves).await?;
             leaves = diff.into_iter().map(|(id, diff)| (id, diff.missing)).collect();
         }
-        let pairs = leaves.into_iter().flat_map(|(id, revs)| {
-            revs.into_iter().map(move |rev| (id.clone(), rev))
-        });
+        let pairs = leaves
+            .into_iter()
+            .flat_map(|(id, revs)| revs.into_iter().map(move |rev| (id.clone(), rev)));
         Ok(pairs.collect())
     }
 
@@ -265,7 +266,9 @@ impl Flow {
             if answers.iter().any(lacking) {
                 let again: Vec<Document> = part
                     .iter()
-                    .filter(|d| answers.iter().any(|r| lacking(r) && r.id == d.id && r.rev == d.rev))
+                    .filter(|d| {
+                        answers.iter().any(|r| lacking(r) && r.id == d.id && r.rev == d.rev)
+                    })
                     .cloned()
                     .collect();
                 answers.retain(|r| !lacking(r));
@@ -315,14 +318,17 @@ impl Flow {
 
     /// Tries again what was refused earlier.
     async fn retry_denied(&self) -> Result<(), PeerError> {
-        let denied = self.context.denied.list().into_iter().filter(|d| d.direction == self.direction);
+        let denied =
+            self.context.denied.list().into_iter().filter(|d| d.direction == self.direction);
         let wanted: Vec<(DocId, Rev)> =
             denied.filter_map(|denied| Some((denied.id, denied.rev?))).collect();
         for wanted in wanted.chunks(FETCH_DOCS_MAX) {
             let docs = self.source.fetch(wanted.to_vec()).await?;
             let gone: Vec<(DocId, Rev)> = wanted
                 .iter()
-                .filter(|(id, rev)| !docs.iter().any(|d| d.id == *id && d.rev.as_ref() == Some(rev)))
+                .filter(|(id, rev)| {
+                    !docs.iter().any(|d| d.id == *id && d.rev.as_ref() == Some(rev))
+                })
                 .cloned()
                 .collect();
             self.context.denied.forget(&gone).await?;
@@ -362,9 +368,11 @@ impl<'a> Checkpoints<'a> {
         let identity = ReplicationIdentity {
             source: flow.source.identity(),
             target: flow.target.identity(),
-            doc_ids: flow.context.doc_ids.as_ref().map(|ids| {
-                ids.iter().map(ToString::to_string).collect()
-            }),
+            doc_ids: flow
+                .context
+                .doc_ids
+                .as_ref()
+                .map(|ids| ids.iter().map(ToString::to_string).collect()),
             view: flow.source.view(),
         };
         let id = identity.id();

@@ -6,8 +6,8 @@ use futures::{StreamExt as _, TryStreamExt as _};
 use crate::doc::{Attachment, AttachmentData, Body, DocId, Document, LocalId, Rev, RevsDiff};
 use crate::proto::message::WireError;
 use crate::store::{
-    BulkGetItem, BulkGetOptions, ChangesOptions, Database, DocError, EditMode, Feed, OpenRev, Since,
-    StoreError, Style,
+    BulkGetItem, BulkGetOptions, ChangesOptions, Database, DocError, EditMode, Feed, OpenRev,
+    Since, StoreError, Style,
 };
 
 use super::peer::{
@@ -52,7 +52,8 @@ impl Peer for LocalPeer {
             })
             .await?;
         let (live, rows_max) = (request.live, request.batch_size.max(1));
-        let batches = futures::stream::unfold(Some(feed), move |feed| next_batch(feed, rows_max, live));
+        let batches =
+            futures::stream::unfold(Some(feed), move |feed| next_batch(feed, rows_max, live));
         Ok(batches.boxed())
     }
 

@@ -140,7 +140,10 @@ pub struct Sync {
 impl fmt::Debug for Sync {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let status = self.status.borrow();
-        f.debug_struct("Sync").field("database", &self.database).field("status", &*status).finish_non_exhaustive()
+        f.debug_struct("Sync")
+            .field("database", &self.database)
+            .field("status", &*status)
+            .finish_non_exhaustive()
     }
 }
 

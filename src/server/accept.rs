@@ -89,9 +89,7 @@ pub(super) async fn serve<L: Listener>(
     shared.stopping.send_replace(true);
     // Upgraded connections bound their own end; what is left of plain HTTP gets as long.
     let drain = Duration::from_millis(shared.limits.drain_timeout_ms);
-    let finish = async {
-        while connections.join_next().await.is_some() {}
-    };
+    let finish = async { while connections.join_next().await.is_some() {} };
     let (_, ()) = tokio::join!(timeout(drain, finish), upgraded.join_all());
 }
 

@@ -14,7 +14,9 @@ use crate::limits::Limits;
 use crate::proto::call::{
     GetParams, OpenRevsParam, RevsDiffParams, RevsDiffReply, RevsDiffRow, method,
 };
-use crate::proto::message::{CallId, ChannelId, Piece, RowsNote, WireError, end_text, reply_text, rows_text};
+use crate::proto::message::{
+    CallId, ChannelId, Piece, RowsNote, WireError, end_text, reply_text, rows_text,
+};
 use crate::store::{BulkGetOptions, GetOptions, OpenRev, OpenRevs, StoreError};
 
 use super::channel::Channel;
@@ -289,7 +291,9 @@ async fn open_revs(
                 text.push_str(&document.to_json());
                 text.push('}');
             }
-            OpenRev::Missing(rev) => text.push_str(&json!({"missing": rev.to_string()}).to_string()),
+            OpenRev::Missing(rev) => {
+                text.push_str(&json!({"missing": rev.to_string()}).to_string())
+            }
         }
     }
     text.push(']');

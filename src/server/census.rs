@@ -124,7 +124,10 @@ mod tests {
         let here: Option<IpAddr> = Some([127, 0, 0, 1].into());
         let first = census.admit(here).unwrap();
         let second = census.admit(here).unwrap();
-        assert_eq!(census.admit(here).unwrap_err(), Refusal::TooManyConnectionsOfAddress { max: 2 });
+        assert_eq!(
+            census.admit(here).unwrap_err(),
+            Refusal::TooManyConnectionsOfAddress { max: 2 }
+        );
         let third = census.admit(None).unwrap();
         assert_eq!(census.admit(None).unwrap_err(), Refusal::TooManyConnections { max: 3 });
         first.belongs_to("anna").unwrap();

@@ -119,7 +119,11 @@ impl Channel {
     }
 
     /// Whether all leaves of a document came from this channel, so that it need not be told.
-    pub(super) fn wrote_all<'a>(&self, id: &DocId, revs: impl IntoIterator<Item = &'a Rev>) -> bool {
+    pub(super) fn wrote_all<'a>(
+        &self,
+        id: &DocId,
+        revs: impl IntoIterator<Item = &'a Rev>,
+    ) -> bool {
         self.written.lock().unwrap_or_else(PoisonError::into_inner).contains_all(id, revs)
     }
 

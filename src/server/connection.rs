@@ -87,7 +87,8 @@ pub(super) async fn run<S: ByteStream>(stream: S, shared: Arc<Shared>, peer: Pee
 fn socket_config(limits: &Limits) -> WebSocketConfig {
     // The write buffer must hold the largest message beside what it already has, else sending it
     // fails; each message is flushed before the next, so it never holds two.
-    let largest = limits.message_bytes_max.saturating_mul(2).saturating_add(limits.rows_bytes_target);
+    let largest =
+        limits.message_bytes_max.saturating_mul(2).saturating_add(limits.rows_bytes_target);
     WebSocketConfig::default()
         .read_buffer_size(SOCKET_BUFFER_BYTES)
         .write_buffer_size(SOCKET_BUFFER_BYTES)
@@ -516,12 +517,7 @@ impl Connection {
     }
 
     /// Has new credentials judged; the grant they bring takes the old one's place.
-    fn judge_anew(
-        self: &Arc<Self>,
-        id: ChannelId,
-        credentials: Value,
-        tasks: &mut JoinSet<()>,
-    ) {
+    fn judge_anew(self: &Arc<Self>, id: ChannelId, credentials: Value, tasks: &mut JoinSet<()>) {
         let (channel, requested) = {
             let state = self.lock();
             let Some(slot) = state.slots.get(&id) else { return };
@@ -539,7 +535,8 @@ impl Connection {
                 Ok(()) => {
                     if let Ok(opened) = connection.opened(&channel).await {
                         // An answer that cannot be sent has nobody to go to.
-                        let _ = connection.send(ServerMessage::Opened { channel: id, opened }).await;
+                        let _ =
+                            connection.send(ServerMessage::Opened { channel: id, opened }).await;
                     }
                 }
             }

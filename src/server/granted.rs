@@ -112,7 +112,9 @@ impl Granted {
         let id = document.id.to_string();
         let rev = document.rev.map(|rev| rev.to_string());
         match self.database.put_local(document).await {
-            Ok(rev) => Ok(WriteRow { ok: true, id, rev: Some(rev.to_string()), ..WriteRow::default() }),
+            Ok(rev) => {
+                Ok(WriteRow { ok: true, id, rev: Some(rev.to_string()), ..WriteRow::default() })
+            }
             Err(error @ (StoreError::Refused(_) | StoreError::LocalMissing { .. })) => {
                 Ok(error_row(id, rev, &error.to_wire()))
             }

@@ -4,8 +4,8 @@ use std::convert::Infallible;
 use std::sync::Arc;
 
 use http::header::{
-    AUTHORIZATION, CONNECTION, CONTENT_TYPE, COOKIE, HOST, ORIGIN, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY,
-    SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION, UPGRADE,
+    AUTHORIZATION, CONNECTION, CONTENT_TYPE, COOKIE, HOST, ORIGIN, SEC_WEBSOCKET_ACCEPT,
+    SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION, UPGRADE,
 };
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use hyper::upgrade::OnUpgrade;
@@ -71,12 +71,12 @@ pub(super) fn routes(
 
 fn static_files(shared: &Arc<Shared>) -> warp::filters::BoxedFilter<(Response,)> {
     match &shared.static_dir {
-        Some(directory) => {
-            warp::fs::dir(directory.clone()).map(|file: warp::fs::File| file.into_response()).boxed()
-        }
-        None => warp::any()
-            .and_then(|| async { Err::<Response, _>(warp::reject::not_found()) })
+        Some(directory) => warp::fs::dir(directory.clone())
+            .map(|file: warp::fs::File| file.into_response())
             .boxed(),
+        None => {
+            warp::any().and_then(|| async { Err::<Response, _>(warp::reject::not_found()) }).boxed()
+        }
     }
 }
 
@@ -132,8 +132,8 @@ async fn upgrade(
     if *shared.stopping.borrow() {
         return Ok(error_response(&Refusal::Stopping.to_wire()));
     }
-    let accept = HeaderValue::try_from(derive_accept_key(key.as_bytes()))
-        .expect("base64 is a header value");
+    let accept =
+        HeaderValue::try_from(derive_accept_key(key.as_bytes())).expect("base64 is a header value");
     let address = info.as_ref().and_then(|info| info.peer);
     // Mounted in another server there is no seat yet.
     let (seat, tasks) = match info {
@@ -188,7 +188,10 @@ impl Origins {
             return true;
         }
         let own = headers.get(HOST).and_then(|host| host.to_str().ok());
-        origin.split_once("://").zip(own).is_some_and(|((_, host), own)| host.eq_ignore_ascii_case(own))
+        origin
+            .split_once("://")
+            .zip(own)
+            .is_some_and(|((_, host), own)| host.eq_ignore_ascii_case(own))
     }
 }
 

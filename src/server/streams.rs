@@ -282,11 +282,7 @@ pub(super) async fn all_docs(call: &Call, raw: &RawValue) -> Result<Answer, Stop
     Ok(Answer::End(json!({"total_rows": total_rows}).to_string()))
 }
 
-fn keys_in_order(
-    call: &Call,
-    keys: &[String],
-    asked: &AllDocsParams,
-) -> Result<Vec<DocId>, Stop> {
+fn keys_in_order(call: &Call, keys: &[String], asked: &AllDocsParams) -> Result<Vec<DocId>, Stop> {
     let ids = keys.iter().map(|id| call.doc_id(id)).collect::<Result<Vec<_>, _>>()?;
     let (skip, limit) = (clamp(asked.skip), asked.limit.map_or(usize::MAX, clamp));
     Ok(if asked.descending {

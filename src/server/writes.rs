@@ -5,7 +5,9 @@ use serde_json::json;
 use serde_json::value::RawValue;
 
 use crate::doc::{AnyDocument, AttachmentDigest, BlobHasher, ParseError};
-use crate::proto::call::{BulkDocsParams, BlobNote, DeleteParams, PutParams, UploadParams, WriteRow, method};
+use crate::proto::call::{
+    BlobNote, BulkDocsParams, DeleteParams, PutParams, UploadParams, WriteRow, method,
+};
 use crate::proto::message::WireError;
 use crate::store::{EditMode, StoreError};
 
@@ -49,7 +51,9 @@ fn mode_of(new_edits: bool) -> EditMode {
 fn one_row(rows: Vec<WriteRow>) -> Result<Answer, Stop> {
     let row = rows.into_iter().next().unwrap_or_default();
     match (row.status, row.error, row.reason) {
-        (Some(status), Some(error), Some(reason)) => Err(WireError { status, error, reason }.into()),
+        (Some(status), Some(error), Some(reason)) => {
+            Err(WireError { status, error, reason }.into())
+        }
         (_, error, reason) => {
             let row = WriteRow { error, reason, ..row };
             Ok(Answer::Reply(json!(row).to_string()))
