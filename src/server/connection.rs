@@ -41,7 +41,7 @@ use super::outbox::{Gone, Outbox, Outgoing};
 use super::progress::{Progress, ProgressStream};
 
 /// Buffers of an idle connection; tungstenite's own default is 128 KiB.
-const SOCKET_BUFFER_BYTES: usize = 4 * 1024;
+const SOCKET_BUFFER_BYTES: usize = 1024;
 
 /// How long a peer may take to answer a close before the socket is dropped.
 const CLOSE_WAIT: Duration = Duration::from_secs(1);

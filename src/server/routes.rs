@@ -143,7 +143,7 @@ async fn upgrade(
             Err(refusal) => return Ok(error_response(&refusal.to_wire())),
         },
     };
-    let peer = Peer { address, headers: Arc::new(without_secrets(headers)), seat };
+    let peer = Peer { address, headers: Arc::new(without_secrets(&headers)), seat };
     let task = async move {
         match on_upgrade.await {
             Ok(upgraded) => connection::run(TokioIo::new(upgraded), shared, peer).await,
@@ -169,10 +169,12 @@ fn has_token(headers: &HeaderMap, name: &http::HeaderName, token: &str) -> bool 
     values.flat_map(|value| value.split(',')).any(|t| t.trim().eq_ignore_ascii_case(token))
 }
 
-fn without_secrets(mut headers: HeaderMap) -> HeaderMap {
-    headers.remove(AUTHORIZATION);
-    headers.remove(COOKIE);
-    headers
+/// Headers for the authorizer, in memory of their own: the values of a request share its whole read
+/// buffer, which would stay as long as the connection.
+fn without_secrets(headers: &HeaderMap) -> HeaderMap {
+    let shown = headers.iter().filter(|(name, _)| **name != AUTHORIZATION && **name != COOKIE);
+    let own = |value: &HeaderValue| HeaderValue::from_bytes(value.as_bytes());
+    shown.filter_map(|(name, value)| Some((name.clone(), own(value).ok()?))).collect()
 }
 
 impl Origins {
