@@ -145,6 +145,35 @@ async fn filters_let_pass_what_they_name() {
     }
 }
 
+/// Symptom: a client that began with an empty database kept documents that were deleted while it
+/// was connected. Cause: its feed left out every tombstone, not only those of documents it never
+/// had. Repair: tombstones newer than the feed are told.
+#[tokio::test]
+async fn a_feed_without_tombstones_tells_later_deletions() {
+    for (_, store, _dir) in stores() {
+        let db = database(&store).await;
+        replicate(&db, vec![replicated("gone", &["1-a"], true)]).await;
+        fill(&db, 3).await;
+        let open = ChangesOptions { skip_tombstones: true, ..Default::default() };
+        let mut feed = db.feed(open).await.unwrap();
+        let first = feed.next_page(1, usize::MAX).await.unwrap();
+        let read = first.rows[0].id.clone();
+        let winner = db.get(&read, &Default::default()).await.unwrap();
+        db.delete(&read, winner.rev.unwrap()).await.unwrap();
+        let mut told = Vec::new();
+        loop {
+            let page = feed.next_page(10, usize::MAX).await.unwrap();
+            told.extend(page.rows.into_iter().map(|row| (row.id.to_string(), row.deleted())));
+            if page.pending == 0 {
+                break;
+            }
+        }
+        assert_eq!(told.len(), 3);
+        assert_eq!(told.last(), Some(&(read.to_string(), true)));
+        assert!(!told.iter().any(|(id, _)| id == "gone"));
+    }
+}
+
 async fn read_to_end(feed: &mut Feed, rows_max: usize, bytes_max: usize) -> Vec<Vec<u64>> {
     let mut pages = Vec::new();
     loop {

@@ -57,6 +57,9 @@ pub struct ChangesOptions {
     pub doc_ids: Option<Vec<DocId>>,
     /// Leaves out documents whose winning rev is a tombstone: a snapshot for a reader that has
     /// nothing yet.
+    ///
+    /// Only what was deleted before the feed was opened is left out: a document that the reader may
+    /// have got from this very feed is told when it is deleted.
     pub skip_tombstones: bool,
 }
 
@@ -146,6 +149,7 @@ impl Database {
             descended: None,
             wake,
             pending,
+            opened_at: update_seq,
             told_end: false,
             at_end: false,
         })
@@ -165,6 +169,8 @@ pub struct Feed {
     wake: watch::Receiver<u64>,
     /// Rows after `since` as counted at the last look.
     pub(super) pending: u64,
+    /// The update seq when the feed was opened.
+    pub(super) opened_at: u64,
     /// Whether the reader knows that it has everything.
     told_end: bool,
     pub(super) at_end: bool,
