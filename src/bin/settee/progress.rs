@@ -4,22 +4,23 @@ use std::io::IsTerminal as _;
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use settee::SyncStatus;
 use settee::replicate::{ChangeEvent, Direction};
 
 /// Time between two lines where there is no terminal.
 const LINE_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Documents counted so far.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-pub struct Moved {
-    pub pushed: u64,
-    pub pulled: u64,
+/// A number of documents each way.
+#[derive(Debug, Default, Clone, Copy)]
+struct Moved {
+    pushed: u64,
+    pulled: u64,
 }
 
 /// Shows counts, rate and the time left.
 pub struct Progress {
     moved: Moved,
+    /// Changes still to come, as far as each direction has told.
+    left: Moved,
     started: Instant,
     output: Output,
 }
@@ -36,16 +37,22 @@ impl Progress {
         } else {
             Output::Lines { last: None }
         };
-        Self { moved: Moved::default(), started: Instant::now(), output }
+        Self { moved: Moved::default(), left: Moved::default(), started: Instant::now(), output }
     }
 
     /// Documents were exchanged.
-    pub fn change(&mut self, change: &ChangeEvent, status: &SyncStatus) {
+    pub fn change(&mut self, change: &ChangeEvent) {
         match change.direction {
-            Direction::Push => self.moved.pushed += change.docs_written,
-            Direction::Pull => self.moved.pulled += change.docs_written,
+            Direction::Push => {
+                self.moved.pushed += change.docs_written;
+                self.left.pushed = change.pending;
+            }
+            Direction::Pull => {
+                self.moved.pulled += change.docs_written;
+                self.left.pulled = change.pending;
+            }
         }
-        let left = status.pending_push + status.pending_pull;
+        let left = self.left.pushed + self.left.pulled;
         let done = self.moved.pushed + self.moved.pulled;
         let counts = format!("{} pushed, {} pulled", self.moved.pushed, self.moved.pulled);
         match &mut self.output {

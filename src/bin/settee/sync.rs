@@ -69,7 +69,7 @@ pub async fn run(args: Args) -> Result<(), Failure> {
     let store = Store::open(&place.dir)?;
     let database = store.open_or_create(&place.name).await?;
     let mut sync = client.sync(&database, args.options(&remote));
-    let ended = follow(&mut sync, &mut signals).await;
+    let ended = follow(&mut sync, &mut signals, args.live).await;
     list_denied(&sync.denied());
     client.close().await;
     store.close().await?;
@@ -91,7 +91,11 @@ fn split_url(url: &str) -> Result<(String, DbName), Failure> {
 }
 
 /// Shows what happens until the sync ends, and ends it when a signal comes.
-async fn follow(sync: &mut Sync, signals: &mut Signals) -> Result<SyncSummary, Failure> {
+async fn follow(
+    sync: &mut Sync,
+    signals: &mut Signals,
+    live: bool,
+) -> Result<SyncSummary, Failure> {
     let mut progress = Progress::new();
     let mut summary = SyncSummary::default();
     loop {
@@ -104,11 +108,11 @@ async fn follow(sync: &mut Sync, signals: &mut Signals) -> Result<SyncSummary, F
             }
         };
         match event {
-            Some(SyncEvent::Change(change)) => progress.change(&change, &sync.status()),
+            Some(SyncEvent::Change(change)) => progress.change(&change),
             Some(SyncEvent::Paused { cause: Some(PauseCause::Offline { cause }) }) => {
                 progress.note(&format!("offline, trying again: {cause}"));
             }
-            Some(SyncEvent::Paused { cause: None }) => progress.note("up to date"),
+            Some(SyncEvent::Paused { cause: None }) if live => progress.note("up to date"),
             Some(SyncEvent::Complete(complete)) => summary = complete,
             Some(SyncEvent::Error(error)) => {
                 progress.end();
