@@ -81,7 +81,7 @@ fn live_goes_on_until_interrupted() {
     served.kill();
     until(&mut stderr, "offline, trying again");
     let served = Served::start(&data, &address);
-    until(&mut stderr, "up to date");
+    until(&mut stderr, "connected");
     send_signal(&child, "INT");
     let mut stdout = String::new();
     child.stdout.take().unwrap().read_to_string(&mut stdout).unwrap();

@@ -4,8 +4,9 @@ use std::io::Write as _;
 
 use futures::StreamExt as _;
 use serde_json::json;
-use settee::replicate::{DeniedDoc, Direction, DirectionSummary, PauseCause, SyncSummary};
-use settee::{Client, DbName, Store, Sync, SyncEvent, SyncOptions};
+use settee::client::ClientEvents;
+use settee::replicate::{DeniedDoc, Direction, DirectionSummary, SyncSummary};
+use settee::{Client, ClientEvent, DbName, Store, Sync, SyncEvent, SyncOptions};
 
 use crate::failure::Failure;
 use crate::place::{PlaceArgs, db_name};
@@ -66,10 +67,11 @@ pub async fn run(args: Args) -> Result<(), Failure> {
     let (gateway, remote) = split_url(&args.url)?;
     let mut signals = Signals::new()?;
     let client = Client::connect(&gateway)?;
+    let connection = client.events();
     let store = Store::open(&place.dir)?;
     let database = store.open_or_create(&place.name).await?;
     let mut sync = client.sync(&database, args.options(&remote));
-    let ended = follow(&mut sync, &mut signals, args.live).await;
+    let ended = follow(&mut sync, connection, &mut signals, args.live).await;
     list_denied(&sync.denied());
     client.close().await;
     store.close().await?;
@@ -93,6 +95,7 @@ fn split_url(url: &str) -> Result<(String, DbName), Failure> {
 /// Shows what happens until the sync ends, and ends it when a signal comes.
 async fn follow(
     sync: &mut Sync,
+    mut connection: ClientEvents,
     signals: &mut Signals,
     live: bool,
 ) -> Result<SyncSummary, Failure> {
@@ -106,12 +109,19 @@ async fn follow(
                 sync.cancel().await;
                 continue;
             }
+            Some(event) = connection.next(), if live => {
+                match event {
+                    ClientEvent::Connect => progress.note("connected"),
+                    ClientEvent::Disconnect { cause } => {
+                        progress.note(&format!("offline, trying again: {cause}"));
+                    }
+                    _ => {}
+                }
+                continue;
+            }
         };
         match event {
             Some(SyncEvent::Change(change)) => progress.change(&change),
-            Some(SyncEvent::Paused { cause: Some(PauseCause::Offline { cause }) }) => {
-                progress.note(&format!("offline, trying again: {cause}"));
-            }
             Some(SyncEvent::Paused { cause: None }) if live => progress.note("up to date"),
             Some(SyncEvent::Complete(complete)) => summary = complete,
             Some(SyncEvent::Error(error)) => {
