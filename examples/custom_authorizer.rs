@@ -55,7 +55,8 @@ async fn main() -> Result<(), Failure> {
     for database in ["user-anna", "news", "user-ben"] {
         // Asked whenever credentials are needed; a real program renews its session here.
         let options = SyncOptions::one_shot(database)
-            .credentials_from(|| async { json!({"session": "session of anna"}) });
+            .credentials_from(|| async { json!({"session": "session of anna"}) })
+            .create();
         let options = if database == "news" { options.pull_only() } else { options };
         match client.sync(&own, options).finished().await {
             Ok(summary) => {

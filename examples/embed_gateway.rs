@@ -34,7 +34,8 @@ async fn main() -> Result<(), Failure> {
     let todos = Store::memory().create(&DbName::parse("todos")?).await?;
     todos.put(Document::new("milk", &json!({"done": false}))?).await?;
     let client = Client::connect(&format!("ws://{address}"))?;
-    let options = SyncOptions::one_shot("todos-server").credentials(json!({"token": "some token"}));
+    let options =
+        SyncOptions::one_shot("todos-server").credentials(json!({"token": "some token"})).create();
     let summary = client.sync(&todos, options).finished().await?;
     println!("pushed: {}", summary.push.map_or(0, |push| push.docs_written));
 
