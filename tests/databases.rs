@@ -135,3 +135,15 @@ async fn a_closed_store_says_so() {
         assert!(matches!(store.create(&name("b")).await, Err(StoreError::Closed)));
     }
 }
+
+#[cfg(feature = "sled")]
+#[tokio::test]
+async fn a_data_directory_is_told_from_another() {
+    let directory = tempfile::tempdir().unwrap();
+    assert!(!Store::is_at(directory.path()));
+    assert!(!Store::is_at(directory.path().join("nowhere")));
+    let store = Store::open(directory.path()).unwrap();
+    store.close().await.unwrap();
+    assert!(Store::is_at(directory.path()));
+    assert!(!Store::is_at(directory.path().join("sled")));
+}

@@ -270,3 +270,16 @@ async fn rows_bring_their_documents_large_and_small() {
         assert_eq!(docs, [doc, large.as_str()]);
     }
 }
+
+#[tokio::test]
+async fn ids_are_listed_with_those_of_deleted_documents() {
+    for (kind, store, _dir) in stores() {
+        let db = database(&store).await;
+        branched(&db).await;
+        replicate(&db, vec![replicated("last", &["1-a"], false)]).await;
+        assert_eq!(db.ids(None, 10).await.unwrap(), [id("doc"), id("gone"), id("last")], "{kind}");
+        assert_eq!(db.ids(None, 2).await.unwrap(), [id("doc"), id("gone")], "{kind}");
+        assert_eq!(db.ids(Some(&id("e")), 1).await.unwrap(), [id("gone")], "{kind}");
+        assert_eq!(db.ids(Some(&id("gone")), 9).await.unwrap(), [id("last")], "{kind}");
+    }
+}

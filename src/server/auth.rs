@@ -210,7 +210,7 @@ impl Grant {
         Self { read: false, ..self }
     }
 
-    /// The same, and the database is made if it is not there.
+    /// The same, and the database is made if it is not there and the client asks for that.
     #[must_use]
     pub fn creating(self) -> Self {
         Self { create: true, ..self }

@@ -111,6 +111,13 @@ impl Store {
         Ok(Self::with_backend(Arc::new(SledBackend::open(path.as_ref())?), limits))
     }
 
+    /// Whether there is a sled store in a directory; opens nothing and makes nothing.
+    #[cfg(feature = "sled")]
+    #[must_use]
+    pub fn is_at(path: impl AsRef<std::path::Path>) -> bool {
+        SledBackend::is_at(path.as_ref())
+    }
+
     /// A store in memory: gone with its last handle.
     #[must_use]
     pub fn memory() -> Self {

@@ -304,6 +304,29 @@ impl Database {
         Ok(AllDocs { total_rows, rows })
     }
 
+    /// Ids of documents in byte order, those of deleted documents included: after `after`, at most
+    /// `limit`.
+    ///
+    /// # Errors
+    /// [`StoreError::DatabaseDestroyed`], [`StoreError::Io`].
+    ///
+    /// # Cancel safety
+    /// Dropping the future changes nothing.
+    pub async fn ids(&self, after: Option<&DocId>, limit: usize) -> Result<Vec<DocId>, StoreError> {
+        self.alive()?;
+        let range = DocsRange {
+            from: after.map(|id| id.as_str().to_owned()),
+            after_from: after.is_some(),
+            to: None,
+            to_inclusive: true,
+            limit,
+            order: Order::Ascending,
+            body: ReadBody::No,
+        };
+        let page = self.backend().docs(self.key(), range).await?;
+        Ok(page.into_iter().map(|(id, _)| id).collect())
+    }
+
     async fn docs_by_key(
         &self,
         keys: &[DocId],

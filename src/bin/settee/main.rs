@@ -1,1 +1,76 @@
-fn main() {}
+//! The `settee` command: a gateway, and tools for the databases of a data directory.
+
+mod check;
+mod config;
+mod dump;
+mod failure;
+mod info;
+mod input;
+mod load;
+mod place;
+mod progress;
+mod serve;
+mod sync;
+mod token;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use failure::Failure;
+
+/// A document database replication gateway.
+#[derive(Debug, Parser)]
+#[command(version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serve the databases of a data directory to clients
+    Serve(serve::Args),
+    /// Sync a database of a data directory with one behind a gateway
+    Sync(sync::Args),
+    /// Load documents from JSON into a database
+    Load(load::Args),
+    /// Write every revision of a database as lines of JSON
+    Dump(dump::Args),
+    /// Tell what a data directory or a database holds
+    Info(info::Args),
+    /// Read everything and say what does not fit together
+    Check(check::Args),
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match run(cli.command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failure::Reported) => ExitCode::FAILURE,
+        Err(failure) => {
+            eprintln!("settee: {failure}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: Command) -> Result<(), Failure> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|source| Failure::Io { doing: "start the runtime".into(), source })?;
+    let result = runtime.block_on(async {
+        match command {
+            Command::Serve(args) => serve::run(args).await,
+            Command::Sync(args) => sync::run(args).await,
+            Command::Load(args) => load::run(args).await,
+            Command::Dump(args) => dump::run(args).await,
+            Command::Info(args) => info::run(args).await,
+            Command::Check(args) => check::run(args).await,
+        }
+    });
+    // A thread that waits for standard input cannot be told to stop.
+    runtime.shutdown_background();
+    result
+}

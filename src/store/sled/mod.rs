@@ -86,6 +86,12 @@ impl SledBackend {
         Self::open_with(path, &SledOptions::default())
     }
 
+    /// Whether a directory is a data directory; opens nothing.
+    #[must_use]
+    pub fn is_at(path: &Path) -> bool {
+        open::is_at(path)
+    }
+
     /// As [`SledBackend::open`], with settings.
     ///
     /// # Errors

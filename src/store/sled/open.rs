@@ -69,6 +69,11 @@ pub(super) fn open(path: &Path, options: &SledOptions) -> Result<(Opened, DataFi
     Ok((Opened { db, _lock: lock }, data))
 }
 
+/// Whether a directory looks like one that [`open`] made.
+pub(super) fn is_at(path: &Path) -> bool {
+    path.join(LOCK_FILE).is_file() && path.join(SLED_DIR).is_dir()
+}
+
 /// sled takes a log that it cannot read for one that ends there, and opens as if it were empty. The
 /// store's uuid in the lock file tells that from a fresh directory.
 fn lost(sled_dir: &Path) -> StoreError {

@@ -1,0 +1,77 @@
+//! The settings of `serve`: a TOML file, and flags that override it.
+
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+use settee::Limits;
+
+use crate::failure::Failure;
+
+/// A configuration file. Every key may be left out.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    pub listen: Option<String>,
+    pub data: Option<PathBuf>,
+    pub tokens: Vec<String>,
+    pub open: bool,
+    pub static_dir: Option<PathBuf>,
+    pub allowed_origins: Vec<String>,
+    pub limits: Limits,
+}
+
+impl Config {
+    pub fn read(path: &Path) -> Result<Self, Failure> {
+        let text = std::fs::read_to_string(path).map_err(Failure::file("read", path))?;
+        Self::parse(&text).map_err(|problem| Failure::Config { path: path.to_owned(), problem })
+    }
+
+    fn parse(text: &str) -> Result<Self, String> {
+        toml::from_str(text).map_err(|error| {
+            let message = error.message().replace('\n', " ");
+            match error.span() {
+                Some(span) => {
+                    let before = text.get(..span.start).unwrap_or_default();
+                    format!("line {}: {message}", before.matches('\n').count() + 1)
+                }
+                None => message,
+            }
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_key_is_read() {
+        let text = r#"
+            listen = "0.0.0.0:5984"
+            data = "/var/lib/settee"
+            tokens = ["a", "b"]
+            static_dir = "www"
+            allowed_origins = ["https://app.example"]
+            open = false
+            [limits]
+            connections_max = 7
+        "#;
+        let config = Config::parse(text).unwrap();
+        assert_eq!(config.listen.as_deref(), Some("0.0.0.0:5984"));
+        assert_eq!(config.tokens, ["a", "b"]);
+        assert_eq!(config.limits, Limits { connections_max: 7, ..Limits::default() });
+    }
+
+    #[test]
+    fn what_is_wrong_is_named_with_its_line() {
+        let check = |text: &str, parts: [&str; 2]| {
+            let problem = Config::parse(text).expect_err(text);
+            assert!(parts.iter().all(|part| problem.contains(part)), "{problem}");
+            assert!(!problem.contains('\n'), "{problem}");
+        };
+        check("listen = \"a:1\"\ntoken = \"x\"", ["line 2", "token"]);
+        check("[limits]\n\nconections_max = 1", ["line 3", "conections_max"]);
+        check("tokens = 1", ["line 1", "sequence"]);
+        check("open = \n", ["line 1", ""]);
+    }
+}

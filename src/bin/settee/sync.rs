@@ -1,0 +1,184 @@
+//! `settee sync`: a database of a data directory with one behind a gateway.
+
+use std::io::Write as _;
+
+use futures::StreamExt as _;
+use serde_json::json;
+use settee::client::ClientEvents;
+use settee::replicate::{DeniedDoc, Direction, DirectionSummary, SyncSummary};
+use settee::{Client, ClientEvent, DbName, Store, Sync, SyncEvent, SyncOptions};
+
+use crate::failure::Failure;
+use crate::place::{PlaceArgs, db_name};
+use crate::progress::Progress;
+use crate::serve::Signals;
+
+/// Refused documents that are listed; the others are only counted.
+const LISTED_MAX: usize = 20;
+
+/// Syncs both ways until both sides are equal, going on where an earlier sync stopped. The local
+/// database is made if it is not there. Do not run it while another process has the data directory
+/// open.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    place: PlaceArgs,
+    /// The gateway and the database behind it; a slash in the name is written %2F
+    #[arg(value_name = "ws://HOST:PORT/DB")]
+    url: String,
+    /// The token to show
+    #[arg(long, value_name = "TOKEN", env = "SETTEE_TOKEN", hide_env_values = true)]
+    token: Option<String>,
+    /// Go on with every change until interrupted (Ctrl-C), over lost connections
+    #[arg(long)]
+    live: bool,
+    /// Only send
+    #[arg(long, conflicts_with = "pull")]
+    push: bool,
+    /// Only receive
+    #[arg(long)]
+    pull: bool,
+    /// Have the gateway make its database if it is not there
+    #[arg(long)]
+    create: bool,
+}
+
+impl Args {
+    fn options(&self, remote: &DbName) -> SyncOptions {
+        let name = remote.as_str();
+        let mut options =
+            if self.live { SyncOptions::live(name) } else { SyncOptions::one_shot(name) };
+        if let Some(token) = &self.token {
+            options = options.credentials(json!({"token": token}));
+        }
+        if self.create {
+            options = options.create();
+        }
+        match (self.push, self.pull) {
+            (true, _) => options.push_only(),
+            (_, true) => options.pull_only(),
+            _ => options,
+        }
+    }
+}
+
+pub async fn run(args: Args) -> Result<(), Failure> {
+    let place = args.place.place()?;
+    let (gateway, remote) = split_url(&args.url)?;
+    let mut signals = Signals::new()?;
+    let client = Client::connect(&gateway)?;
+    let connection = client.events();
+    let store = Store::open(&place.dir)?;
+    let database = store.open_or_create(&place.name).await?;
+    let mut sync = client.sync(&database, args.options(&remote));
+    let ended = follow(&mut sync, connection, &mut signals, args.live).await;
+    list_denied(&sync.denied());
+    client.close().await;
+    store.close().await?;
+    let summary = ended?;
+    report(&summary)?;
+    if summary.cancelled && !args.live { Err(Failure::Cancelled) } else { Ok(()) }
+}
+
+/// The gateway's address and the database's name, which is what follows the last slash.
+fn split_url(url: &str) -> Result<(String, DbName), Failure> {
+    let bad = || Failure::Url { url: url.to_owned() };
+    let (gateway, name) = url.rsplit_once('/').ok_or_else(bad)?;
+    // What precedes must have more than the scheme: ws://HOST.
+    if name.is_empty() || !gateway.contains("://") {
+        return Err(bad());
+    }
+    let name = name.replace("%2F", "/").replace("%2f", "/");
+    Ok((gateway.to_owned(), db_name(&name)?))
+}
+
+/// Shows what happens until the sync ends, and ends it when a signal comes.
+async fn follow(
+    sync: &mut Sync,
+    mut connection: ClientEvents,
+    signals: &mut Signals,
+    live: bool,
+) -> Result<SyncSummary, Failure> {
+    let mut progress = Progress::new();
+    let mut summary = SyncSummary::default();
+    loop {
+        let event = tokio::select! {
+            event = sync.next() => event,
+            () = signals.next() => {
+                progress.note("stopping");
+                sync.cancel().await;
+                continue;
+            }
+            Some(event) = connection.next(), if live => {
+                match event {
+                    ClientEvent::Connect => progress.note("connected"),
+                    ClientEvent::Disconnect { cause } => {
+                        progress.note(&format!("offline, trying again: {cause}"));
+                    }
+                    _ => {}
+                }
+                continue;
+            }
+        };
+        match event {
+            Some(SyncEvent::Change(change)) => progress.change(&change),
+            Some(SyncEvent::Paused { cause: None }) if live => progress.note("up to date"),
+            Some(SyncEvent::Complete(complete)) => summary = complete,
+            Some(SyncEvent::Error(error)) => {
+                progress.end();
+                return Err(error.into());
+            }
+            Some(_) => {}
+            None => {
+                progress.end();
+                return Ok(summary);
+            }
+        }
+    }
+}
+
+fn list_denied(denied: &[DeniedDoc]) {
+    for denied in denied.iter().take(LISTED_MAX) {
+        let (id, error) = (&denied.id, &denied.error);
+        let way = match denied.direction {
+            Direction::Push => "push",
+            Direction::Pull => "pull",
+        };
+        eprintln!("settee: {way} of document {id} was refused: {}: {}", error.error, error.reason);
+    }
+    if !denied.is_empty() {
+        eprintln!("settee: {} documents were refused and will be tried again", denied.len());
+    }
+}
+
+fn report(summary: &SyncSummary) -> Result<(), Failure> {
+    let mut stdout = std::io::stdout();
+    let ways = [("pushed", &summary.push), ("pulled", &summary.pull)];
+    for (way, moved) in ways {
+        let Some(DirectionSummary { docs_written, doc_write_failures, .. }) = moved else {
+            continue;
+        };
+        writeln!(stdout, "{way} {docs_written} revisions, {doc_write_failures} refused")
+            .map_err(Failure::stdout)?;
+    }
+    let end = if summary.cancelled { "cancelled" } else { "complete" };
+    writeln!(stdout, "{end}").map_err(Failure::stdout)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_component_is_the_remote_database() {
+        let check = |url: &str, gateway: &str, name: &str| {
+            let (found, db) = split_url(url).expect(url);
+            assert_eq!((found.as_str(), db.as_str()), (gateway, name), "{url}");
+        };
+        check("ws://localhost:5984/todos", "ws://localhost:5984", "todos");
+        check("ws://h/sync/a%2Fb", "ws://h/sync", "a/b");
+        for bad in ["ws://localhost", "localhost/todos", "todos", "ws://h/", "ws://h/Todos"] {
+            assert!(split_url(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,121 @@
+//! `settee serve`: who is refused, what it prints, how it stops.
+#![cfg(feature = "cli")]
+
+#[path = "support/binary.rs"]
+mod binary;
+
+use binary::{Served, arg, command, place, settee, settee_with};
+use tempfile::tempdir;
+
+#[test]
+fn nobody_is_let_in_by_default() {
+    let dir = tempdir().unwrap();
+    let data = dir.path().join("data");
+    let refused = |args: &[&str]| {
+        let args = [&["serve", "--data", arg(&data), "--listen", "127.0.0.1:0"], args].concat();
+        settee(&args).failure()
+    };
+    assert!(refused(&[]).contains("--token"));
+    assert!(refused(&["--token", ""]).contains("must not be empty"));
+    assert!(refused(&["--token", "x", "--open"]).contains("one of them"));
+    let files = dir.path().join("www");
+    assert!(refused(&["--token", "x", "--static", arg(&files)]).contains("www"));
+    assert!(refused(&["--token", "x", "--allow-origin", "app"]).contains("app"));
+    let open = ["serve", "--data", arg(&data), "--open", "--listen", "0.0.0.0:0"];
+    assert!(settee(&open).failure().contains("0.0.0.0:0"));
+}
+
+#[test]
+fn open_on_loopback_needs_no_token() {
+    let dir = tempdir().unwrap();
+    let data = dir.path().join("data");
+    let args = ["serve", "--data", arg(&data), "--open", "--listen", "127.0.0.1:0"];
+    let served = Served::spawn(command(&args));
+    let local = place(dir.path(), "todos");
+    settee(&["sync", &local, &served.url("todos"), "--create"]).ok();
+    let (status, _) = served.stop("TERM");
+    assert!(status.success());
+}
+
+#[test]
+fn one_line_is_printed_and_signals_stop_it() {
+    for signal in ["TERM", "INT"] {
+        let dir = tempdir().unwrap();
+        let served = Served::start(dir.path(), "127.0.0.1:0");
+        assert!(!served.address.ends_with(":0"), "{}", served.address);
+        let (status, rest) = served.stop(signal);
+        assert_eq!((status.code(), rest.as_str()), (Some(0), ""), "{signal}");
+        assert_eq!(settee(&["info", arg(dir.path())]).ok(), "no databases\n");
+    }
+}
+
+#[test]
+fn a_second_process_is_told_who_is_in_the_way() {
+    let dir = tempdir().unwrap();
+    let served = Served::start(dir.path(), "127.0.0.1:0");
+    let data = arg(dir.path());
+    let serve = ["serve", "--data", data, "--token", "x", "--listen", "127.0.0.1:0"];
+    for args in [&serve[..], &["info", data], &["dump", &place(dir.path(), "todos")]] {
+        let failure = settee(args).failure();
+        assert!(failure.contains(data) && failure.contains("in use"), "{failure}");
+    }
+    let other = tempdir().unwrap();
+    let args = ["serve", "--data", arg(other.path()), "--token", "x", "--listen", &served.address];
+    let failure = settee(&args).failure();
+    assert!(failure.contains(&served.address), "{failure}");
+}
+
+#[test]
+fn a_token_is_needed_and_opens_every_database() {
+    let dir = tempdir().unwrap();
+    let served = Served::start(&dir.path().join("data"), "127.0.0.1:0");
+    let local = place(&dir.path().join("local"), "todos");
+    settee_with(&["load", &local], br#"{"_id":"milk"}"#).ok();
+    let sync = |token: &[&str]| {
+        settee(&[&["sync", &local, &served.url("a%2Fb"), "--create"], token].concat())
+    };
+    assert!(sync(&[]).failure().contains("a token is needed"));
+    assert!(sync(&["--token", "secre"]).failure().contains("not known"));
+    assert!(sync(&["--token", "secret"]).ok().contains("pushed 1 revisions"));
+    drop(served);
+    let info = settee(&["info", arg(&dir.path().join("data"))]).ok();
+    assert_eq!(info, "a/b  1 documents, 0 deleted\n");
+}
+
+#[test]
+fn a_file_configures_and_flags_override() {
+    let dir = tempdir().unwrap();
+    let file = dir.path().join("settee.toml");
+    let data = dir.path().join("data");
+    let text = format!(
+        "listen = \"127.0.0.1:1\"\ndata = {:?}\ntokens = [\"a\", \"secret\"]\n[limits]\nconnections_max = 5\n",
+        arg(&data)
+    );
+    std::fs::write(&file, &text).unwrap();
+    let served = Served::spawn(command(&["serve", "--config", arg(&file), "--listen", "[::1]:0"]));
+    assert!(served.address.starts_with("[::1]:"), "{}", served.address);
+    let local = place(&dir.path().join("local"), "todos");
+    settee(&["sync", &local, &served.url("todos"), "--create", "--token", "secret"]).ok();
+    drop(served);
+    let serve = ["serve", "--config", arg(&file), "--listen", "127.0.0.1:0", "--token", "only"];
+    let served = Served::spawn(command(&serve));
+    let refused = settee(&["sync", &local, &served.url("todos"), "--token", "secret"]);
+    assert!(refused.failure().contains("not known"));
+    settee(&["sync", &local, &served.url("todos"), "--token", "only"]).ok();
+}
+
+#[test]
+fn what_is_wrong_with_a_file_is_named() {
+    let dir = tempdir().unwrap();
+    let file = dir.path().join("settee.toml");
+    let failure = |text: &str| {
+        std::fs::write(&file, text).unwrap();
+        settee(&["serve", "--config", arg(&file)]).failure()
+    };
+    let unknown = failure("tokens = [\"x\"]\n\n[limits]\nconections_max = 5\n");
+    assert!(unknown.contains("settee.toml: line 4") && unknown.contains("conections_max"));
+    assert!(failure("tokens = [\"x\"]\nport = 1").contains("port"));
+    assert!(failure("tokens = [\"x\"]\n[limits]\nrevs_limit = 0").contains("revs_limit"));
+    let missing = settee(&["serve", "--config", "nowhere.toml"]).failure();
+    assert!(missing.contains("nowhere.toml"), "{missing}");
+}

@@ -1,0 +1,53 @@
+//! Every example runs to its end and says what it is to show.
+#![cfg(feature = "cli")]
+
+use std::process::Command;
+
+fn run(name: &str) -> String {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut command = Command::new(cargo);
+    command.args(["run", "--quiet", "--example", name]);
+    let output = command.current_dir(env!("CARGO_MANIFEST_DIR")).output().expect("cargo runs");
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{name} failed: {error}");
+    String::from_utf8(output.stdout).expect("it prints UTF-8")
+}
+
+#[test]
+fn embed_gateway() {
+    let text = run("embed_gateway");
+    assert!(text.contains("pushed: 1\n") && text.contains("behind the gateway: 1 "), "{text}");
+    assert!(text.contains("a stranger: ") && text.contains("not allowed"), "{text}");
+}
+
+#[test]
+fn sync_two_stores() {
+    let text = run("sync_two_stores");
+    let wanted = "pushed Some(1000), pulled Some(1)\nagain: pushed Some(0), pulled Some(0)\n\
+        arrived: live\nequal: true\n";
+    assert_eq!(text, wanted);
+}
+
+#[test]
+fn watch_changes() {
+    let text = run("watch_changes");
+    assert!(text.ends_with("bread: deleted\nover: {}\n"), "{text}");
+    assert!(text.contains("milk: {\"done\":true}\n"), "{text}");
+}
+
+#[test]
+fn custom_authorizer() {
+    let text = run("custom_authorizer");
+    let lines: Vec<&str> = text.lines().collect();
+    assert_eq!(lines.len(), 3, "{text}");
+    assert!(lines[0].contains("docs_written: 1, doc_write_failures: 1"), "{text}");
+    assert!(lines[1].starts_with("news: push None") && lines[1].contains("docs_written: 1"));
+    assert!(lines[2].contains("belongs to somebody else"), "{text}");
+}
+
+#[test]
+fn resolve_conflict() {
+    let text = run("resolve_conflict");
+    let wanted = "same winner: true\n0 conflicts left: {\"items\":[\"bread\",\"milk\",\"salt\"]}\n";
+    assert_eq!(text, wanted);
+}
