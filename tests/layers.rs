@@ -68,5 +68,5 @@ fn gateway_and_client_do_not_know_each_other() {
 
 #[test]
 fn only_its_backend_names_sled() {
-    check("", &["::sled::", "use sled", "sled::Db"], &["store/sled"]);
+    check("", &["::sled::", "sled::Db", "sled::IVec"], &["store/sled"]);
 }
