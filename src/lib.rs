@@ -21,3 +21,8 @@ pub use replicate::{Sync, SyncEvent, SyncState, SyncStatus, replicate};
 #[cfg(feature = "server")]
 pub use server::{AccessRequest, Denied, Gateway, Grant};
 pub use store::{Database, Store, StoreError};
+
+/// Compiles the examples of the README.
+#[cfg(all(doctest, feature = "server", feature = "client", feature = "sled"))]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -90,7 +90,7 @@ async fn rows_name_the_leaves_and_carry_the_documents_asked_for() {
             db.changes(&options).await.unwrap().rows.remove(0)
         };
         let shown =
-            |docs: &[Document]| -> Vec<String> { docs.iter().map(|doc| doc.to_json()).collect() };
+            |docs: &[Document]| -> Vec<String> { docs.iter().map(Document::to_json).collect() };
         let row = read(Style::MainOnly, ChangeDocs::Winner).await;
         assert_eq!(row.leaves.len(), 1);
         assert_eq!(shown(&row.docs), [r#"{"_id":"doc","_rev":"2-c","is":"2-c"}"#]);

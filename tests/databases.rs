@@ -35,7 +35,7 @@ async fn a_database_is_made_once() {
 
 async fn assert_destroyed(db: &Database) {
     let destroyed = |error: StoreError| {
-        assert!(matches!(error, StoreError::DatabaseDestroyed { .. }), "{error}")
+        assert!(matches!(error, StoreError::DatabaseDestroyed { .. }), "{error}");
     };
     destroyed(put(db).await.unwrap_err());
     destroyed(db.info().await.unwrap_err());

@@ -274,7 +274,7 @@ impl Peer for ChannelPeer {
         if wanted {
             upload.piece(Bytes::new(), true).await?;
         }
-        let note: BlobNote = read(&*upload.finish().await?)?;
+        let note: BlobNote = read(&upload.finish().await?)?;
         let digest = AttachmentDigest::parse(&note.digest)?;
         Ok(AttachmentData::Stub { digest: Some(digest), length: Some(note.length) })
     }

@@ -258,6 +258,7 @@ impl RevPath {
     }
 
     /// Revisions, newest first.
+    #[must_use]
     pub fn revs(&self) -> impl DoubleEndedIterator<Item = Rev> + ExactSizeIterator + '_ {
         self.hashes
             .iter()

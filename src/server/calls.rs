@@ -292,7 +292,7 @@ async fn open_revs(
                 text.push('}');
             }
             OpenRev::Missing(rev) => {
-                text.push_str(&json!({"missing": rev.to_string()}).to_string())
+                text.push_str(&json!({"missing": rev.to_string()}).to_string());
             }
         }
     }

@@ -57,7 +57,7 @@ pub(super) async fn changes(call: &Call, raw: &RawValue) -> Result<Answer, Stop>
         };
         left -= page.rows.len().min(left);
         let ends = !asked.live && (page.pending == 0 || left == 0);
-        let (note, rows) = page_text(call, &asked, page);
+        let (note, rows) = page_text(call, &asked, &page);
         if ends {
             if !rows.is_empty() {
                 call.send_rows(&rows, Some(&note)).await?;
@@ -118,7 +118,7 @@ fn order(descending: bool) -> Order {
     if descending { Order::Descending } else { Order::Ascending }
 }
 
-fn page_text(call: &Call, asked: &ChangesParams, page: FeedPage) -> (RowsNote, String) {
+fn page_text(call: &Call, asked: &ChangesParams, page: &FeedPage) -> (RowsNote, String) {
     let mut rows = String::new();
     for change in &page.rows {
         let own = || call.channel.wrote_all(&change.id, change.leaves.iter().map(|(rev, _)| rev));

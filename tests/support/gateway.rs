@@ -1,4 +1,5 @@
 //! A gateway and its clients within one process, joined by memory instead of sockets.
+#![allow(dead_code, reason = "each test target uses a part of this module")]
 
 use serde_json::json;
 use settee::server::{AccessRequest, Denied, Gateway, GatewayBuilder, Grant};

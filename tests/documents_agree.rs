@@ -1,0 +1,72 @@
+//! The documents say what the code does: every limit stands in them with its default.
+
+use std::fs;
+use std::path::Path;
+
+use settee::Limits;
+
+fn read(path: &str) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
+    fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// Rows `| `name` | default | ...` of the table of limits, in order.
+fn documented(text: &str) -> Vec<(String, String)> {
+    let table = text.lines().skip_while(|line| !line.starts_with("| limit |")).skip(2);
+    let rows = table.take_while(|line| line.starts_with('|'));
+    let row = |line: &str| {
+        let mut cells = line.split('|').map(|cell| cell.trim().trim_matches('`').to_owned());
+        Some((cells.nth(1)?, cells.next()?))
+    };
+    rows.map(|line| row(line).unwrap_or_else(|| panic!("not a row of limits: {line}"))).collect()
+}
+
+#[test]
+fn limits_and_their_defaults_stand_in_the_documents() {
+    let limits = serde_json::to_value(Limits::default()).unwrap();
+    let mut defaults: Vec<(String, String)> = limits
+        .as_object()
+        .unwrap()
+        .iter()
+        .map(|(name, value)| (name.clone(), value.to_string()))
+        .collect();
+    defaults.sort();
+    assert!(defaults.iter().any(|(name, _)| name == "doc_bytes_max"));
+    for path in ["README.md", "docs/PROTOCOL.md"] {
+        let mut found = documented(&read(path));
+        found.sort();
+        assert_eq!(found, defaults, "the table of limits in {path}");
+    }
+}
+
+#[test]
+fn every_method_stands_in_the_protocol() {
+    let protocol = read("docs/PROTOCOL.md");
+    let calls = read("src/proto/call.rs");
+    let names = calls.lines().filter_map(|line| {
+        let (_, rest) = line.trim().strip_prefix("pub const ")?.split_once(": &str = \"")?;
+        rest.strip_suffix("\";")
+    });
+    let names: Vec<&str> = names.collect();
+    assert!(names.contains(&"changes"), "{names:?}");
+    for name in names {
+        let heading = format!("\n### {name}");
+        assert!(protocol.contains(&heading), "docs/PROTOCOL.md has no section on {name}");
+    }
+}
+
+#[test]
+fn close_codes_stand_in_the_protocol() {
+    let protocol = read("docs/PROTOCOL.md");
+    let errors = read("src/server/error.rs");
+    let table = errors.split("fn code_and_text").nth(1).expect("the table of close codes");
+    let codes = table.lines().filter_map(|line| {
+        let code = line.split_once("=> (")?.1.split_once(',')?.0;
+        code.parse::<u16>().ok()
+    });
+    let codes: Vec<u16> = codes.collect();
+    assert!(codes.contains(&1009), "{codes:?}");
+    for code in codes {
+        assert!(protocol.contains(&format!("\n| {code} |")), "docs/PROTOCOL.md lacks {code}");
+    }
+}
