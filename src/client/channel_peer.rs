@@ -30,6 +30,9 @@ use super::link::{CallStream, Channel, StreamItem};
 /// Text of documents in one message; small enough to be written while the next is made.
 const WRITE_BYTES_TARGET: usize = 512 * 1024;
 
+/// More than what stands around the documents in a message that writes them.
+const MESSAGE_FRAME_BYTES: u64 = 1024;
+
 /// Bytes of an attachment in one message.
 const PIECE_BYTES: usize = 64 * 1024;
 
@@ -60,6 +63,39 @@ impl ChannelPeer {
             StreamItem::Piece(_) => Err(broke("changes came as binary messages")),
             StreamItem::Fail(error) => Err(error),
         }
+    }
+
+    fn rows_max(&self) -> usize {
+        usize::try_from(self.opened.limits.bulk_rows_max).unwrap_or(usize::MAX)
+    }
+
+    /// Why a document cannot be sent: the gateway would end the connection over such a message.
+    fn too_large(&self, document: &str) -> Option<WireError> {
+        let max = self.opened.limits.message_bytes_max.saturating_sub(MESSAGE_FRAME_BYTES);
+        let length = document.len() as u64;
+        (length > max).then(|| WireError {
+            status: 413,
+            error: "too_large".into(),
+            reason: format!("{length} bytes are more than the {max} that fit a message"),
+        })
+    }
+
+    async fn revs_diff_part(
+        &self,
+        params: &BTreeMap<String, Vec<String>>,
+    ) -> Result<Vec<(DocId, RevsDiff)>, PeerError> {
+        let reply: RevsDiffReply = read(&self.channel.call(method::REVS_DIFF, params).await?)?;
+        let revs =
+            |texts: Vec<String>| texts.iter().map(|t| Rev::parse(t)).collect::<Result<_, _>>();
+        let mut found = Vec::with_capacity(reply.len());
+        for (id, row) in reply {
+            let diff = RevsDiff {
+                missing: revs(row.missing)?,
+                possible_ancestors: revs(row.possible_ancestors)?,
+            };
+            found.push((doc_id(&id, &self.limits)?, diff));
+        }
+        Ok(found)
     }
 
     async fn write_part(&self, docs: &str) -> Result<Vec<RefusedDoc>, PeerError> {
@@ -154,19 +190,19 @@ impl Peer for ChannelPeer {
         &self,
         wanted: Vec<(DocId, Vec<Rev>)>,
     ) -> Result<Vec<(DocId, RevsDiff)>, PeerError> {
-        let text = |revs: &[Rev]| revs.iter().map(ToString::to_string).collect::<Vec<_>>();
-        let params: BTreeMap<String, Vec<String>> =
-            wanted.iter().map(|(id, revs)| (id.to_string(), text(revs))).collect();
-        let reply: RevsDiffReply = read(&self.channel.call(method::REVS_DIFF, &params).await?)?;
-        let revs =
-            |texts: Vec<String>| texts.iter().map(|t| Rev::parse(t)).collect::<Result<_, _>>();
-        let mut found = Vec::with_capacity(reply.len());
-        for (id, row) in reply {
-            let diff = RevsDiff {
-                missing: revs(row.missing)?,
-                possible_ancestors: revs(row.possible_ancestors)?,
-            };
-            found.push((doc_id(&id, &self.limits)?, diff));
+        let mut found = Vec::new();
+        let mut part: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        let mut rows = 0;
+        for (id, revs) in wanted {
+            if rows + revs.len() > self.rows_max() && rows > 0 {
+                found.extend(self.revs_diff_part(&std::mem::take(&mut part)).await?);
+                rows = 0;
+            }
+            rows += revs.len();
+            part.insert(id.to_string(), revs.iter().map(ToString::to_string).collect());
+        }
+        if !part.is_empty() {
+            found.extend(self.revs_diff_part(&part).await?);
         }
         Ok(found)
     }
@@ -204,13 +240,16 @@ impl Peer for ChannelPeer {
     }
 
     async fn write(&self, docs: Vec<Document>) -> Result<Vec<RefusedDoc>, PeerError> {
-        let rows_max = usize::try_from(self.opened.limits.bulk_rows_max).unwrap_or(usize::MAX);
         let mut refused = Vec::new();
         let mut part = String::new();
         let mut rows = 0;
         for document in docs {
             let text = document.to_json();
-            let full = part.len() + text.len() > WRITE_BYTES_TARGET || rows >= rows_max;
+            if let Some(error) = self.too_large(&text) {
+                refused.push(RefusedDoc { id: document.id, rev: document.rev, error });
+                continue;
+            }
+            let full = part.len() + text.len() > WRITE_BYTES_TARGET || rows >= self.rows_max();
             if full && !part.is_empty() {
                 refused.extend(self.write_part(&std::mem::take(&mut part)).await?);
                 rows = 0;
@@ -274,7 +313,7 @@ impl Peer for ChannelPeer {
         if wanted {
             upload.piece(Bytes::new(), true).await?;
         }
-        let note: BlobNote = read(&*upload.finish().await?)?;
+        let note: BlobNote = read(&upload.finish().await?)?;
         let digest = AttachmentDigest::parse(&note.digest)?;
         Ok(AttachmentData::Stub { digest: Some(digest), length: Some(note.length) })
     }

@@ -32,7 +32,7 @@ pub use local_peer::LocalPeer;
 pub use peer::{Peer, PeerError};
 
 use crate::doc::DocId;
-use crate::store::{Database, StoreError, Uuid};
+use crate::store::{ChangesOptions, Database, Order, StoreError, Uuid};
 
 /// Changes read from a local database at a time.
 const BATCH_SIZE_DEFAULT: usize = 500;
@@ -115,7 +115,10 @@ pub fn replicate(a: &Database, b: &Database, options: ReplicationOptions) -> Syn
     let names = (a.name().to_string(), b.name().to_string());
     let remote: Arc<dyn Peer> = Arc::new(LocalPeer(b.clone()));
     Sync::start(a, options, move |run| async move {
-        let failed = run.flows(&remote).await.err();
+        let failed = tokio::select! {
+            ended = run.flows(&remote) => ended.err(),
+            gone = run.local_gone() => Some(gone),
+        };
         let (local, remote) = names;
         run.end(failed.map(|source| SyncError { local, remote, source }));
     })
@@ -134,6 +137,7 @@ pub struct Sync {
     denied: Arc<DeniedList>,
     retry: Arc<[Notify; 2]>,
     pushes: bool,
+    doc_ids: Option<Vec<DocId>>,
     task: JoinHandle<()>,
 }
 
@@ -172,6 +176,7 @@ impl Sync {
         let (stop, stopped) = watch::channel(false);
         let retry = Arc::new([Notify::new(), Notify::new()]);
         let pushes = options.directions != Directions::PullOnly;
+        let doc_ids = options.doc_ids.clone();
         let context = FlowContext {
             reporter: reporter.clone(),
             denied: Arc::clone(&denied),
@@ -179,7 +184,7 @@ impl Sync {
             live: options.lifetime == Lifetime::Live,
             checkpoints: options.checkpoints,
             batch_size: options.batch_size,
-            doc_ids: options.doc_ids.clone(),
+            doc_ids: doc_ids.clone(),
             stop: stopped,
             retry: Arc::clone(&retry),
         };
@@ -193,6 +198,7 @@ impl Sync {
             denied,
             retry,
             pushes,
+            doc_ids,
             task: tokio::spawn(run),
         }
     }
@@ -231,14 +237,25 @@ impl Sync {
     /// Dropping the future changes nothing.
     pub async fn up_to_date(&mut self) -> Result<(), NotUpToDate> {
         let ended = |_| NotUpToDate;
-        let info = self.database.info().await.map_err(|_| NotUpToDate)?;
-        let seq = if self.pushes { info.update_seq.number } else { 0 };
+        let seq = if self.pushes { self.last_local_change().await? } else { 0 };
         let reached = self.status.wait_for(|status| {
             let settled = matches!(status.state, SyncState::UpToDate | SyncState::SomeDenied);
             status.state == SyncState::Ended || settled && status.pushed_seq >= seq
         });
         let status = reached.await.map_err(ended)?;
         if status.state == SyncState::Ended { Err(NotUpToDate) } else { Ok(()) }
+    }
+
+    /// The place of the last local change that this sync is to push.
+    async fn last_local_change(&self) -> Result<u64, NotUpToDate> {
+        let options = ChangesOptions {
+            doc_ids: self.doc_ids.clone(),
+            order: Order::Descending,
+            limit: Some(1),
+            ..ChangesOptions::default()
+        };
+        let last = self.database.changes(&options).await.map_err(|_| NotUpToDate)?;
+        Ok(last.rows.first().map_or(0, |row| row.seq.number))
     }
 
     /// Documents that were refused and not taken since, in either direction.
@@ -290,8 +307,6 @@ pub(crate) struct SyncRun {
 impl SyncRun {
     /// Runs the directions asked for with one remote peer until they end or one fails.
     pub(crate) async fn flows(&self, remote: &Arc<dyn Peer>) -> Result<(), PeerError> {
-        self.context.denied.load(&remote.identity()).await?;
-        self.context.reporter.denied_count(self.context.denied.len());
         let directions = self.options.directions.list();
         self.context.reporter.connected(directions);
         let flows = directions.iter().map(|direction| {
@@ -306,6 +321,15 @@ impl SyncRun {
         });
         futures::future::try_join_all(flows).await?;
         Ok(())
+    }
+
+    /// Returns when the local database has been destroyed.
+    pub(crate) fn local_gone(&self) -> impl Future<Output = PeerError> + Send + 'static {
+        let database = self.database.clone();
+        async move {
+            database.destroyed().await;
+            StoreError::DatabaseDestroyed { name: database.name().clone() }.into()
+        }
     }
 
     /// Ends the sync, with an error or without.
