@@ -19,7 +19,7 @@ use crate::proto::call::{
     CREDIT_DEFAULT, ChangeRowJson, ChangesParams, GetParams, RevsDiffReply, SinceParam, StyleParam,
     UploadParams, WriteRow, method,
 };
-use crate::proto::message::{Opened, WireError};
+use crate::proto::message::{Opened, RowsNote, WireError};
 use crate::replicate::peer::{
     AttachmentBytes, ChangeBatch, ChangeStream, ChangedDoc, ChangesRequest, RefusedDoc,
 };
@@ -48,18 +48,24 @@ impl ChannelPeer {
         Self { channel, opened, limits }
     }
 
+    /// The next batch, and whether it is the last.
     async fn changes_batch(
         stream: &mut CallStream,
         limits: &Limits,
-    ) -> Result<Option<ChangeBatch>, PeerError> {
+    ) -> Result<(ChangeBatch, bool), PeerError> {
         match stream.next().await {
             StreamItem::Rows(rows, note) => {
                 let note = note.ok_or_else(|| broke("rows of changes came without a place"))?;
                 let rows = rows.iter().map(|row| changed_doc(row, limits));
                 let rows = rows.collect::<Result<_, _>>()?;
-                Ok(Some(ChangeBatch { rows, last_seq: note.last_seq, pending: note.pending }))
+                let (last_seq, pending) = (note.last_seq, note.pending);
+                Ok((ChangeBatch { rows, last_seq, pending }, false))
             }
-            StreamItem::End => Ok(None),
+            // Says how far the feed went past the last row, e.g. over rows of this very channel.
+            StreamItem::End(note) => {
+                let RowsNote { last_seq, pending } = read(&note)?;
+                Ok((ChangeBatch { rows: Vec::new(), last_seq, pending }, true))
+            }
             StreamItem::Piece(_) => Err(broke("changes came as binary messages")),
             StreamItem::Fail(error) => Err(error),
         }
@@ -166,7 +172,7 @@ impl Peer for ChannelPeer {
             since: request.since.map(SinceParam::Text),
             live: request.live,
             style: StyleParam::AllDocs,
-            docs: true,
+            docs: !request.compare,
             doc_ids: ids,
             skip_tombstones: request.skip_tombstones,
             credit: Some(CREDIT_DEFAULT),
@@ -178,8 +184,7 @@ impl Peer for ChannelPeer {
         let batches = futures::stream::unfold(state, |state| async move {
             let (mut stream, limits) = state?;
             match Self::changes_batch(&mut stream, &limits).await {
-                Ok(Some(batch)) => Some((Ok(batch), Some((stream, limits)))),
-                Ok(None) => None,
+                Ok((batch, last)) => Some((Ok(batch), (!last).then_some((stream, limits)))),
                 Err(error) => Some((Err(error), None)),
             }
         });
@@ -232,7 +237,7 @@ impl Peer for ChannelPeer {
                         }
                     }
                 }
-                StreamItem::End => return Ok(found),
+                StreamItem::End(_) => return Ok(found),
                 StreamItem::Piece(_) => return Err(broke("documents came as binary messages")),
                 StreamItem::Fail(error) => return Err(error),
             }
@@ -283,7 +288,7 @@ impl Peer for ChannelPeer {
             let mut stream = stream?;
             match stream.next().await {
                 StreamItem::Piece(bytes) => Some((Ok(bytes), Some(stream))),
-                StreamItem::End => None,
+                StreamItem::End(_) => None,
                 StreamItem::Rows(..) => Some((Err(broke("an attachment came as rows")), None)),
                 StreamItem::Fail(error) => Some((Err(error), None)),
             }

@@ -48,8 +48,8 @@ pub(super) enum StreamItem {
     Rows(Vec<Box<RawValue>>, Option<RowsNote>),
     /// A piece of an attachment.
     Piece(Bytes),
-    /// `end`
-    End,
+    /// `end`, with what goes for the whole stream.
+    End(Box<RawValue>),
     /// `fail`, or the channel's or connection's end.
     Fail(PeerError),
 }
@@ -585,9 +585,9 @@ impl Link {
             ServerMessage::Rows { channel, call, rows, note } => {
                 self.give(channel, call, StreamItem::Rows(rows, note));
             }
-            ServerMessage::End { channel, call, .. } => {
+            ServerMessage::End { channel, call, value } => {
                 if let Some(Waiter::Stream(waiter)) = self.take_call(channel, call) {
-                    drop(waiter.send(StreamItem::End));
+                    drop(waiter.send(StreamItem::End(value)));
                 }
             }
             ServerMessage::More { channel, call, credit } => {

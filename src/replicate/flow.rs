@@ -47,9 +47,23 @@ pub(crate) struct FlowContext {
     pub stop: watch::Receiver<bool>,
     /// Told when denied documents shall be tried again; one for each direction.
     pub retry: Arc<[Notify; 2]>,
+    /// How far each direction came, for the next connection: newer than its checkpoint.
+    pub reached: Arc<Mutex<[Option<(LocalId, String)>; 2]>>,
 }
 
 impl FlowContext {
+    /// The place up to which this very sync has brought a replication.
+    fn reached_before(&self, direction: Direction, id: &LocalId) -> Option<String> {
+        let reached = self.reached.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = reached[direction as usize].as_ref().filter(|(of, _)| of == id);
+        before.map(|(_, last_seq)| last_seq.clone())
+    }
+
+    fn reach(&self, direction: Direction, id: &LocalId, last_seq: &str) {
+        let mut reached = self.reached.lock().unwrap_or_else(PoisonError::into_inner);
+        reached[direction as usize] = Some((id.clone(), last_seq.to_owned()));
+    }
+
     /// Returns when the sync is cancelled.
     pub(crate) async fn until_stopped(&self) {
         let mut stop = self.stop.clone();
@@ -58,6 +72,13 @@ impl FlowContext {
             std::future::pending::<()>().await;
         }
     }
+}
+
+/// Whether a direction runs for the first time over its connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Look {
+    First,
+    Again,
 }
 
 /// Revisions that one direction moved, for the other not to send back.
@@ -123,12 +144,14 @@ impl Flow {
     }
 
     /// Runs until the source's feed ends, the sync is stopped, or something fails.
-    pub(crate) async fn run(self) -> Result<(), PeerError> {
+    pub(crate) async fn run(self, look: Look) -> Result<(), PeerError> {
         let mut checkpoints = Checkpoints::open(&self).await?;
         self.progress().last_seq = checkpoints.since().unwrap_or_default();
         self.context.denied.load(self.direction, &checkpoints.id).await?;
         self.context.reporter.denied_count(self.context.denied.len());
-        self.retry_denied().await?;
+        if look == Look::First {
+            self.retry_denied().await?;
+        }
         let changes = self
             .source
             .changes(ChangesRequest {
@@ -137,6 +160,7 @@ impl Flow {
                 live: self.context.live,
                 skip_tombstones: checkpoints.since().is_none() && self.target_is_empty().await?,
                 batch_size: self.context.batch_size,
+                compare: look == Look::Again,
             })
             .await?;
         // A sync that is stopped reads no more, and finishes what it has read.
@@ -475,8 +499,9 @@ impl<'a> Checkpoints<'a> {
             let both = futures::try_join!(flow.source.local(&id), flow.target.local(&id))?;
             (at_source, at_target) = (read(both.0), read(both.1));
         }
-        let since = common_point(at_source.as_ref(), at_target.as_ref());
-        let latest = at_target.or(at_source).filter(|_| since.is_some()).unwrap_or_default();
+        let common = common_point(at_source.as_ref(), at_target.as_ref());
+        let latest = at_target.or(at_source).filter(|_| common.is_some()).unwrap_or_default();
+        let since = flow.context.reached_before(flow.direction, &id).or(common);
         Ok(Self { flow, id, latest, since, reached: None, due_at: None })
     }
 
@@ -485,6 +510,7 @@ impl<'a> Checkpoints<'a> {
     }
 
     fn reach(&mut self, last_seq: &str) {
+        self.flow.context.reach(self.flow.direction, &self.id, last_seq);
         if self.latest.last_seq != last_seq {
             self.reached = Some(last_seq.to_owned());
             self.due_at.get_or_insert_with(|| Instant::now() + CHECKPOINT_DELAY);

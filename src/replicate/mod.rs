@@ -27,7 +27,7 @@ pub use events::{
     SyncState, SyncStatus, SyncSummary, WrittenRev,
 };
 pub(crate) use events::{EventStream, Reporter};
-pub(crate) use flow::{Flow, FlowContext, Moved};
+pub(crate) use flow::{Flow, FlowContext, Look, Moved};
 pub use local_peer::LocalPeer;
 pub use peer::{Peer, PeerError};
 
@@ -187,6 +187,7 @@ impl Sync {
             doc_ids: doc_ids.clone(),
             stop: stopped,
             retry: Arc::clone(&retry),
+            reached: Arc::default(),
         };
         let (pushed, pulled) = (Moved::default(), Moved::default());
         let run = run(SyncRun { database: database.clone(), options, context, pushed, pulled });
@@ -309,7 +310,18 @@ impl SyncRun {
     pub(crate) async fn flows(&self, remote: &Arc<dyn Peer>) -> Result<(), PeerError> {
         let directions = self.options.directions.list();
         self.context.reporter.connected(directions);
-        let flows = directions.iter().map(|direction| {
+        self.look(remote, Look::First).await?;
+        // What one direction wrote stands at the end of the feed that the other has read before:
+        // told apart now, while both remember it, it need not be read by the next run.
+        let again = directions.len() > 1 && !self.context.live;
+        if again && !*self.context.stop.borrow() {
+            self.look(remote, Look::Again).await?;
+        }
+        Ok(())
+    }
+
+    async fn look(&self, remote: &Arc<dyn Peer>, look: Look) -> Result<(), PeerError> {
+        let flows = self.options.directions.list().iter().map(|direction| {
             let local: Arc<dyn Peer> = Arc::new(LocalPeer(self.database.clone()));
             let remote = Arc::clone(remote);
             let (source, target, here, there) = match direction {
@@ -317,7 +329,7 @@ impl SyncRun {
                 Direction::Pull => (remote, local, &self.pulled, &self.pushed),
             };
             let moved = (Arc::clone(here), Arc::clone(there));
-            Flow::new(self.context.clone(), *direction, source, target, moved).run()
+            Flow::new(self.context.clone(), *direction, source, target, moved).run(look)
         });
         futures::future::try_join_all(flows).await?;
         Ok(())

@@ -101,6 +101,8 @@ pub struct ChangesRequest {
     pub skip_tombstones: bool,
     /// Documents in a batch, at most.
     pub batch_size: usize,
+    /// Whether the target is likely to have what is read, so that no documents shall come along.
+    pub compare: bool,
 }
 
 /// A revision that a target did not take.
