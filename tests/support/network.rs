@@ -75,7 +75,9 @@ impl Network {
         self.shared.weather.send_replace(Weather::BlackHole);
     }
 
+    /// Fine weather from now on.
     pub fn open(&self) {
+        self.shared.cut_after.store(u64::MAX, Ordering::Relaxed);
         self.shared.weather.send_replace(Weather::Fine);
     }
 
