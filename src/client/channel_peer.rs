@@ -19,7 +19,7 @@ use crate::proto::call::{
     CREDIT_DEFAULT, ChangeRowJson, ChangesParams, GetParams, RevsDiffReply, SinceParam, StyleParam,
     UploadParams, WriteRow, method,
 };
-use crate::proto::message::{Opened, WireError};
+use crate::proto::message::{Opened, RowsNote, WireError};
 use crate::replicate::peer::{
     AttachmentBytes, ChangeBatch, ChangeStream, ChangedDoc, ChangesRequest, RefusedDoc,
 };
@@ -29,6 +29,9 @@ use super::link::{CallStream, Channel, StreamItem};
 
 /// Text of documents in one message; small enough to be written while the next is made.
 const WRITE_BYTES_TARGET: usize = 512 * 1024;
+
+/// More than what stands around the documents in a message that writes them.
+const MESSAGE_FRAME_BYTES: u64 = 1024;
 
 /// Bytes of an attachment in one message.
 const PIECE_BYTES: usize = 64 * 1024;
@@ -45,21 +48,60 @@ impl ChannelPeer {
         Self { channel, opened, limits }
     }
 
+    /// The next batch, and whether it is the last.
     async fn changes_batch(
         stream: &mut CallStream,
         limits: &Limits,
-    ) -> Result<Option<ChangeBatch>, PeerError> {
+    ) -> Result<(ChangeBatch, bool), PeerError> {
         match stream.next().await {
             StreamItem::Rows(rows, note) => {
                 let note = note.ok_or_else(|| broke("rows of changes came without a place"))?;
                 let rows = rows.iter().map(|row| changed_doc(row, limits));
                 let rows = rows.collect::<Result<_, _>>()?;
-                Ok(Some(ChangeBatch { rows, last_seq: note.last_seq, pending: note.pending }))
+                let (last_seq, pending) = (note.last_seq, note.pending);
+                Ok((ChangeBatch { rows, last_seq, pending }, false))
             }
-            StreamItem::End => Ok(None),
+            // Says how far the feed went past the last row, e.g. over rows of this very channel.
+            StreamItem::End(note) => {
+                let RowsNote { last_seq, pending } = read(&note)?;
+                Ok((ChangeBatch { rows: Vec::new(), last_seq, pending }, true))
+            }
             StreamItem::Piece(_) => Err(broke("changes came as binary messages")),
             StreamItem::Fail(error) => Err(error),
         }
+    }
+
+    fn rows_max(&self) -> usize {
+        usize::try_from(self.opened.limits.bulk_rows_max).unwrap_or(usize::MAX)
+    }
+
+    /// Why a document cannot be sent: the gateway would end the connection over such a message.
+    fn too_large(&self, document: &str) -> Option<WireError> {
+        let max = self.opened.limits.message_bytes_max.saturating_sub(MESSAGE_FRAME_BYTES);
+        let length = document.len() as u64;
+        (length > max).then(|| WireError {
+            status: 413,
+            error: "too_large".into(),
+            reason: format!("{length} bytes are more than the {max} that fit a message"),
+        })
+    }
+
+    async fn revs_diff_part(
+        &self,
+        params: &BTreeMap<String, Vec<String>>,
+    ) -> Result<Vec<(DocId, RevsDiff)>, PeerError> {
+        let reply: RevsDiffReply = read(&self.channel.call(method::REVS_DIFF, params).await?)?;
+        let revs =
+            |texts: Vec<String>| texts.iter().map(|t| Rev::parse(t)).collect::<Result<_, _>>();
+        let mut found = Vec::with_capacity(reply.len());
+        for (id, row) in reply {
+            let diff = RevsDiff {
+                missing: revs(row.missing)?,
+                possible_ancestors: revs(row.possible_ancestors)?,
+            };
+            found.push((doc_id(&id, &self.limits)?, diff));
+        }
+        Ok(found)
     }
 
     async fn write_part(&self, docs: &str) -> Result<Vec<RefusedDoc>, PeerError> {
@@ -130,7 +172,7 @@ impl Peer for ChannelPeer {
             since: request.since.map(SinceParam::Text),
             live: request.live,
             style: StyleParam::AllDocs,
-            docs: true,
+            docs: !request.compare,
             doc_ids: ids,
             skip_tombstones: request.skip_tombstones,
             credit: Some(CREDIT_DEFAULT),
@@ -142,8 +184,7 @@ impl Peer for ChannelPeer {
         let batches = futures::stream::unfold(state, |state| async move {
             let (mut stream, limits) = state?;
             match Self::changes_batch(&mut stream, &limits).await {
-                Ok(Some(batch)) => Some((Ok(batch), Some((stream, limits)))),
-                Ok(None) => None,
+                Ok((batch, last)) => Some((Ok(batch), (!last).then_some((stream, limits)))),
                 Err(error) => Some((Err(error), None)),
             }
         });
@@ -154,19 +195,19 @@ impl Peer for ChannelPeer {
         &self,
         wanted: Vec<(DocId, Vec<Rev>)>,
     ) -> Result<Vec<(DocId, RevsDiff)>, PeerError> {
-        let text = |revs: &[Rev]| revs.iter().map(ToString::to_string).collect::<Vec<_>>();
-        let params: BTreeMap<String, Vec<String>> =
-            wanted.iter().map(|(id, revs)| (id.to_string(), text(revs))).collect();
-        let reply: RevsDiffReply = read(&self.channel.call(method::REVS_DIFF, &params).await?)?;
-        let revs =
-            |texts: Vec<String>| texts.iter().map(|t| Rev::parse(t)).collect::<Result<_, _>>();
-        let mut found = Vec::with_capacity(reply.len());
-        for (id, row) in reply {
-            let diff = RevsDiff {
-                missing: revs(row.missing)?,
-                possible_ancestors: revs(row.possible_ancestors)?,
-            };
-            found.push((doc_id(&id, &self.limits)?, diff));
+        let mut found = Vec::new();
+        let mut part: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        let mut rows = 0;
+        for (id, revs) in wanted {
+            if rows + revs.len() > self.rows_max() && rows > 0 {
+                found.extend(self.revs_diff_part(&std::mem::take(&mut part)).await?);
+                rows = 0;
+            }
+            rows += revs.len();
+            part.insert(id.to_string(), revs.iter().map(ToString::to_string).collect());
+        }
+        if !part.is_empty() {
+            found.extend(self.revs_diff_part(&part).await?);
         }
         Ok(found)
     }
@@ -196,7 +237,7 @@ impl Peer for ChannelPeer {
                         }
                     }
                 }
-                StreamItem::End => return Ok(found),
+                StreamItem::End(_) => return Ok(found),
                 StreamItem::Piece(_) => return Err(broke("documents came as binary messages")),
                 StreamItem::Fail(error) => return Err(error),
             }
@@ -204,13 +245,16 @@ impl Peer for ChannelPeer {
     }
 
     async fn write(&self, docs: Vec<Document>) -> Result<Vec<RefusedDoc>, PeerError> {
-        let rows_max = usize::try_from(self.opened.limits.bulk_rows_max).unwrap_or(usize::MAX);
         let mut refused = Vec::new();
         let mut part = String::new();
         let mut rows = 0;
         for document in docs {
             let text = document.to_json();
-            let full = part.len() + text.len() > WRITE_BYTES_TARGET || rows >= rows_max;
+            if let Some(error) = self.too_large(&text) {
+                refused.push(RefusedDoc { id: document.id, rev: document.rev, error });
+                continue;
+            }
+            let full = part.len() + text.len() > WRITE_BYTES_TARGET || rows >= self.rows_max();
             if full && !part.is_empty() {
                 refused.extend(self.write_part(&std::mem::take(&mut part)).await?);
                 rows = 0;
@@ -244,7 +288,7 @@ impl Peer for ChannelPeer {
             let mut stream = stream?;
             match stream.next().await {
                 StreamItem::Piece(bytes) => Some((Ok(bytes), Some(stream))),
-                StreamItem::End => None,
+                StreamItem::End(_) => None,
                 StreamItem::Rows(..) => Some((Err(broke("an attachment came as rows")), None)),
                 StreamItem::Fail(error) => Some((Err(error), None)),
             }

@@ -48,8 +48,8 @@ pub(super) enum StreamItem {
     Rows(Vec<Box<RawValue>>, Option<RowsNote>),
     /// A piece of an attachment.
     Piece(Bytes),
-    /// `end`
-    End,
+    /// `end`, with what goes for the whole stream.
+    End(Box<RawValue>),
     /// `fail`, or the channel's or connection's end.
     Fail(PeerError),
 }
@@ -298,7 +298,7 @@ impl Channel {
         let call = self.begin(Waiter::Reply(sender, Some(Arc::clone(&credit))))?;
         let guard = CallGuard { channel: self, call };
         self.link.send(&self.message(call, method, params)).await?;
-        Ok(Upload { guard, credit, reply })
+        Ok(Upload { guard, credit, reply, answer: None })
     }
 
     fn forget(&self, call: CallId) -> bool {
@@ -355,18 +355,26 @@ pub(super) struct Upload<'a> {
     guard: CallGuard<'a>,
     credit: Arc<Semaphore>,
     reply: oneshot::Receiver<Result<Box<RawValue>, PeerError>>,
+    /// The answer, if it came before the last piece.
+    answer: Option<Result<Box<RawValue>, PeerError>>,
 }
 
 impl Upload<'_> {
     /// Sends a piece as soon as the gateway has room for it. False if it has answered already, so
     /// that no more pieces are wanted.
     pub(super) async fn piece(&mut self, bytes: Bytes, last: bool) -> Result<bool, PeerError> {
+        if self.answer.is_some() {
+            return Ok(false);
+        }
         tokio::select! {
             biased;
+            answer = &mut self.reply => {
+                self.answer = Some(answer.unwrap_or_else(|_| Err(disconnected("the connection ended"))));
+                return Ok(false);
+            }
             permit = self.credit.acquire() => {
                 permit.map_err(|_| disconnected("the connection ended"))?.forget();
             }
-            () = self.guard.answered() => return Ok(false),
         }
         let (channel, call) = (self.guard.channel.id, self.guard.call);
         let piece = Piece { channel, call, last, bytes };
@@ -376,27 +384,12 @@ impl Upload<'_> {
 
     /// Waits for the answer.
     pub(super) async fn finish(self) -> Result<Box<RawValue>, PeerError> {
-        let answer = self.reply.await.map_err(|_| disconnected("the connection ended"))?;
+        let answer = match self.answer {
+            Some(answer) => answer,
+            None => self.reply.await.map_err(|_| disconnected("the connection ended"))?,
+        };
         drop(self.guard);
         answer
-    }
-}
-
-impl CallGuard<'_> {
-    /// Returns when the call has its answer, looking now and then: only an upload that is refused
-    /// in its middle waits here.
-    async fn answered(&self) {
-        loop {
-            let there = {
-                let waiting = self.channel.link.lock();
-                let state = waiting.channels.get(&self.channel.id);
-                state.is_some_and(|state| state.calls.contains_key(&self.call))
-            };
-            if !there {
-                return;
-            }
-            sleep(Duration::from_millis(50)).await;
-        }
     }
 }
 
@@ -466,31 +459,41 @@ async fn write(
         tokio::select! {
             next = queued.recv() => {
                 let Some((message, room)) = next else { return "the connection was dropped".into() };
-                // A peer that takes nothing is silent, and the silence ends the write.
-                let silent = heard_nothing(&heard, silence_timeout);
-                let sent = tokio::select! {
-                    sent = writer.send(message) => sent,
-                    () = silent => return "the gateway has been silent for too long".into(),
-                };
-                if let Err(error) = sent {
-                    return error.to_string();
+                if let Err(cause) = send(writer, message, &heard, silence_timeout).await {
+                    return cause;
                 }
                 drop(room);
             }
             () = sleep(Duration::from_millis(look_again)) => {
                 let heard_ms = ms(heard.borrow().saturating_duration_since(began));
                 match liveness.judge(ms(began.elapsed()), heard_ms) {
-                    Verdict::Dead => return "the gateway has been silent for too long".into(),
+                    Verdict::Dead => return SILENT.into(),
                     Verdict::Wait(again) => look_again = again,
                     Verdict::Ping(again) => {
                         look_again = again;
-                        if let Err(error) = writer.send(Message::Ping(Bytes::new())).await {
-                            return error.to_string();
+                        let ping = Message::Ping(Bytes::new());
+                        if let Err(cause) = send(writer, ping, &heard, silence_timeout).await {
+                            return cause;
                         }
                     }
                 }
             }
         }
+    }
+}
+
+const SILENT: &str = "the gateway has been silent for too long";
+
+/// Writes a message. A peer that takes nothing is silent, and the silence ends the write.
+async fn send(
+    writer: &mut SplitSink<Socket, Message>,
+    message: Message,
+    heard: &watch::Receiver<Instant>,
+    silence_timeout: Duration,
+) -> Result<(), String> {
+    tokio::select! {
+        sent = writer.send(message) => sent.map_err(|error| error.to_string()),
+        () = heard_nothing(heard, silence_timeout) => Err(SILENT.into()),
     }
 }
 
@@ -582,9 +585,9 @@ impl Link {
             ServerMessage::Rows { channel, call, rows, note } => {
                 self.give(channel, call, StreamItem::Rows(rows, note));
             }
-            ServerMessage::End { channel, call, .. } => {
+            ServerMessage::End { channel, call, value } => {
                 if let Some(Waiter::Stream(waiter)) = self.take_call(channel, call) {
-                    drop(waiter.send(StreamItem::End));
+                    drop(waiter.send(StreamItem::End(value)));
                 }
             }
             ServerMessage::More { channel, call, credit } => {

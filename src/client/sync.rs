@@ -9,7 +9,7 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 use serde_json::Value;
 use tokio::sync::watch;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use crate::doc::DocId;
 use crate::proto::message::{OpenRequest, Opened};
@@ -207,9 +207,11 @@ impl Driver {
             context.until_stopped().await;
             sleep(CANCEL_WAIT).await;
         };
+        let local_gone = self.run.local_gone();
         let error = tokio::select! {
             error = self.keep() => error,
             () = cancelled => None,
+            gone = local_gone => Some(gone),
         };
         let local = self.run.database.name().to_string();
         let remote = self.remote_name.clone();
@@ -219,27 +221,30 @@ impl Driver {
     /// Syncs over one connection after another, until the sync is done or fails.
     async fn keep(&mut self) -> Option<PeerError> {
         let backoff = Backoff::default();
-        let mut refusals = 0u32;
+        let (mut refusals, mut failures) = (0u32, 0u32);
         loop {
             let link = match self.wait_for_link().await {
                 Ok(Some(link)) => link,
                 Ok(None) => return None,
                 Err(error) => return Some(error),
             };
-            let mut settled = false;
-            match self.over(&link, &mut settled).await {
+            let mut opened_at = None;
+            let outcome = self.over(&link, &mut opened_at).await;
+            let settled = opened_at.is_some_and(|at: Instant| at.elapsed() >= SETTLED);
+            failures = if settled { 1 } else { failures.saturating_add(1) };
+            refusals = if opened_at.is_some() { 1 } else { refusals.saturating_add(1) };
+            match outcome {
                 Outcome::Done => return None,
                 Outcome::Failed(error) => return Some(error),
                 Outcome::Interrupted(error) if !self.retry => return Some(error),
                 Outcome::Interrupted(error) => {
                     let cause = error.to_string();
                     self.run.context.reporter.interrupted(PauseCause::Offline { cause });
-                    refusals = if settled { 1 } else { refusals.saturating_add(1) };
+                    refusals = 0;
                 }
                 Outcome::Unauthorized(error) => {
                     // A grant that had worked has ended: the same credentials may bring another.
-                    refusals = if settled { 1 } else { refusals.saturating_add(1) };
-                    let may_ask = self.credentials.can_be_asked() || settled;
+                    let may_ask = self.credentials.can_be_asked() || opened_at.is_some();
                     if !may_ask || refusals > REFUSALS_MAX {
                         return Some(error);
                     }
@@ -247,9 +252,12 @@ impl Driver {
                     self.run.context.reporter.interrupted(PauseCause::AuthNeeded { reason });
                 }
             }
-            if !settled || refusals > 1 {
+            // A lost connection has its own pauses. A channel that worked is opened anew at once,
+            // but not again and again.
+            let at_once = link.has_ended() || opened_at.is_some() && failures == 1;
+            if !at_once {
                 tokio::select! {
-                    () = sleep(backoff.pause_without_jitter(refusals)) => {}
+                    () = sleep(backoff.pause_without_jitter(failures)) => {}
                     () = self.run.context.until_stopped() => return None,
                 }
             }
@@ -289,18 +297,17 @@ impl Driver {
         }
     }
 
-    /// Syncs over one connection. `settled` is set when the database was opened.
-    async fn over(&self, link: &Link, settled: &mut bool) -> Outcome {
-        let request = OpenRequest {
-            database: self.remote_name.clone(),
-            credentials: self.credentials.get().await,
-            create: self.create,
+    /// Syncs over one connection. `opened_at` is set when the database was opened.
+    async fn over(&self, link: &Link, opened_at: &mut Option<Instant>) -> Outcome {
+        let opening = tokio::select! {
+            opening = self.open(link) => opening,
+            () = self.run.context.until_stopped() => return Outcome::Done,
         };
-        let (channel, opened) = match link.open(request).await {
+        let (channel, opened) = match opening {
             Ok(opened) => opened,
             Err(error) => return Outcome::of(error),
         };
-        *settled = true;
+        *opened_at = Some(Instant::now());
         let channel = Arc::new(channel);
         let limits = self.run.database.limits().clone();
         let remote: Arc<dyn Peer> =
@@ -314,6 +321,15 @@ impl Driver {
             error = channel.closed() => Outcome::of(error),
             () = self.refresh(&channel, &opened) => Outcome::Done,
         }
+    }
+
+    async fn open(&self, link: &Link) -> Result<(Channel, Opened), PeerError> {
+        let request = OpenRequest {
+            database: self.remote_name.clone(),
+            credentials: self.credentials.get().await,
+            create: self.create,
+        };
+        link.open(request).await
     }
 
     /// Shows new credentials before each grant ends. Never returns.
@@ -339,6 +355,9 @@ impl Driver {
 
 /// How long a cancelled sync may take to finish what it is writing.
 const CANCEL_WAIT: Duration = Duration::from_secs(10);
+
+/// A channel that was open for so long counts as a success.
+const SETTLED: Duration = Duration::from_secs(1);
 
 /// Refusals in a row before a sync that can ask for credentials gives up.
 const REFUSALS_MAX: u32 = 5;

@@ -1,7 +1,8 @@
 //! Documents that a target refused: kept until they are taken, over restarts.
 //!
 //! A checkpoint passes a refused document only because it stands in this list, which is a local
-//! document of the local database and is on disk before the checkpoint.
+//! document of the local database and is on disk before the checkpoint. Each replication has one of
+//! its own, as it has its checkpoint: another sync of the same databases writes another.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -69,7 +70,8 @@ impl StoredDenied {
 /// The list of one sync.
 pub(crate) struct DeniedList {
     database: Database,
-    place: Mutex<Option<LocalId>>,
+    /// Where the list of each direction is stored.
+    places: Mutex<[Option<LocalId>; 2]>,
     denied: Mutex<Vec<DeniedDoc>>,
     /// Held while the list is written, so that an older one never follows a newer one.
     saving: tokio::sync::Mutex<()>,
@@ -79,7 +81,7 @@ impl DeniedList {
     pub(crate) fn new(database: Database) -> Self {
         Self {
             database,
-            place: Mutex::default(),
+            places: Mutex::default(),
             denied: Mutex::default(),
             saving: tokio::sync::Mutex::default(),
         }
@@ -89,22 +91,31 @@ impl DeniedList {
         self.denied.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn place(&self) -> Option<LocalId> {
-        self.place.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    fn place(&self, direction: Direction) -> Option<LocalId> {
+        let places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
+        places[direction as usize].clone()
     }
 
-    /// Reads what an earlier run left, once the remote database is known.
-    pub(crate) async fn load(&self, remote: &str) -> Result<(), StoreError> {
-        let name = format!("settee-denied-{remote}");
+    /// Reads what an earlier run of a replication left, once the remote database is known.
+    pub(crate) async fn load(
+        &self,
+        direction: Direction,
+        replication: &LocalId,
+    ) -> Result<(), StoreError> {
+        let name = format!("{}-denied", replication.as_ref());
         let place = LocalId::parse(&name, name.len())?;
-        if self.place().as_ref() == Some(&place) {
+        if self.place(direction).as_ref() == Some(&place) {
             return Ok(());
         }
         let stored = self.database.local(&place).await?;
         let stored: Option<StoredList> = stored.and_then(|document| document.body.to().ok());
-        let denied = stored.into_iter().flat_map(|list| list.denied).filter_map(StoredDenied::read);
-        *self.lock() = denied.collect();
-        *self.place.lock().unwrap_or_else(PoisonError::into_inner) = Some(place);
+        let stored = stored.into_iter().flat_map(|list| list.denied).filter_map(StoredDenied::read);
+        let mut denied = self.lock();
+        denied.retain(|d| d.direction != direction);
+        denied.extend(stored.filter(|d| d.direction == direction));
+        drop(denied);
+        let mut places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
+        places[direction as usize] = Some(place);
         Ok(())
     }
 
@@ -155,26 +166,34 @@ impl DeniedList {
             (changed, news)
         };
         if changed {
-            self.save().await?;
+            self.save(direction).await?;
         }
         Ok(news)
     }
 
     /// Forgets entries whose revisions are not there any more.
-    pub(crate) async fn forget(&self, gone: &[(DocId, Rev)]) -> Result<(), StoreError> {
+    pub(crate) async fn forget(
+        &self,
+        direction: Direction,
+        gone: &[(DocId, Rev)],
+    ) -> Result<(), StoreError> {
         if gone.is_empty() {
             return Ok(());
         }
-        let is_gone =
-            |d: &DeniedDoc| gone.iter().any(|(id, rev)| d.id == *id && d.rev.as_ref() == Some(rev));
+        let is_gone = |d: &DeniedDoc| {
+            let this = |(id, rev): &(DocId, Rev)| d.id == *id && d.rev.as_ref() == Some(rev);
+            d.direction == direction && gone.iter().any(this)
+        };
         self.lock().retain(|d| !is_gone(d));
-        self.save().await
+        self.save(direction).await
     }
 
-    async fn save(&self) -> Result<(), StoreError> {
-        let Some(place) = self.place() else { return Ok(()) };
+    async fn save(&self, direction: Direction) -> Result<(), StoreError> {
+        let Some(place) = self.place(direction) else { return Ok(()) };
         let _saving = self.saving.lock().await;
-        let stored = StoredList { denied: self.lock().iter().map(StoredDenied::from).collect() };
+        let of_direction = |d: &&DeniedDoc| d.direction == direction;
+        let denied = self.lock().iter().filter(of_direction).map(StoredDenied::from).collect();
+        let stored = StoredList { denied };
         let body = Body::from_value(&stored)?;
         self.database.set_local(&place, body).await?;
         Ok(())

@@ -421,22 +421,21 @@ impl Inner {
     }
 }
 
-/// Makes room in a full queue: rests between two spells of work go, neighbouring changes of one
-/// direction become one, and if that is not enough the oldest refusals go (a sync's list of denied
+/// Makes room in a full queue: rests between two spells of work go, the changes of one direction in
+/// one spell become one, and if that is not enough the oldest refusals go (a sync's list of denied
 /// documents has them all).
 fn compact(queue: &mut VecDeque<SyncEvent>) {
     let mut kept: VecDeque<SyncEvent> = VecDeque::with_capacity(queue.len());
     for event in queue.drain(..) {
         let first = kept.len() <= 1;
-        match (kept.back_mut(), event) {
+        match (kept.back(), event) {
             (Some(SyncEvent::Paused { .. }), SyncEvent::Active { .. }) if !first => {
                 kept.pop_back();
             }
-            (Some(SyncEvent::Change(last)), SyncEvent::Change(next))
-                if last.direction == next.direction =>
-            {
-                last.absorb(next);
-            }
+            (_, SyncEvent::Change(next)) => match change_in_spell(&mut kept, next.direction) {
+                Some(earlier) => earlier.absorb(next),
+                None => kept.push_back(SyncEvent::Change(next)),
+            },
             (_, event) => kept.push_back(event),
         }
     }
@@ -447,6 +446,21 @@ fn compact(queue: &mut VecDeque<SyncEvent>) {
         !goes
     });
     *queue = kept;
+}
+
+/// The change of a direction in the spell of work that a queue ends with.
+fn change_in_spell(
+    queue: &mut VecDeque<SyncEvent>,
+    direction: Direction,
+) -> Option<&mut ChangeEvent> {
+    for event in queue.iter_mut().rev() {
+        match event {
+            SyncEvent::Change(change) if change.direction == direction => return Some(change),
+            SyncEvent::Active { .. } | SyncEvent::Paused { .. } => return None,
+            _ => {}
+        }
+    }
+    None
 }
 
 impl ChangeEvent {
@@ -568,5 +582,15 @@ mod tests {
             last = name;
         }
         assert_eq!(read, 10_000, "no count is lost");
+    }
+
+    #[test]
+    fn two_busy_directions_do_not_fill_an_unread_queue() {
+        let reporter = Reporter::new(&BOTH);
+        for _ in 0..10_000 {
+            reporter.change(change(1));
+            reporter.change(ChangeEvent { direction: Direction::Pull, ..change(1) });
+        }
+        assert!(reporter.lock().queue.len() <= EVENTS_MAX);
     }
 }

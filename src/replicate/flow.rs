@@ -4,7 +4,6 @@
 //! only for a place up to which every document is durable on the target or stands in the list of
 //! denied ones; first on the target, then on the source, so that neither is ahead of the documents.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -48,9 +47,23 @@ pub(crate) struct FlowContext {
     pub stop: watch::Receiver<bool>,
     /// Told when denied documents shall be tried again; one for each direction.
     pub retry: Arc<[Notify; 2]>,
+    /// How far each direction came, for the next connection: newer than its checkpoint.
+    pub reached: Arc<Mutex<[Option<(LocalId, String)>; 2]>>,
 }
 
 impl FlowContext {
+    /// The place up to which this very sync has brought a replication.
+    fn reached_before(&self, direction: Direction, id: &LocalId) -> Option<String> {
+        let reached = self.reached.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = reached[direction as usize].as_ref().filter(|(of, _)| of == id);
+        before.map(|(_, last_seq)| last_seq.clone())
+    }
+
+    fn reach(&self, direction: Direction, id: &LocalId, last_seq: &str) {
+        let mut reached = self.reached.lock().unwrap_or_else(PoisonError::into_inner);
+        reached[direction as usize] = Some((id.clone(), last_seq.to_owned()));
+    }
+
     /// Returns when the sync is cancelled.
     pub(crate) async fn until_stopped(&self) {
         let mut stop = self.stop.clone();
@@ -59,6 +72,13 @@ impl FlowContext {
             std::future::pending::<()>().await;
         }
     }
+}
+
+/// Whether a direction runs for the first time over its connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Look {
+    First,
+    Again,
 }
 
 /// Revisions that one direction moved, for the other not to send back.
@@ -71,10 +91,25 @@ pub(crate) struct Flow {
     pub target: Arc<dyn Peer>,
     pub moved_here: Moved,
     pub moved_there: Moved,
-    in_flight: AtomicUsize,
+    progress: Mutex<Progress>,
+    /// Held from the first attachment staged for a write until the write: a target keeps only so
+    /// many staged attachments, whichever batch they are for.
+    staging: tokio::sync::Mutex<()>,
+}
+
+/// How far a direction is.
+#[derive(Default)]
+struct Progress {
+    /// Batches and retries under way.
+    in_flight: usize,
+    /// Whether the last batch that ended said that nothing follows.
+    caught_up: bool,
+    last_seq: String,
+    pending: u64,
 }
 
 /// A batch that has been written.
+#[derive(Default)]
 struct Done {
     docs: Vec<WrittenRev>,
     docs_read: u64,
@@ -92,14 +127,31 @@ impl Flow {
         moved: (Moved, Moved),
     ) -> Self {
         let (moved_here, moved_there) = moved;
-        let in_flight = AtomicUsize::new(0);
-        Self { context, direction, source, target, moved_here, moved_there, in_flight }
+        Self {
+            context,
+            direction,
+            source,
+            target,
+            moved_here,
+            moved_there,
+            progress: Mutex::default(),
+            staging: tokio::sync::Mutex::default(),
+        }
+    }
+
+    fn progress(&self) -> std::sync::MutexGuard<'_, Progress> {
+        self.progress.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Runs until the source's feed ends, the sync is stopped, or something fails.
-    pub(crate) async fn run(self) -> Result<(), PeerError> {
+    pub(crate) async fn run(self, look: Look) -> Result<(), PeerError> {
         let mut checkpoints = Checkpoints::open(&self).await?;
-        self.retry_denied().await?;
+        self.progress().last_seq = checkpoints.since().unwrap_or_default();
+        self.context.denied.load(self.direction, &checkpoints.id).await?;
+        self.context.reporter.denied_count(self.context.denied.len());
+        if look == Look::First {
+            self.retry_denied().await?;
+        }
         let changes = self
             .source
             .changes(ChangesRequest {
@@ -108,11 +160,14 @@ impl Flow {
                 live: self.context.live,
                 skip_tombstones: checkpoints.since().is_none() && self.target_is_empty().await?,
                 batch_size: self.context.batch_size,
+                compare: look == Look::Again,
             })
             .await?;
+        // A sync that is stopped reads no more, and finishes what it has read.
+        let changes = changes.take_until(self.context.until_stopped());
         let batches = changes.map(|batch| self.process(batch)).buffered(BATCHES_IN_FLIGHT);
         let mut batches = std::pin::pin!(batches);
-        let retry = &self.context.retry[self.direction as usize];
+        let mut retries = std::pin::pin!(self.retry_when_told());
         loop {
             tokio::select! {
                 done = batches.next() => match done {
@@ -124,13 +179,22 @@ impl Flow {
                     None => break,
                 },
                 () = checkpoints.due() => checkpoints.save().await?,
-                () = retry.notified() => self.retry_denied().await?,
-                () = self.context.until_stopped() => break,
+                failed = &mut retries => return Err(failed),
             }
         }
         checkpoints.save().await?;
         self.context.reporter.rest(self.direction);
         Ok(())
+    }
+
+    /// Runs beside the batches, since a retry may wait for the attachments of one of them.
+    async fn retry_when_told(&self) -> PeerError {
+        loop {
+            self.context.retry[self.direction as usize].notified().await;
+            if let Err(error) = self.retry_denied().await {
+                return error;
+            }
+        }
     }
 
     /// Only a pull into an empty database may do without tombstones: there they mean nothing.
@@ -149,31 +213,43 @@ impl Flow {
             let number = done.last_seq.split('-').next().and_then(|n| n.parse().ok());
             reporter.pushed(number.unwrap_or(0));
         }
-        let (pending, docs_written) = (done.pending, done.docs.len() as u64);
-        reporter.change(ChangeEvent {
-            direction,
-            docs_written,
+        {
+            let mut progress = self.progress();
+            progress.last_seq.clone_from(&done.last_seq);
+            (progress.pending, progress.caught_up) = (done.pending, done.pending == 0);
+        }
+        self.tell(done);
+        self.settle();
+    }
+
+    fn tell(&self, done: Done) {
+        self.context.reporter.change(ChangeEvent {
+            direction: self.direction,
+            docs_written: done.docs.len() as u64,
             docs: done.docs,
             docs_read: done.docs_read,
             doc_write_failures: done.failures,
             last_seq: done.last_seq,
-            pending,
+            pending: done.pending,
         });
-        if pending == 0 && self.in_flight.load(Ordering::Relaxed) == 0 {
-            reporter.rest(direction);
+    }
+
+    /// Rests if nothing follows and nothing is under way.
+    fn settle(&self) {
+        let rests = {
+            let progress = self.progress();
+            progress.caught_up && progress.in_flight == 0
+        };
+        if rests {
+            self.context.reporter.rest(self.direction);
         }
     }
 
     async fn process(&self, batch: Result<ChangeBatch, PeerError>) -> Result<Done, PeerError> {
         let batch = batch?;
-        self.in_flight.fetch_add(1, Ordering::Relaxed);
-        let mut done = Done {
-            docs: Vec::new(),
-            docs_read: 0,
-            failures: 0,
-            last_seq: batch.last_seq,
-            pending: batch.pending,
-        };
+        self.progress().in_flight += 1;
+        let (last_seq, pending) = (batch.last_seq, batch.pending);
+        let mut done = Done { last_seq, pending, ..Done::default() };
         let rows: Vec<ChangedDoc> =
             batch.rows.into_iter().filter(|row| !self.came_from_target(row)).collect();
         let mut at_hand = Vec::new();
@@ -183,7 +259,7 @@ impl Flow {
             let docs = self.source.fetch(wanted.to_vec()).await?;
             self.write(docs, &mut done).await?;
         }
-        self.in_flight.fetch_sub(1, Ordering::Relaxed);
+        self.progress().in_flight -= 1;
         Ok(done)
     }
 
@@ -228,6 +304,8 @@ impl Flow {
         }
         self.context.reporter.work(self.direction);
         done.docs_read += docs.len() as u64;
+        // Before the write, which the other direction may see before this one has its answer.
+        self.note_moved(&docs);
         let refused = self.write_with_attachments(&docs).await?;
         let news = self.context.denied.note(self.direction, &docs, &refused).await?;
         self.context.reporter.denied_count(self.context.denied.len());
@@ -240,16 +318,24 @@ impl Flow {
             });
         }
         done.failures += refused.len() as u64;
-        let mut moved = self.moved_here.lock().unwrap_or_else(PoisonError::into_inner);
         for document in docs {
             let Some(rev) = document.rev else { continue };
             let is_refused = |r: &RefusedDoc| r.id == document.id && r.rev.as_ref() == Some(&rev);
             if !refused.iter().any(is_refused) {
-                moved.insert(&document.id, &rev);
                 done.docs.push(WrittenRev { id: document.id, rev, deleted: document.deleted });
             }
         }
         Ok(())
+    }
+
+    /// The source has these revisions: whatever becomes of them, they need not be sent back to it.
+    fn note_moved(&self, docs: &[Document]) {
+        let mut moved = self.moved_here.lock().unwrap_or_else(PoisonError::into_inner);
+        for document in docs {
+            if let Some(rev) = &document.rev {
+                moved.insert(&document.id, rev);
+            }
+        }
     }
 
     /// Writes documents, with the bytes of attachments that are new in them. A target that turns
@@ -260,8 +346,9 @@ impl Flow {
     ) -> Result<Vec<RefusedDoc>, PeerError> {
         let mut refused = Vec::new();
         for part in self.parts(docs) {
-            let prepared = self.prepare(part, Bytes::New).await?;
-            let mut answers = self.target.write(prepared).await?;
+            let has_attachments = part.iter().any(|document| !document.attachments.is_empty());
+            let _staging = if has_attachments { Some(self.staging.lock().await) } else { None };
+            let mut answers = self.write_part(part, Bytes::New).await?;
             let lacking = |r: &RefusedDoc| r.error.error == MISSING_STUB;
             if answers.iter().any(lacking) {
                 let again: Vec<Document> = part
@@ -273,8 +360,7 @@ impl Flow {
                     .collect();
                 answers.retain(|r| !lacking(r));
                 for part in self.parts(&again) {
-                    let prepared = self.prepare(part, Bytes::All).await?;
-                    answers.extend(self.target.write(prepared).await?);
+                    answers.extend(self.write_part(part, Bytes::All).await?);
                 }
             }
             refused.extend(answers);
@@ -298,22 +384,47 @@ impl Flow {
         parts
     }
 
-    async fn prepare(&self, docs: &[Document], which: Bytes) -> Result<Vec<Document>, PeerError> {
-        let mut prepared = docs.to_vec();
-        for (document, original) in prepared.iter_mut().zip(docs) {
-            let generation = original.rev.as_ref().map_or(0, Rev::generation);
-            for (name, attachment) in &mut document.attachments {
-                let new = attachment.revpos == 0 || attachment.revpos >= generation;
-                if new || which == Bytes::All {
-                    let bytes = self.source.attachment(original, name, attachment).await?;
-                    attachment.data = self.target.stage(attachment, bytes).await?;
-                } else {
-                    let (digest, length) = (attachment.digest(), attachment.length());
-                    attachment.data = AttachmentData::Stub { digest, length };
-                }
+    async fn write_part(
+        &self,
+        docs: &[Document],
+        which: Bytes,
+    ) -> Result<Vec<RefusedDoc>, PeerError> {
+        let mut refused = Vec::new();
+        let mut prepared = Vec::with_capacity(docs.len());
+        for document in docs {
+            match self.prepare(document, which).await {
+                Ok(document) => prepared.push(document),
+                Err(error) => match error.about_document() {
+                    Some(error) => refused.push(RefusedDoc {
+                        id: document.id.clone(),
+                        rev: document.rev.clone(),
+                        error,
+                    }),
+                    None => return Err(error),
+                },
             }
         }
-        Ok(prepared)
+        if !prepared.is_empty() {
+            refused.extend(self.target.write(prepared).await?);
+        }
+        Ok(refused)
+    }
+
+    /// A document as it is written: the bytes of its attachments are at the target.
+    async fn prepare(&self, original: &Document, which: Bytes) -> Result<Document, PeerError> {
+        let mut document = original.clone();
+        let generation = original.rev.as_ref().map_or(0, Rev::generation);
+        for (name, attachment) in &mut document.attachments {
+            let new = attachment.revpos == 0 || attachment.revpos >= generation;
+            if new || which == Bytes::All {
+                let bytes = self.source.attachment(original, name, attachment).await?;
+                attachment.data = self.target.stage(attachment, bytes).await?;
+            } else {
+                let (digest, length) = (attachment.digest(), attachment.length());
+                attachment.data = AttachmentData::Stub { digest, length };
+            }
+        }
+        Ok(document)
     }
 
     /// Tries again what was refused earlier.
@@ -322,6 +433,15 @@ impl Flow {
             self.context.denied.list().into_iter().filter(|d| d.direction == self.direction);
         let wanted: Vec<(DocId, Rev)> =
             denied.filter_map(|denied| Some((denied.id, denied.rev?))).collect();
+        if wanted.is_empty() {
+            return Ok(());
+        }
+        let mut done = {
+            let mut progress = self.progress();
+            progress.in_flight += 1;
+            let (last_seq, pending) = (progress.last_seq.clone(), progress.pending);
+            Done { last_seq, pending, ..Done::default() }
+        };
         for wanted in wanted.chunks(FETCH_DOCS_MAX) {
             let docs = self.source.fetch(wanted.to_vec()).await?;
             let gone: Vec<(DocId, Rev)> = wanted
@@ -331,17 +451,13 @@ impl Flow {
                 })
                 .cloned()
                 .collect();
-            self.context.denied.forget(&gone).await?;
-            let mut done = Done {
-                docs: Vec::new(),
-                docs_read: 0,
-                failures: 0,
-                last_seq: String::new(),
-                pending: 0,
-            };
+            self.context.denied.forget(self.direction, &gone).await?;
             self.write(docs, &mut done).await?;
         }
         self.context.reporter.denied_count(self.context.denied.len());
+        self.progress().in_flight -= 1;
+        self.tell(done);
+        self.settle();
         Ok(())
     }
 }
@@ -383,8 +499,9 @@ impl<'a> Checkpoints<'a> {
             let both = futures::try_join!(flow.source.local(&id), flow.target.local(&id))?;
             (at_source, at_target) = (read(both.0), read(both.1));
         }
-        let since = common_point(at_source.as_ref(), at_target.as_ref());
-        let latest = at_target.or(at_source).filter(|_| since.is_some()).unwrap_or_default();
+        let common = common_point(at_source.as_ref(), at_target.as_ref());
+        let latest = at_target.or(at_source).filter(|_| common.is_some()).unwrap_or_default();
+        let since = flow.context.reached_before(flow.direction, &id).or(common);
         Ok(Self { flow, id, latest, since, reached: None, due_at: None })
     }
 
@@ -393,6 +510,7 @@ impl<'a> Checkpoints<'a> {
     }
 
     fn reach(&mut self, last_seq: &str) {
+        self.flow.context.reach(self.flow.direction, &self.id, last_seq);
         if self.latest.last_seq != last_seq {
             self.reached = Some(last_seq.to_owned());
             self.due_at.get_or_insert_with(|| Instant::now() + CHECKPOINT_DELAY);

@@ -27,12 +27,12 @@ pub use events::{
     SyncState, SyncStatus, SyncSummary, WrittenRev,
 };
 pub(crate) use events::{EventStream, Reporter};
-pub(crate) use flow::{Flow, FlowContext, Moved};
+pub(crate) use flow::{Flow, FlowContext, Look, Moved};
 pub use local_peer::LocalPeer;
 pub use peer::{Peer, PeerError};
 
 use crate::doc::DocId;
-use crate::store::{Database, StoreError, Uuid};
+use crate::store::{ChangesOptions, Database, Order, StoreError, Uuid};
 
 /// Changes read from a local database at a time.
 const BATCH_SIZE_DEFAULT: usize = 500;
@@ -115,7 +115,10 @@ pub fn replicate(a: &Database, b: &Database, options: ReplicationOptions) -> Syn
     let names = (a.name().to_string(), b.name().to_string());
     let remote: Arc<dyn Peer> = Arc::new(LocalPeer(b.clone()));
     Sync::start(a, options, move |run| async move {
-        let failed = run.flows(&remote).await.err();
+        let failed = tokio::select! {
+            ended = run.flows(&remote) => ended.err(),
+            gone = run.local_gone() => Some(gone),
+        };
         let (local, remote) = names;
         run.end(failed.map(|source| SyncError { local, remote, source }));
     })
@@ -134,6 +137,7 @@ pub struct Sync {
     denied: Arc<DeniedList>,
     retry: Arc<[Notify; 2]>,
     pushes: bool,
+    doc_ids: Option<Vec<DocId>>,
     task: JoinHandle<()>,
 }
 
@@ -172,6 +176,7 @@ impl Sync {
         let (stop, stopped) = watch::channel(false);
         let retry = Arc::new([Notify::new(), Notify::new()]);
         let pushes = options.directions != Directions::PullOnly;
+        let doc_ids = options.doc_ids.clone();
         let context = FlowContext {
             reporter: reporter.clone(),
             denied: Arc::clone(&denied),
@@ -179,9 +184,10 @@ impl Sync {
             live: options.lifetime == Lifetime::Live,
             checkpoints: options.checkpoints,
             batch_size: options.batch_size,
-            doc_ids: options.doc_ids.clone(),
+            doc_ids: doc_ids.clone(),
             stop: stopped,
             retry: Arc::clone(&retry),
+            reached: Arc::default(),
         };
         let (pushed, pulled) = (Moved::default(), Moved::default());
         let run = run(SyncRun { database: database.clone(), options, context, pushed, pulled });
@@ -193,6 +199,7 @@ impl Sync {
             denied,
             retry,
             pushes,
+            doc_ids,
             task: tokio::spawn(run),
         }
     }
@@ -231,14 +238,25 @@ impl Sync {
     /// Dropping the future changes nothing.
     pub async fn up_to_date(&mut self) -> Result<(), NotUpToDate> {
         let ended = |_| NotUpToDate;
-        let info = self.database.info().await.map_err(|_| NotUpToDate)?;
-        let seq = if self.pushes { info.update_seq.number } else { 0 };
+        let seq = if self.pushes { self.last_local_change().await? } else { 0 };
         let reached = self.status.wait_for(|status| {
             let settled = matches!(status.state, SyncState::UpToDate | SyncState::SomeDenied);
             status.state == SyncState::Ended || settled && status.pushed_seq >= seq
         });
         let status = reached.await.map_err(ended)?;
         if status.state == SyncState::Ended { Err(NotUpToDate) } else { Ok(()) }
+    }
+
+    /// The place of the last local change that this sync is to push.
+    async fn last_local_change(&self) -> Result<u64, NotUpToDate> {
+        let options = ChangesOptions {
+            doc_ids: self.doc_ids.clone(),
+            order: Order::Descending,
+            limit: Some(1),
+            ..ChangesOptions::default()
+        };
+        let last = self.database.changes(&options).await.map_err(|_| NotUpToDate)?;
+        Ok(last.rows.first().map_or(0, |row| row.seq.number))
     }
 
     /// Documents that were refused and not taken since, in either direction.
@@ -290,11 +308,20 @@ pub(crate) struct SyncRun {
 impl SyncRun {
     /// Runs the directions asked for with one remote peer until they end or one fails.
     pub(crate) async fn flows(&self, remote: &Arc<dyn Peer>) -> Result<(), PeerError> {
-        self.context.denied.load(&remote.identity()).await?;
-        self.context.reporter.denied_count(self.context.denied.len());
         let directions = self.options.directions.list();
         self.context.reporter.connected(directions);
-        let flows = directions.iter().map(|direction| {
+        self.look(remote, Look::First).await?;
+        // What one direction wrote stands at the end of the feed that the other has read before:
+        // told apart now, while both remember it, it need not be read by the next run.
+        let again = directions.len() > 1 && !self.context.live;
+        if again && !*self.context.stop.borrow() {
+            self.look(remote, Look::Again).await?;
+        }
+        Ok(())
+    }
+
+    async fn look(&self, remote: &Arc<dyn Peer>, look: Look) -> Result<(), PeerError> {
+        let flows = self.options.directions.list().iter().map(|direction| {
             let local: Arc<dyn Peer> = Arc::new(LocalPeer(self.database.clone()));
             let remote = Arc::clone(remote);
             let (source, target, here, there) = match direction {
@@ -302,10 +329,19 @@ impl SyncRun {
                 Direction::Pull => (remote, local, &self.pulled, &self.pushed),
             };
             let moved = (Arc::clone(here), Arc::clone(there));
-            Flow::new(self.context.clone(), *direction, source, target, moved).run()
+            Flow::new(self.context.clone(), *direction, source, target, moved).run(look)
         });
         futures::future::try_join_all(flows).await?;
         Ok(())
+    }
+
+    /// Returns when the local database has been destroyed.
+    pub(crate) fn local_gone(&self) -> impl Future<Output = PeerError> + Send + 'static {
+        let database = self.database.clone();
+        async move {
+            database.destroyed().await;
+            StoreError::DatabaseDestroyed { name: database.name().clone() }.into()
+        }
     }
 
     /// Ends the sync, with an error or without.

@@ -44,8 +44,24 @@ impl PeerError {
     pub fn is_transient(&self) -> bool {
         match self {
             Self::Disconnected { .. } => true,
-            Self::Refused(error) => matches!(error.status, 429 | 503),
+            Self::Refused(error) => matches!(error.status, 408 | 429 | 500..),
             Self::Protocol { .. } | Self::Store(_) => false,
+        }
+    }
+
+    /// What is wrong with the document alone that was being written, if that is what failed: too
+    /// large an attachment must not keep the documents after it from being written.
+    pub(crate) fn about_document(&self) -> Option<WireError> {
+        match self {
+            Self::Refused(error) if matches!(error.status, 400 | 403 | 404 | 412 | 413) => {
+                Some(error.clone())
+            }
+            Self::Store(error @ StoreError::TooLarge { .. }) => Some(WireError {
+                status: 413,
+                error: "too_large".into(),
+                reason: error.to_string(),
+            }),
+            _ => None,
         }
     }
 }
@@ -85,6 +101,8 @@ pub struct ChangesRequest {
     pub skip_tombstones: bool,
     /// Documents in a batch, at most.
     pub batch_size: usize,
+    /// Whether the target is likely to have what is read, so that no documents shall come along.
+    pub compare: bool,
 }
 
 /// A revision that a target did not take.

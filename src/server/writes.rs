@@ -24,10 +24,30 @@ pub(super) async fn bulk_docs(call: &Call, raw: &RawValue) -> Result<Answer, Sto
     }
     let proposed = asked.docs.iter().map(|doc| AnyDocument::parse(doc.get(), &limits));
     let mut rows = write(call, proposed.collect(), mode_of(asked.new_edits)).await?;
+    for (row, doc) in rows.iter_mut().zip(&asked.docs) {
+        if !row.ok && row.id.is_empty() {
+            name_row(row, doc);
+        }
+    }
     if !asked.new_edits {
         rows.retain(|row| !row.ok);
     }
     Ok(Answer::Reply(json!(rows).to_string()))
+}
+
+/// Says which document a row is about that could not be read as one, so that a replicator can keep
+/// it in mind and go on.
+fn name_row(row: &mut WriteRow, doc: &RawValue) {
+    #[derive(serde::Deserialize)]
+    struct Named {
+        #[serde(rename = "_id")]
+        id: String,
+        #[serde(rename = "_rev")]
+        rev: Option<String>,
+    }
+    if let Ok(named) = serde_json::from_str::<Named>(doc.get()) {
+        (row.id, row.rev) = (named.id, named.rev);
+    }
 }
 
 pub(super) async fn put(call: &Call, raw: &RawValue) -> Result<Answer, Stop> {
