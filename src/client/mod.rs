@@ -2,7 +2,7 @@
 //!
 //! A [`Client`] keeps its connection: it dials, notices a dead peer, and dials again after growing,
 //! jittered pauses. Each sync opens a channel whenever there is a connection. The replicator is the
-//! one of [`replicate`](crate::replicate), with a channel as its remote peer.
+//! one of [`replicate`](mod@crate::replicate), with a channel as its remote peer.
 
 mod channel_peer;
 mod dial;

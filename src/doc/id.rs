@@ -101,6 +101,7 @@ impl LocalId {
     }
 
     /// Takes an id that was checked before it was stored.
+    #[cfg(feature = "sled")]
     pub(crate) fn from_stored(name: &str) -> Self {
         Self(name.into())
     }

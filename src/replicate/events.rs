@@ -349,6 +349,7 @@ impl Reporter {
     }
 
     /// Nothing can be done at present.
+    #[cfg(any(feature = "client", test))]
     pub(crate) fn interrupted(&self, cause: PauseCause) {
         let (state, error) = match &cause {
             PauseCause::Offline { cause } => (SyncState::Offline, cause.clone()),
