@@ -54,7 +54,7 @@ impl Progress {
         }
         let left = self.left.pushed + self.left.pulled;
         let done = self.moved.pushed + self.moved.pulled;
-        let counts = format!("{} pushed, {} pulled", self.moved.pushed, self.moved.pulled);
+        let counts = self.counts();
         match &mut self.output {
             Output::Bar(bar) => {
                 bar.set_length(done + left);
@@ -69,6 +69,16 @@ impl Progress {
                 eprintln!("{counts}, {}", rate_and_rest(done, left, self.started.elapsed()));
             }
         }
+    }
+
+    /// There is nothing to do at present. The counts are told whole, since lines of progress may
+    /// have been left out.
+    pub fn up_to_date(&self) {
+        self.note(&format!("up to date: {}", self.counts()));
+    }
+
+    fn counts(&self) -> String {
+        format!("{} pushed, {} pulled", self.moved.pushed, self.moved.pulled)
     }
 
     /// Something worth a line of its own.

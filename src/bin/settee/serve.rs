@@ -1,6 +1,5 @@
 //! `settee serve`: the gateway.
 
-use std::future::Future;
 use std::io::{IsTerminal as _, Write as _};
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -176,12 +175,10 @@ impl Signals {
     }
 
     /// The next signal to stop.
-    pub fn next(&mut self) -> impl Future<Output = ()> + Send {
-        async {
-            tokio::select! {
-                _ = self.interrupt.recv() => {}
-                _ = self.terminate.recv() => {}
-            }
+    pub async fn next(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
         }
     }
 }

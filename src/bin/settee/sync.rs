@@ -122,7 +122,7 @@ async fn follow(
         };
         match event {
             Some(SyncEvent::Change(change)) => progress.change(&change),
-            Some(SyncEvent::Paused { cause: None }) if live => progress.note("up to date"),
+            Some(SyncEvent::Paused { cause: None }) if live => progress.up_to_date(),
             Some(SyncEvent::Complete(complete)) => summary = complete,
             Some(SyncEvent::Error(error)) => {
                 progress.end();
