@@ -55,8 +55,8 @@ pub struct ChangesOptions {
     pub docs: ChangeDocs,
     /// Only these documents.
     pub doc_ids: Option<Vec<DocId>>,
-    /// Leaves out documents whose winning rev is a tombstone: a snapshot for a reader that has
-    /// nothing yet.
+    /// Leaves out documents whose winning rev was a tombstone already when the feed was opened: a
+    /// snapshot for a reader that has nothing yet. One deleted later may have been read before.
     pub skip_tombstones: bool,
 }
 
@@ -144,6 +144,7 @@ impl Database {
             options,
             since,
             descended: None,
+            opened_at: update_seq,
             wake,
             pending,
             told_end: false,
@@ -162,6 +163,8 @@ pub struct Feed {
     pub(super) since: u64,
     /// In a descending read: the lowest seq given out.
     pub(super) descended: Option<u64>,
+    /// The last change when the feed was opened.
+    pub(super) opened_at: u64,
     wake: watch::Receiver<u64>,
     /// Rows after `since` as counted at the last look.
     pub(super) pending: u64,

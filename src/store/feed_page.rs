@@ -41,8 +41,7 @@ impl Feed {
         let scanned = found.rows.len();
         let lowest = found.rows.last().map(|row| row.seq);
         let rows = found.rows.into_iter();
-        let mut wanted: Vec<ChangeRow> =
-            rows.filter(|row| !(self.options.skip_tombstones && row.leaves[0].1)).collect();
+        let mut wanted: Vec<ChangeRow> = rows.filter(|row| !self.is_skipped(row)).collect();
         let passing = wanted.len();
         wanted.truncate(rows_max);
         let mut changes = self.with_docs(wanted, bytes_max).await?;
@@ -70,6 +69,10 @@ impl Feed {
         (self.since, self.descended, self.at_end) = (place.since, place.descended, place.at_end);
         self.pending = pending;
         Ok(FeedPage { rows: changes, last_seq: self.database.seq(self.since), pending })
+    }
+
+    fn is_skipped(&self, row: &ChangeRow) -> bool {
+        self.options.skip_tombstones && row.leaves[0].1 && row.seq <= self.opened_at
     }
 
     /// Keeps `pending` by subtraction and counts anew only when subtraction has run out, so that
