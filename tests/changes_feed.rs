@@ -110,6 +110,22 @@ async fn rows_name_the_leaves_and_carry_the_documents_asked_for() {
 }
 
 #[tokio::test]
+async fn a_reader_without_tombstones_is_told_of_those_made_while_it_reads() {
+    for (_, store, _dir) in stores() {
+        let db = database(&store).await;
+        replicate(&db, vec![replicated("old", &["1-x"], true)]).await;
+        replicate(&db, vec![replicated("new", &["1-x"], false)]).await;
+        let open = ChangesOptions { skip_tombstones: true, ..Default::default() };
+        let mut feed = db.feed(open).await.unwrap();
+        let first = feed.next_page(10, usize::MAX).await.unwrap();
+        assert_eq!(first.rows.iter().map(|row| row.id.as_str()).collect::<Vec<_>>(), ["new"]);
+        replicate(&db, vec![replicated("new", &["2-y", "1-x"], true)]).await;
+        let next = feed.next_page(10, usize::MAX).await.unwrap();
+        assert_eq!((next.rows[0].id.as_str(), next.rows[0].deleted()), ("new", true));
+    }
+}
+
+#[tokio::test]
 async fn filters_let_pass_what_they_name() {
     for (_, store, _dir) in stores() {
         let db = database(&store).await;

@@ -219,6 +219,24 @@ async fn a_local_database_that_is_destroyed_ends_its_sync() {
 }
 
 #[tokio::test]
+async fn deletions_reach_a_client_that_began_with_nothing() {
+    let gateway = TestGateway::new(settee::Store::memory());
+    let (a, there) = (local().await, remote(&gateway, "shared").await);
+    fill(&there, "a", 20).await;
+    delete(&there, "a0").await;
+    let mut sync = Watched::new(gateway.client().sync(&a, live("shared")));
+    until_count(&a, 19).await;
+    sync.up_to_date().await.unwrap();
+    assert_eq!(a.info().await.unwrap().deleted_count, 0, "old tombstones are left out");
+    delete(&there, "a1").await;
+    put(&there, "last", "1").await;
+    until_text(&a, "last", "1").await;
+    assert_eq!(text(&a, "a1").await, None);
+    assert_equal(&a, &there).await;
+    assert!(sync.stop().await.result.is_ok());
+}
+
+#[tokio::test]
 async fn an_unread_event_queue_stalls_nothing() {
     let gateway = TestGateway::new(settee::Store::memory());
     let (a, b) = (local().await, local().await);

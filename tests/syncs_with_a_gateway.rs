@@ -1,19 +1,11 @@
 //! Two clients and a gateway: documents reach everybody, once and for live.
 
-#[path = "support/gateway.rs"]
-mod gateway;
+#[path = "support/syncing.rs"]
+mod syncing;
 
-use gateway::{TestGateway, live, one_shot};
 use serde_json::json;
-use settee::{Database, DbName, DocId, Document, Store};
-
-async fn local() -> Database {
-    Store::memory().create(&DbName::parse("todos").unwrap()).await.unwrap()
-}
-
-fn id(text: &str) -> DocId {
-    DocId::parse(text, 100).unwrap()
-}
+use settee::{Document, Store};
+use syncing::*;
 
 #[tokio::test]
 async fn one_shot_makes_both_sides_equal() {
@@ -24,10 +16,10 @@ async fn one_shot_makes_both_sides_equal() {
     }
     b.put(Document::new("b", &json!({"from": "b"})).unwrap()).await.unwrap();
     let client = gateway.client();
-    let pushed = client.sync(&a, one_shot("shared")).finished().await.unwrap();
+    let pushed = Watched::new(client.sync(&a, one_shot("shared"))).ended().await.summary();
     assert_eq!(pushed.push.unwrap().docs_written, 2_000);
     let other = gateway.client();
-    let pulled = other.sync(&b, one_shot("shared")).finished().await.unwrap();
+    let pulled = Watched::new(other.sync(&b, one_shot("shared"))).ended().await.summary();
     assert_eq!(pulled.pull.unwrap().docs_written, 2_000);
     assert_eq!(pulled.push.unwrap().docs_written, 1);
     assert_eq!(b.info().await.unwrap().doc_count, 2_001);
@@ -38,8 +30,8 @@ async fn a_live_edit_reaches_the_other_client() {
     let gateway = TestGateway::new(Store::memory());
     let (a, b) = (local().await, local().await);
     let (first, second) = (gateway.client(), gateway.client());
-    let mut sync_a = first.sync(&a, live("shared"));
-    let mut sync_b = second.sync(&b, live("shared"));
+    let mut sync_a = Watched::new(first.sync(&a, live("shared")));
+    let mut sync_b = Watched::new(second.sync(&b, live("shared")));
     sync_a.up_to_date().await.unwrap();
     sync_b.up_to_date().await.unwrap();
     let mut feed = b.feed(Default::default()).await.unwrap();
@@ -47,6 +39,6 @@ async fn a_live_edit_reaches_the_other_client() {
     a.put(Document::new("milk", &json!({"done": false})).unwrap()).await.unwrap();
     let page = feed.next_page(10, usize::MAX).await.unwrap();
     assert_eq!(page.rows[0].id, id("milk"));
-    sync_a.cancel().await;
-    sync_b.cancel().await;
+    sync_a.stop().await.summary();
+    sync_b.stop().await.summary();
 }

@@ -265,7 +265,7 @@ pub struct ChangesParams {
     /// Only these documents.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub doc_ids: Option<Vec<String>>,
-    /// Leaves out deleted documents.
+    /// Leaves out documents that were deleted before the call.
     pub skip_tombstones: bool,
     /// Whether revisions that this channel wrote come back to it.
     pub echo: bool,

@@ -48,7 +48,7 @@ pub(crate) struct FlowContext {
     /// Told when denied documents shall be tried again; one for each direction.
     pub retry: Arc<[Notify; 2]>,
     /// How far each direction came, for the next connection: newer than its checkpoint.
-    pub reached: Arc<Mutex<[Option<(LocalId, String)>; 2]>>,
+    pub reached: Arc<Mutex<[Option<Reached>; 2]>>,
 }
 
 impl FlowContext {
@@ -80,6 +80,9 @@ pub(crate) enum Look {
     First,
     Again,
 }
+
+/// A replication and the place of its source up to which it came.
+type Reached = (LocalId, String);
 
 /// Revisions that one direction moved, for the other not to send back.
 pub(crate) type Moved = Arc<Mutex<RecentRevs>>;
