@@ -16,7 +16,7 @@ use http::HeaderMap;
 use serde_json::Value;
 use serde_json::value::RawValue;
 use tokio::sync::{mpsc, watch};
-use tokio::task::{AbortHandle, JoinSet};
+use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
@@ -28,18 +28,19 @@ use crate::proto::message::{
     CallId, ChannelId, ChannelLimits, OpenRequest, Opened, PIECE_BYTES_MAX, Piece, ServerMessage,
     WireError,
 };
-use crate::proto::session::{Action, Session};
+use crate::proto::session::Action;
 use crate::store::StoreError;
 use crate::transport::ByteStream;
 
 use super::Shared;
 use super::auth::{AccessRequest, Credentials, Grant};
-use super::calls::{self, Answer, Call, CallHandle};
+use super::calls::{self, Answer, Call};
 use super::census::Seat;
 use super::channel::{Channel, Enlisted};
 use super::error::{CloseReason, Refusal, ToWire as _};
 use super::outbox::{Gone, Outbox};
 use super::progress::{Progress, ProgressStream};
+use super::state::{Slot, State};
 use super::writer::{CLOSE_WAIT, write};
 
 /// Buffers of an idle connection; tungstenite's own default is 128 KiB.
@@ -119,74 +120,6 @@ pub(super) struct Connection {
     /// Calls in progress that a graceful stop waits for.
     busy: watch::Sender<usize>,
     opened_once: watch::Sender<bool>,
-}
-
-struct State {
-    session: Session,
-    slots: HashMap<ChannelId, Slot>,
-    /// Tells apart two channels or calls that had one number after another.
-    next_number: u64,
-    calls: usize,
-}
-
-struct Slot {
-    number: u64,
-    requested: DbName,
-    /// There once the authorizer has granted it.
-    channel: Option<Arc<Channel>>,
-    watcher: Option<AbortHandle>,
-    /// Has the newest credentials judged; older ones are of no interest any more.
-    judging: Option<AbortHandle>,
-    calls: HashMap<CallId, (u64, CallHandle)>,
-}
-
-impl Drop for Slot {
-    fn drop(&mut self) {
-        for (_, (_, call)) in self.calls.drain() {
-            call.abort.abort();
-        }
-        for task in self.watcher.iter().chain(&self.judging) {
-            task.abort();
-        }
-    }
-}
-
-impl State {
-    fn new(channels_max: usize) -> Self {
-        Self {
-            session: Session::new(channels_max),
-            slots: HashMap::new(),
-            next_number: 0,
-            calls: 0,
-        }
-    }
-
-    fn number(&mut self) -> u64 {
-        self.next_number += 1;
-        self.next_number
-    }
-
-    fn is_current(&self, channel: ChannelId, number: u64) -> bool {
-        self.slots.get(&channel).is_some_and(|slot| slot.number == number)
-    }
-
-    /// Forgets a call that has its answer. False if it was cancelled meanwhile.
-    fn end_call(&mut self, channel: ChannelId, call: CallId, number: u64) -> bool {
-        let Some(slot) = self.slots.get_mut(&channel) else { return false };
-        if slot.calls.get(&call).is_none_or(|(current, _)| *current != number) {
-            return false;
-        }
-        slot.calls.remove(&call);
-        self.calls -= 1;
-        self.session.call_ended(channel, call)
-    }
-
-    /// Forgets a channel and its calls.
-    fn drop_slot(&mut self, channel: ChannelId) -> Option<Slot> {
-        let slot = self.slots.remove(&channel)?;
-        self.calls -= slot.calls.len();
-        Some(slot)
-    }
 }
 
 impl Connection {

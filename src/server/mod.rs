@@ -15,6 +15,7 @@ mod granted;
 mod outbox;
 mod progress;
 mod routes;
+mod state;
 mod streams;
 mod writer;
 mod writes;
