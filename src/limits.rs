@@ -5,6 +5,9 @@
 
 use serde::{Deserialize, Serialize};
 
+/// Highest `bulk_rows_max`: what reads a list stops there without knowing the setting.
+pub(crate) const BULK_ROWS_MAX_MAX: usize = 100_000;
+
 /// The bounds of a store, a gateway and its connections.
 ///
 /// Sizes are bytes, times are milliseconds, everything else is a count. The defaults suit a
@@ -18,64 +21,80 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Limits {
-    /// JSON text of one document, without its attachments. Over it: 413 `too_large`.
+    /// Bytes of one document's JSON text without its attachments; 8,000,000. Over it: 413
+    /// `too_large`.
     pub doc_bytes_max: usize,
-    /// Nesting of a document; the document itself is level 1. Over it: 400 `bad_request`.
+    /// Levels of nesting in a document, which is level 1 itself; 100, at most 1000. Over it: 400
+    /// `bad_request`.
     pub json_depth_max: usize,
-    /// Members and elements in one document, counted over all levels. Over it: 400.
+    /// Members and elements in one document, counted over all levels; 100,000. Over it: 400
+    /// `bad_request`.
     pub json_members_max: usize,
-    /// UTF-8 bytes of a document id. Over it: 400 `illegal_docid`.
+    /// UTF-8 bytes of a document id; 1024, at most 4096. Over it: 400 `illegal_docid`.
     pub doc_id_bytes_max: usize,
-    /// Documents in one `bulk_docs`, `bulk_get`, `revs_diff` or list of ids. Over it: 413.
+    /// Documents in one `bulk_docs`, `bulk_get` or `revs_diff`, ids or revisions in one list;
+    /// 10,000, at most 100,000. Over it: 413 `too_large`, and nothing is read or written.
     pub bulk_rows_max: usize,
-    /// Bytes of one attachment. Over it: 413.
+    /// Bytes of one attachment; 64 MiB. Over it: 413 `too_large`, at the first piece too many.
     pub attachment_bytes_max: u64,
-    /// Attachments of one document. Over it: 413.
+    /// Attachments of one document; 1000. Over it: 400 `doc_validation`.
     pub attachments_per_doc_max: usize,
-    /// Revisions kept on the way from a leaf to its root; older ancestors are stemmed.
+    /// Revisions kept on the way from a leaf to its root; 1000. Older ancestors are stemmed.
     pub revs_limit: u32,
-    /// Leaves (open and deleted) of one document. A revision that would add one more is refused
-    /// with 413; extending or deleting an existing leaf always works.
+    /// Leaves (open and deleted) of one document; 100. A revision that would add one more is
+    /// refused with 413 `too_large`; extending or deleting an existing leaf always works.
     pub leaves_per_doc_max: usize,
 
-    /// Request line and headers. Over it: 431, and the connection closes.
+    /// Bytes of a request's line and headers; 16 KiB, at least 8 KiB. Over it: 431, and the
+    /// connection closes.
     pub request_header_bytes_max: usize,
-    /// Time to send the request headers. Over it the connection closes.
+    /// Milliseconds for sending the request headers; 10,000. Over it the connection closes.
     pub request_header_timeout_ms: u64,
-    /// Time from the upgrade to the first database opened. Over it: close code 1008.
+    /// Milliseconds from the upgrade to the first database opened; 10,000. Over it: close code 1008.
     pub first_open_timeout_ms: u64,
-    /// One WebSocket frame. Over it: close code 1009.
+    /// Bytes of one WebSocket frame; 1 MiB. Over it: close code 1009.
     pub frame_bytes_max: usize,
-    /// One WebSocket message, all its frames together. Over it: close code 1009.
+    /// Bytes of one WebSocket message, all its frames together; 16 MiB, at least twice
+    /// `doc_bytes_max`. Over it: close code 1009.
     pub message_bytes_max: usize,
-    /// Open channels on one connection. One more is refused with 429.
+    /// Channels of one connection, those being opened included; 32. One more is refused with 429
+    /// `too_many_requests`.
     pub channels_per_connection_max: usize,
-    /// Calls in progress on one connection, streams included. One more fails with 429.
+    /// Calls in progress on one connection, streams and answers not yet taken included; 128. One
+    /// more fails with 429 `too_many_requests`.
     pub calls_per_connection_max: usize,
-    /// Connections whose grants name one user. One more is refused with 429.
+    /// Connections whose grants name one user; 16. A channel on one more is refused with 429
+    /// `too_many_requests`.
     pub connections_per_user_max: usize,
-    /// Connections from one IP address. One more is answered with 429.
+    /// Connections from one IPv4 address or one IPv6 network of 64 bits; 64. One more is answered
+    /// with 429.
     pub connections_per_address_max: usize,
-    /// Connections in all. One more is answered with 503.
+    /// Connections in all; 10,000. One more is answered with 503.
     pub connections_max: usize,
-    /// `rows` messages a stream may have under way, whatever credit the client gives.
+    /// Messages that one stream may have credit for; 16. Credit beyond it is not given.
     pub stream_credit_max: u32,
-    /// Target size of one `rows` message; a single larger row still travels whole.
+    /// Bytes of one `rows` message, as a target; 256 KiB. A message ends before the row that would
+    /// exceed it; a single larger row still travels whole.
     pub rows_bytes_target: usize,
-    /// Bytes waiting to be written to one connection, beside one message of any size.
+    /// Bytes waiting to be written to one connection, beside one message of any size; 1 MiB. What
+    /// would add to them waits.
     pub outbound_bytes_max: usize,
-    /// How long a connection may take nothing while bytes wait for it. Over it: close code 1013.
+    /// Milliseconds a connection may take nothing while bytes wait for it; 30,000. Over it: close
+    /// code 1013.
     pub outbound_stall_timeout_ms: u64,
-    /// Attachments that a channel has uploaded and documents may refer to. The oldest is forgotten.
-    /// Up to 32 KiB of each are held in memory.
+    /// Attachments that a channel has uploaded and documents may refer to; 256. The oldest is
+    /// forgotten. Up to 32 KiB of each are held in memory.
     pub uploads_per_channel_max: usize,
-    /// Silence after which the gateway sends a ping.
+    /// Milliseconds of silence after which the gateway sends a ping; 20,000.
     pub ping_interval_ms: u64,
-    /// Silence after which a connection counts as dead and is dropped.
+    /// Milliseconds of silence after which a connection counts as dead and is dropped; 45,000,
+    /// more than `ping_interval_ms`. One that could not be pinged meanwhile gets the time between
+    /// the two to answer.
     pub silence_timeout_ms: u64,
-    /// Longest time between two looks at whether a grant still holds.
+    /// Milliseconds at most between two looks at whether a grant still holds; 60,000. An ended grant
+    /// closes its channel with 401 `unauthorized`.
     pub grant_check_interval_ms: u64,
-    /// Time that connections get to finish when the gateway stops; then close code 1012.
+    /// Milliseconds that calls in progress get when the gateway stops; 20,000. Then close code 1012.
     pub drain_timeout_ms: u64,
 }
 
@@ -134,7 +153,7 @@ impl Limits {
     pub fn validate(&self) -> Result<(), LimitsError> {
         let refuse =
             |name, value: usize, reason| Err(LimitsError { name, value: value as u64, reason });
-        let positive: [(&'static str, u64); 14] = [
+        let positive = [
             ("doc_bytes_max", self.doc_bytes_max as u64),
             ("json_depth_max", self.json_depth_max as u64),
             ("json_members_max", self.json_members_max as u64),
@@ -146,6 +165,10 @@ impl Limits {
             ("channels_per_connection_max", self.channels_per_connection_max as u64),
             ("calls_per_connection_max", self.calls_per_connection_max as u64),
             ("connections_max", self.connections_max as u64),
+            ("connections_per_user_max", self.connections_per_user_max as u64),
+            ("connections_per_address_max", self.connections_per_address_max as u64),
+            ("outbound_bytes_max", self.outbound_bytes_max as u64),
+            ("outbound_stall_timeout_ms", self.outbound_stall_timeout_ms),
             ("stream_credit_max", u64::from(self.stream_credit_max)),
             ("ping_interval_ms", self.ping_interval_ms),
             ("grant_check_interval_ms", self.grant_check_interval_ms),
@@ -165,6 +188,9 @@ impl Limits {
         }
         if self.doc_id_bytes_max > 4_096 {
             return refuse("doc_id_bytes_max", self.doc_id_bytes_max, "it must be at most 4096");
+        }
+        if self.bulk_rows_max > BULK_ROWS_MAX_MAX {
+            return refuse("bulk_rows_max", self.bulk_rows_max, "it must be at most 100000");
         }
         if self.silence_timeout_ms <= self.ping_interval_ms {
             return refuse(
@@ -203,6 +229,8 @@ mod tests {
         check(Limits { message_bytes_max: 100, ..ok() }, "message_bytes_max");
         check(Limits { json_depth_max: 5_000, ..ok() }, "json_depth_max");
         check(Limits { doc_id_bytes_max: 5_000, ..ok() }, "doc_id_bytes_max");
+        check(Limits { bulk_rows_max: 100_001, ..ok() }, "bulk_rows_max");
+        check(Limits { outbound_bytes_max: 0, ..ok() }, "outbound_bytes_max");
         check(Limits { silence_timeout_ms: 20_000, ..ok() }, "silence_timeout_ms");
         check(Limits { request_header_bytes_max: 100, ..ok() }, "request_header_bytes_max");
     }

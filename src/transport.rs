@@ -48,8 +48,9 @@ impl Listener for tokio::net::TcpListener {
 
     async fn accept(&mut self) -> io::Result<(Self::Stream, Option<SocketAddr>)> {
         let (stream, peer) = tokio::net::TcpListener::accept(self).await?;
-        // Small messages must not wait for the acknowledgement of earlier ones.
-        stream.set_nodelay(true)?;
+        // Small messages must not wait for the acknowledgement of earlier ones. Where this fails the
+        // peer is gone already, which is no failure of the listener's: reading finds it out.
+        let _ = stream.set_nodelay(true);
         Ok((stream, Some(peer)))
     }
 }

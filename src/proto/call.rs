@@ -1,9 +1,14 @@
 //! The calls of a channel: names, parameters and results, in CouchDB's JSON.
 
 use std::collections::BTreeMap;
+use std::fmt;
+use std::marker::PhantomData;
 
-use serde::{Deserialize, Serialize};
+use serde::de::{Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
+
+use crate::limits::BULK_ROWS_MAX_MAX;
 
 /// Names of the methods.
 pub mod method {
@@ -35,6 +40,43 @@ pub mod method {
 
 fn yes() -> bool {
     true
+}
+
+/// Reads a list that some bound will be held against, and no more of it than one element over the
+/// highest bound there can be: a message of tiny elements takes many times its bytes once parsed.
+fn few<'de, D: Deserializer<'de>, T: Deserialize<'de>>(from: D) -> Result<Vec<T>, D::Error> {
+    struct Few<T>(PhantomData<T>);
+    impl<'de, T: Deserialize<'de>> Visitor<'de> for Few<T> {
+        type Value = Vec<T>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("an array")
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, mut all: A) -> Result<Vec<T>, A::Error> {
+            let mut few = Vec::new();
+            while few.len() <= BULK_ROWS_MAX_MAX {
+                let Some(element) = all.next_element()? else { return Ok(few) };
+                few.push(element);
+            }
+            while all.next_element::<IgnoredAny>()?.is_some() {}
+            Ok(few)
+        }
+    }
+    from.deserialize_seq(Few(PhantomData))
+}
+
+/// A list read as [`few`] does.
+struct FewStrings(Vec<String>);
+
+impl<'de> Deserialize<'de> for FewStrings {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        few(from).map(Self)
+    }
+}
+
+fn few_if_any<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Vec<String>>, D::Error> {
+    Ok(Option::<FewStrings>::deserialize(from)?.map(|few| few.0))
 }
 
 /// `rows` messages a stream may send before the first `more`, where a call does not say.
@@ -71,13 +113,38 @@ pub struct GetParams {
 }
 
 /// `"all"` or a list of revisions.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(untagged)]
 pub enum OpenRevsParam {
     /// `"all"`
     Word(AllWord),
     /// `["1-a", ...]`
     Revs(Vec<String>),
+}
+
+impl<'de> Deserialize<'de> for OpenRevsParam {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        struct Param;
+        impl<'de> Visitor<'de> for Param {
+            type Value = OpenRevsParam;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("\"all\" or an array of revisions")
+            }
+
+            fn visit_str<E: serde::de::Error>(self, word: &str) -> Result<Self::Value, E> {
+                match word {
+                    "all" => Ok(OpenRevsParam::Word(AllWord::All)),
+                    _ => Err(E::custom("open_revs must be \"all\" or an array of revisions")),
+                }
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, all: A) -> Result<Self::Value, A::Error> {
+                few(serde::de::value::SeqAccessDeserializer::new(all)).map(OpenRevsParam::Revs)
+            }
+        }
+        from.deserialize_any(Param)
+    }
 }
 
 /// The word `all`.
@@ -115,6 +182,7 @@ pub struct DeleteParams {
 #[serde(deny_unknown_fields)]
 pub struct BulkDocsParams {
     /// The documents.
+    #[serde(deserialize_with = "few")]
     pub docs: Vec<Box<RawValue>>,
     /// Whether to make revisions.
     #[serde(default = "yes")]
@@ -149,6 +217,7 @@ pub struct WriteRow {
 #[serde(deny_unknown_fields)]
 pub struct BulkGetParams {
     /// What to read.
+    #[serde(deserialize_with = "few")]
     pub docs: Vec<BulkGetParam>,
     /// `_revisions`.
     #[serde(default)]
@@ -193,6 +262,38 @@ pub enum BulkGetDoc {
 /// Parameters of `revs_diff`: revisions by document.
 pub type RevsDiffParams = BTreeMap<String, Vec<String>>;
 
+/// [`RevsDiffParams`] as a gateway reads them: refused when there are more revisions or documents
+/// than any bound allows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RevsDiffAsked(pub RevsDiffParams);
+
+impl<'de> Deserialize<'de> for RevsDiffAsked {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        struct Asked;
+        impl<'de> Visitor<'de> for Asked {
+            type Value = RevsDiffAsked;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object of arrays of revisions")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut all: A) -> Result<Self::Value, A::Error> {
+                let mut asked = RevsDiffParams::new();
+                let mut revs_count = 0;
+                while let Some((id, revs)) = all.next_entry::<String, FewStrings>()? {
+                    revs_count += revs.0.len();
+                    if revs_count > BULK_ROWS_MAX_MAX || asked.len() > BULK_ROWS_MAX_MAX {
+                        return Err(A::Error::custom("more revisions than any bound allows"));
+                    }
+                    asked.insert(id, revs.0);
+                }
+                Ok(RevsDiffAsked(asked))
+            }
+        }
+        from.deserialize_map(Asked)
+    }
+}
+
 /// Reply of `revs_diff`: documents of which something is missing.
 pub type RevsDiffReply = BTreeMap<String, RevsDiffRow>;
 
@@ -223,7 +324,7 @@ pub struct AllDocsParams {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub key: Option<String>,
     /// These ids.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "few_if_any")]
     pub keys: Option<Vec<String>>,
     /// From high to low.
     pub descending: bool,
@@ -263,7 +364,7 @@ pub struct ChangesParams {
     /// Whether rows have `docs`, every leaf with `_revisions`.
     pub docs: bool,
     /// Only these documents.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "few_if_any")]
     pub doc_ids: Option<Vec<String>>,
     /// Leaves out documents that were deleted before the call.
     pub skip_tombstones: bool,
@@ -275,13 +376,36 @@ pub struct ChangesParams {
 }
 
 /// A seq as a client may send it: text, or a bare number.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(untagged)]
 pub enum SinceParam {
     /// `"17-…"`, `"0"`, `"now"`
     Text(String),
     /// `17`
     Number(u64),
+}
+
+// Not derived: the derived reader of an untagged enum takes the whole value in before it judges it.
+impl<'de> Deserialize<'de> for SinceParam {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        struct Param;
+        impl Visitor<'_> for Param {
+            type Value = SinceParam;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a last_seq, 0 or \"now\"")
+            }
+
+            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Self::Value, E> {
+                Ok(SinceParam::Text(text.to_owned()))
+            }
+
+            fn visit_u64<E: serde::de::Error>(self, number: u64) -> Result<Self::Value, E> {
+                Ok(SinceParam::Number(number))
+            }
+        }
+        from.deserialize_any(Param)
+    }
 }
 
 /// Which revisions a row of `changes` names.

@@ -1,8 +1,10 @@
 //! Single messages: JSON arrays with the verb first, and binary pieces of attachments.
 
+use std::fmt;
+
 use bytes::{BufMut as _, Bytes, BytesMut};
-use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
+use serde::de::{DeserializeOwned, IgnoredAny, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
@@ -85,8 +87,8 @@ pub enum ClientMessage {
     Pong,
 }
 
-/// What to open.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+/// What to open. Printing it for debugging leaves the credentials out.
+#[derive(Clone, Serialize, Deserialize)]
 pub struct OpenRequest {
     /// The database's name as the client knows it.
     pub database: String,
@@ -96,6 +98,15 @@ pub struct OpenRequest {
     /// Whether to make the database if it is not there and the grant allows it.
     #[serde(default)]
     pub create: bool,
+}
+
+impl fmt::Debug for OpenRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("OpenRequest")
+            .field("database", &self.database)
+            .field("create", &self.create)
+            .finish_non_exhaustive()
+    }
 }
 
 /// What the gateway sends.
@@ -259,21 +270,64 @@ pub struct ChannelLimits {
     pub uploads_max: u32,
 }
 
-type Elements<'a> = Vec<&'a RawValue>;
+/// Bytes of credentials' JSON text at most, in an `open` together with what stands beside them. A
+/// parsed value may take many times its text.
+pub const CREDENTIALS_BYTES_MAX: usize = 64 * 1024;
+
+/// Elements of a message that mean anything; later ones are passed over unread.
+const ELEMENTS_MAX: usize = 8;
+
+/// The first elements of a message.
+struct Elements<'a>(Vec<&'a RawValue>);
+
+impl<'de> Deserialize<'de> for Elements<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct First;
+        impl<'de> Visitor<'de> for First {
+            type Value = Elements<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an array")
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut all: A) -> Result<Self::Value, A::Error> {
+                let mut first = Vec::new();
+                while first.len() < ELEMENTS_MAX {
+                    let Some(element) = all.next_element()? else { return Ok(Elements(first)) };
+                    first.push(element);
+                }
+                while all.next_element::<IgnoredAny>()?.is_some() {}
+                Ok(Elements(first))
+            }
+        }
+        deserializer.deserialize_seq(First)
+    }
+}
 
 fn elements(text: &str) -> Result<(String, Elements<'_>), ProtocolError> {
     let mut elements: Elements<'_> =
         serde_json::from_str(text).map_err(|_| ProtocolError::NotAMessage)?;
-    if elements.is_empty() {
+    if elements.0.is_empty() {
         return Err(ProtocolError::NotAMessage);
     }
-    let verb = elements.remove(0).get();
+    let verb = elements.0.remove(0).get();
     let verb: String = serde_json::from_str(verb).map_err(|_| ProtocolError::NotAMessage)?;
     Ok((verb, elements))
 }
 
+/// Checks the length of what credentials are in, before it is parsed.
+fn check_credentials(elements: &Elements<'_>) -> Result<(), ProtocolError> {
+    let max = CREDENTIALS_BYTES_MAX;
+    match (number(elements, 0), elements.0.get(1)) {
+        (Some(channel), Some(text)) if text.get().len() > max => {
+            Err(ProtocolError::CredentialsTooLarge { channel, max })
+        }
+        _ => Ok(()),
+    }
+}
+
 fn element<T: DeserializeOwned>(elements: &Elements<'_>, place: usize) -> Option<T> {
-    serde_json::from_str(elements.get(place)?.get()).ok()
+    serde_json::from_str(elements.0.get(place)?.get()).ok()
 }
 
 /// A channel or call number: 1 or more.
@@ -282,7 +336,7 @@ fn number(elements: &Elements<'_>, place: usize) -> Option<u32> {
 }
 
 fn raw(elements: &Elements<'_>, place: usize) -> Option<Box<RawValue>> {
-    elements.get(place).map(|value| (*value).to_owned())
+    elements.0.get(place).map(|value| (*value).to_owned())
 }
 
 fn null() -> Box<RawValue> {
@@ -297,6 +351,9 @@ impl ClientMessage {
     /// [`ProtocolError`] that says which form was expected.
     pub fn parse(text: &str) -> Result<Self, ProtocolError> {
         let (verb, rest) = elements(text)?;
+        if matches!(verb.as_str(), "open" | "credentials") {
+            check_credentials(&rest)?;
+        }
         let malformed = |verb, expected| ProtocolError::Malformed { verb, expected };
         match verb.as_str() {
             "open" => (|| {
@@ -496,6 +553,9 @@ pub struct Piece {
     /// The bytes.
     pub bytes: Bytes,
 }
+
+/// Bytes of an attachment in one [`Piece`] at most.
+pub const PIECE_BYTES_MAX: usize = 64 * 1024;
 
 /// Bytes of a [`Piece`] before the attachment's.
 pub const PIECE_HEADER_BYTES: usize = 9;

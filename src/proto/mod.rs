@@ -44,4 +44,12 @@ pub enum ProtocolError {
         /// The channel.
         channel: u32,
     },
+    /// Credentials that are too large to be judged.
+    #[error("credentials may have {max} bytes")]
+    CredentialsTooLarge {
+        /// The channel that they are for.
+        channel: u32,
+        /// The bound.
+        max: usize,
+    },
 }

@@ -31,6 +31,13 @@ pub enum Action {
         /// The channel, which was not made.
         channel: ChannelId,
     },
+    /// Refuse an `open` whose credentials cannot be judged.
+    RefuseCredentials {
+        /// The channel, which was not made.
+        channel: ChannelId,
+        /// Why.
+        error: ProtocolError,
+    },
     /// Run a call; then [`Session::call_ended`].
     Call {
         /// The channel.
@@ -129,6 +136,11 @@ impl Session {
             Ok(message) => self.message(message),
             Err(error @ (ProtocolError::NotAMessage | ProtocolError::BadBinary)) => {
                 Some(Action::Break(error))
+            }
+            Err(error @ ProtocolError::CredentialsTooLarge { channel, .. })
+                if !self.channels.contains_key(&channel) =>
+            {
+                Some(Action::RefuseCredentials { channel, error })
             }
             Err(error) => Some(Action::Complain(error)),
         }

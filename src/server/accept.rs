@@ -5,6 +5,7 @@
 
 use std::convert::Infallible;
 use std::future::Future;
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,6 +25,9 @@ use super::{Gateway, Shared, routes};
 
 /// Pause after a failed accept, e.g. for want of file descriptors.
 const ACCEPT_BACKOFF: Duration = Duration::from_millis(50);
+
+/// Refused connections that are told why at a time; more are dropped without a word.
+const REFUSED_MAX: usize = 64;
 
 /// What a request knows of its connection; among the request's extensions.
 #[derive(Clone)]
@@ -60,11 +64,13 @@ pub(super) async fn serve<L: Listener>(
     let service = warp::service(routes::routes(shared));
     let upgraded = ConnectionTasks::default();
     let mut connections: JoinSet<()> = JoinSet::new();
+    let mut refused: JoinSet<()> = JoinSet::new();
     let mut shutdown = std::pin::pin!(shutdown);
     loop {
         tokio::select! {
             () = &mut shutdown => break,
             Some(_) = connections.join_next() => {}
+            Some(_) = refused.join_next() => {}
             accepted = listener.accept() => match accepted {
                 Ok((stream, peer)) => match shared.census.admit(peer.map(|peer| peer.ip())) {
                     Ok(seat) => {
@@ -75,9 +81,13 @@ pub(super) async fn serve<L: Listener>(
                     }
                     Err(refusal) => {
                         tracing::info!(?peer, ?refusal, "connection refused");
-                        connections.spawn(routes::refuse_connection(stream, refusal));
+                        if refused.len() < REFUSED_MAX {
+                            refused.spawn(routes::refuse_connection(stream, refusal));
+                        }
                     }
                 },
+                // The peer's own doing: it went away while it waited to be accepted.
+                Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
                 Err(error) => {
                     tracing::warn!(%error, "cannot accept a connection");
                     sleep(ACCEPT_BACKOFF).await;

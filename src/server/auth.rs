@@ -58,7 +58,8 @@ pub struct AccessRequest {
     pub create: bool,
     /// Its address, where the transport has one.
     pub peer: Option<SocketAddr>,
-    /// The headers of its HTTP request, without `Authorization` and `Cookie`.
+    /// The headers of its HTTP request, without `Authorization`,
+    /// `Proxy-Authorization` and `Cookie`. Printing them for debugging shows no values.
     pub headers: Arc<HeaderMap>,
 }
 
@@ -234,10 +235,10 @@ impl Grant {
         Self { expires_at: Some(when), ..self }
     }
 
-    /// The same for so long from now.
+    /// The same for so long from now; a time beyond what the clock can tell is for ever.
     #[must_use]
     pub fn expires_in(self, time: Duration) -> Self {
-        self.expires_at(SystemTime::now() + time)
+        Self { expires_at: SystemTime::now().checked_add(time), ..self }
     }
 
     /// The same, with every document judged before it is written.

@@ -12,7 +12,7 @@ use tokio::task::AbortHandle;
 use crate::doc::{AnyId, DocId, Rev};
 use crate::limits::Limits;
 use crate::proto::call::{
-    GetParams, OpenRevsParam, RevsDiffParams, RevsDiffReply, RevsDiffRow, method,
+    GetParams, OpenRevsParam, RevsDiffAsked, RevsDiffReply, RevsDiffRow, method,
 };
 use crate::proto::message::{
     CallId, ChannelId, Piece, RowsNote, WireError, end_text, reply_text, rows_text,
@@ -116,7 +116,7 @@ impl Credit {
 pub(super) struct Call {
     pub channel: Arc<Channel>,
     pub limits: Limits,
-    id: CallId,
+    pub id: CallId,
     outbox: Outbox,
     credit: Credit,
     pub pieces: Option<mpsc::Receiver<Piece>>,
@@ -301,7 +301,7 @@ async fn open_revs(
 }
 
 async fn revs_diff(call: &Call, raw: &RawValue) -> Result<Answer, Stop> {
-    let asked: RevsDiffParams = params(method::REVS_DIFF, raw)?;
+    let RevsDiffAsked(asked) = params(method::REVS_DIFF, raw)?;
     let mut wanted = Vec::with_capacity(asked.len());
     for (id, revs) in asked {
         let revs = revs.iter().map(|text| rev(text)).collect::<Result<Vec<Rev>, _>>()?;

@@ -52,6 +52,7 @@ impl Census {
 
     /// Counts a connection in.
     pub(super) fn admit(&self, address: Option<IpAddr>) -> Result<Seat, Refusal> {
+        let address = address.map(network_of);
         let mut counts = self.lock();
         if counts.all >= self.connections_max {
             return Err(Refusal::TooManyConnections { max: self.connections_max });
@@ -99,6 +100,17 @@ impl Drop for Seat {
     }
 }
 
+/// What is counted as one address: whoever has one IPv6 address has 2^64 of them.
+fn network_of(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(v6) => {
+            let [a, b, c, d, ..] = v6.segments();
+            IpAddr::from([a, b, c, d, 0, 0, 0, 0])
+        }
+        v4 @ IpAddr::V4(_) => v4,
+    }
+}
+
 fn count_out<K: std::hash::Hash + Eq>(counts: &mut HashMap<K, usize>, key: &K) {
     if let Some(count) = counts.get_mut(key) {
         *count -= 1;
@@ -138,5 +150,17 @@ mod tests {
         drop((second, third));
         assert_eq!(census.connections(), 0);
         assert!(census.lock().addresses.is_empty() && census.lock().users.is_empty());
+    }
+
+    #[test]
+    fn neighbours_in_an_ipv6_network_are_one_address() {
+        let census = Census::new(&Limits { connections_per_address_max: 1, ..Limits::default() });
+        let admit = |text: &str| census.admit(Some(text.parse().unwrap()));
+        let _first = admit("2001:db8:0:1::1").unwrap();
+        assert!(admit("2001:db8:0:1:ffff::2").is_err());
+        let _other = admit("2001:db8:0:2::1").unwrap();
+        let _v4 = admit("::ffff:10.0.0.1").unwrap();
+        assert!(admit("10.0.0.1").is_err());
+        assert!(admit("10.0.0.2").is_ok());
     }
 }

@@ -1,53 +1,64 @@
 //! One connection: reads messages into its session, runs what the session asks for, writes answers.
 //!
-//! Reader and writer are two halves of one task, so that an idle connection costs one. Each channel
+//! Reader and [writer](super::writer) are two halves of one task, so that an idle connection costs one. Each channel
 //! has a task that asks the authorizer and then watches over the grant; each call has a task. All of
 //! them are aborted when the connection ends; the store's writes are whole or not made.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use futures::stream::{SplitSink, SplitStream};
-use futures::{SinkExt as _, StreamExt as _};
+use futures::stream::SplitStream;
+use futures::{FutureExt as _, StreamExt as _};
 use http::HeaderMap;
 use serde_json::Value;
+use serde_json::value::RawValue;
 use tokio::sync::{mpsc, watch};
-use tokio::task::{AbortHandle, JoinSet};
-use tokio::time::{sleep, timeout};
+use tokio::task::JoinSet;
+use tokio::time::timeout;
 use tokio_tungstenite::WebSocketStream;
-use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
-use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
-use tokio_tungstenite::tungstenite::{Bytes, Error as SocketError, Message};
+use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
+use tokio_tungstenite::tungstenite::{Error as SocketError, Message};
 
 use crate::doc::DbName;
 use crate::limits::Limits;
-use crate::proto::liveness::{Liveness, Verdict};
 use crate::proto::message::{
-    CallId, ChannelId, ChannelLimits, OpenRequest, Opened, Piece, ServerMessage, WireError,
+    CallId, ChannelId, ChannelLimits, OpenRequest, Opened, PIECE_BYTES_MAX, Piece, ServerMessage,
+    WireError,
 };
-use crate::proto::session::{Action, Session};
+use crate::proto::session::Action;
 use crate::store::StoreError;
 use crate::transport::ByteStream;
 
 use super::Shared;
 use super::auth::{AccessRequest, Credentials, Grant};
-use super::calls::{self, Call, CallHandle};
+use super::calls::{self, Answer, Call};
 use super::census::Seat;
 use super::channel::{Channel, Enlisted};
 use super::error::{CloseReason, Refusal, ToWire as _};
-use super::outbox::{Gone, Outbox, Outgoing};
+use super::outbox::{Gone, Outbox};
 use super::progress::{Progress, ProgressStream};
+use super::state::{Slot, State};
+use super::writer::{CLOSE_WAIT, write};
 
 /// Buffers of an idle connection; tungstenite's own default is 128 KiB.
 const SOCKET_BUFFER_BYTES: usize = 1024;
 
-/// How long a peer may take to answer a close before the socket is dropped.
-const CLOSE_WAIT: Duration = Duration::from_secs(1);
+/// How long closing may take in all, what still waits to be written included.
+const CLOSING_WAIT: Duration = Duration::from_secs(5);
 
 /// Pieces of an upload that may be under way.
 pub(super) const UPLOAD_CREDIT: u32 = 8;
+
+/// What a connection has left to do when it no longer reads.
+#[derive(PartialEq, Eq)]
+enum Last {
+    Nothing,
+    /// Reading broke before the peer could be told why.
+    CloseToWrite,
+}
 
 /// Who is at the other end.
 pub(super) struct Peer {
@@ -57,7 +68,6 @@ pub(super) struct Peer {
 }
 
 type Reader<S> = SplitStream<WebSocketStream<ProgressStream<S>>>;
-type Writer<S> = SplitSink<WebSocketStream<ProgressStream<S>>, Message>;
 
 /// Drives an upgraded connection to its end.
 pub(super) async fn run<S: ByteStream>(stream: S, shared: Arc<Shared>, peer: Peer) {
@@ -76,10 +86,13 @@ pub(super) async fn run<S: ByteStream>(stream: S, shared: Arc<Shared>, peer: Pee
         shared,
         peer,
     });
-    let stall = Duration::from_millis(connection.shared.limits.outbound_stall_timeout_ms);
+    let mut writing = std::pin::pin!(write(writer, outgoing, &connection.shared.limits, &progress));
     tokio::select! {
-        () = Connection::read(&connection, reader) => {}
-        () = write(writer, outgoing, &connection.shared.limits, &progress, stall) => {}
+        last = Connection::read(&connection, reader) => if last == Last::CloseToWrite {
+            // A peer that takes its close frame byte by byte must not hold up a graceful stop.
+            let _ = timeout(CLOSING_WAIT, writing).await;
+        },
+        () = &mut writing => {}
     }
     tracing::info!(peer = ?connection.peer.address, "connection closed");
 }
@@ -97,95 +110,6 @@ fn socket_config(limits: &Limits) -> WebSocketConfig {
         .max_message_size(Some(limits.message_bytes_max))
 }
 
-/// Writes what waits, pings a silent peer, and gives up on one that takes nothing.
-async fn write<S: ByteStream>(
-    mut writer: Writer<S>,
-    mut outgoing: mpsc::UnboundedReceiver<Outgoing>,
-    limits: &Limits,
-    progress: &Progress,
-    stall: Duration,
-) {
-    let now = progress.now_ms();
-    let mut liveness = Liveness::new(limits.ping_interval_ms, limits.silence_timeout_ms, now);
-    let mut look_again = limits.ping_interval_ms;
-    loop {
-        let next = tokio::select! {
-            next = outgoing.recv() => next,
-            () = sleep(Duration::from_millis(look_again)) => {
-                match liveness.judge(progress.now_ms(), progress.read_ms()) {
-                    Verdict::Dead => return,
-                    Verdict::Wait(ms) => {
-                        look_again = ms;
-                        continue;
-                    }
-                    Verdict::Ping(ms) => {
-                        look_again = ms;
-                        let ping = Message::Ping(Bytes::new());
-                        if written(progress, stall, writer.send(ping)).await.is_err() {
-                            return;
-                        }
-                        continue;
-                    }
-                }
-            }
-        };
-        match next {
-            Some(Outgoing::Message(message, room)) => {
-                let sent = written(progress, stall, writer.send(message)).await;
-                drop(room);
-                match sent {
-                    Ok(()) => {}
-                    Err(NotWritten::Stalled) => {
-                        let close = close_message(&CloseReason::Stalled);
-                        let _ = timeout(CLOSE_WAIT, writer.send(close)).await;
-                        return;
-                    }
-                    Err(NotWritten::Broken) => return,
-                }
-            }
-            Some(Outgoing::Close(reason)) => {
-                tracing::debug!(?reason, "closing a connection");
-                let _ = written(progress, stall, writer.send(close_message(&reason))).await;
-                // The reader sees the peer's answer; without one the socket is dropped.
-                sleep(CLOSE_WAIT).await;
-                return;
-            }
-            None => return,
-        }
-    }
-}
-
-enum NotWritten {
-    Stalled,
-    Broken,
-}
-
-/// Waits for a write as long as bytes move.
-async fn written(
-    progress: &Progress,
-    stall: Duration,
-    write: impl Future<Output = Result<(), SocketError>>,
-) -> Result<(), NotWritten> {
-    let mut write = std::pin::pin!(write);
-    let stall_ms = u64::try_from(stall.as_millis()).unwrap_or(u64::MAX);
-    let began = progress.now_ms();
-    loop {
-        let quiet = progress.now_ms().saturating_sub(progress.written_ms().max(began));
-        if quiet >= stall_ms {
-            return Err(NotWritten::Stalled);
-        }
-        tokio::select! {
-            result = &mut write => return result.map_err(|_| NotWritten::Broken),
-            () = sleep(Duration::from_millis(stall_ms - quiet)) => {}
-        }
-    }
-}
-
-fn close_message(reason: &CloseReason) -> Message {
-    let (code, text) = reason.code_and_text();
-    Message::Close(Some(CloseFrame { code: CloseCode::from(code), reason: text.into() }))
-}
-
 /// What the tasks of one connection share.
 pub(super) struct Connection {
     pub shared: Arc<Shared>,
@@ -198,77 +122,35 @@ pub(super) struct Connection {
     opened_once: watch::Sender<bool>,
 }
 
-struct State {
-    session: Session,
-    slots: HashMap<ChannelId, Slot>,
-    /// Tells apart two channels or calls that had one number after another.
-    next_number: u64,
-    calls: usize,
-}
-
-struct Slot {
-    number: u64,
-    requested: DbName,
-    /// There once the authorizer has granted it.
-    channel: Option<Arc<Channel>>,
-    watcher: Option<AbortHandle>,
-    calls: HashMap<CallId, (u64, CallHandle)>,
-}
-
-impl Drop for Slot {
-    fn drop(&mut self) {
-        for (_, (_, call)) in self.calls.drain() {
-            call.abort.abort();
-        }
-        if let Some(watcher) = &self.watcher {
-            watcher.abort();
-        }
-    }
-}
-
-impl State {
-    fn new(channels_max: usize) -> Self {
-        Self {
-            session: Session::new(channels_max),
-            slots: HashMap::new(),
-            next_number: 0,
-            calls: 0,
-        }
-    }
-
-    fn number(&mut self) -> u64 {
-        self.next_number += 1;
-        self.next_number
-    }
-
-    fn is_current(&self, channel: ChannelId, number: u64) -> bool {
-        self.slots.get(&channel).is_some_and(|slot| slot.number == number)
-    }
-
-    /// Forgets a channel and its calls.
-    fn drop_slot(&mut self, channel: ChannelId) -> Option<Slot> {
-        let slot = self.slots.remove(&channel)?;
-        self.calls -= slot.calls.len();
-        Some(slot)
-    }
-}
-
 impl Connection {
     fn lock(&self) -> std::sync::MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Reads until the peer is gone; when this side wants to end, asks the writer to and waits.
-    async fn read<S: ByteStream>(self: &Arc<Self>, mut reader: Reader<S>) {
+    /// Reads until the peer is gone; when this side wants to end, asks the writer to and waits for
+    /// the peer's answer.
+    async fn read<S: ByteStream>(self: &Arc<Self>, mut reader: Reader<S>) -> Last {
         let mut tasks = JoinSet::new();
         let reason = tokio::select! {
             reason = self.take_messages(&mut reader, &mut tasks) => reason,
             reason = self.reason_to_end() => Some(reason),
         };
-        let Some(reason) = reason else { return };
+        let Some(reason) = reason else { return Last::Nothing };
         drop(tasks);
         self.outbox.close(reason);
-        while let Some(Ok(_)) = reader.next().await {}
+        let answered = async {
+            loop {
+                match reader.next().await {
+                    Some(Ok(Message::Close(_))) => return true,
+                    Some(Ok(_)) => {}
+                    Some(Err(_)) | None => return false,
+                }
+            }
+        };
+        match timeout(CLOSING_WAIT, answered).await {
+            Ok(false) => Last::CloseToWrite,
+            Ok(true) | Err(_) => Last::Nothing,
+        }
     }
 
     async fn reason_to_end(&self) -> CloseReason {
@@ -301,7 +183,11 @@ impl Connection {
             let action = match message {
                 Ok(Message::Text(text)) => self.lock().session.text(&text),
                 Ok(Message::Binary(bytes)) => self.lock().session.binary(&bytes),
-                Ok(Message::Close(_)) => return None,
+                Ok(Message::Close(_)) => {
+                    // Reading on is what sends the answer to it.
+                    let _ = timeout(CLOSE_WAIT, reader.next()).await;
+                    return None;
+                }
                 Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_)) => None,
                 Err(error) => return socket_error(&error),
             };
@@ -322,6 +208,9 @@ impl Connection {
     ) -> Result<Option<CloseReason>, Gone> {
         match action {
             Action::Open { channel, request } => self.begin_open(channel, request, tasks).await?,
+            Action::RefuseCredentials { channel, error } => {
+                self.send(ServerMessage::Refused { channel, error: error.to_wire() }).await?;
+            }
             Action::RefuseChannel { channel } => {
                 let max = self.shared.limits.channels_per_connection_max;
                 let error = Refusal::TooManyChannels { max }.to_wire();
@@ -364,11 +253,14 @@ impl Connection {
         request: OpenRequest,
         tasks: &mut JoinSet<()>,
     ) -> Result<(), Gone> {
-        let name = match DbName::parse(&request.database) {
-            Ok(name) => name,
-            Err(error) => {
+        let name = DbName::parse(&request.database).map_err(|error| error.to_wire());
+        let stopping = *self.shared.stopping.borrow();
+        let name = match name {
+            Ok(name) if !stopping => name,
+            name => {
+                let error = name.err().unwrap_or_else(|| Refusal::Stopping.to_wire());
                 self.lock().session.ended(channel);
-                return self.send(ServerMessage::Refused { channel, error: error.to_wire() }).await;
+                return self.send(ServerMessage::Refused { channel, error }).await;
             }
         };
         let mut state = self.lock();
@@ -380,6 +272,7 @@ impl Connection {
                 requested: name.clone(),
                 channel: None,
                 watcher: None,
+                judging: None,
                 calls: HashMap::new(),
             },
         );
@@ -413,8 +306,9 @@ impl Connection {
         access: AccessRequest,
     ) -> Result<(), Gone> {
         let database = access.database.clone();
-        let opening = self.open_channel(id, access).await;
-        let (channel, opened) = match opening {
+        let revocations = self.shared.revocations();
+        let opening = unwinding(self.open_channel(id, access.clone())).await;
+        let (channel, opened) = match opening.unwrap_or_else(|panicked| Err(panicked.to_wire())) {
             Ok(opened) => opened,
             Err(error) => {
                 tracing::info!(%database, status = error.status, reason = %error.reason, "channel refused");
@@ -428,6 +322,12 @@ impl Connection {
             return Ok(());
         }
         let _enlisted = Enlisted::new(&self.shared, &channel);
+        if self.shared.revocations() != revocations {
+            // A revocation that came while this channel was not yet known passed it by.
+            if let Err(error) = self.grant_again(&channel, access).await {
+                channel.end(Some(error));
+            }
+        }
         self.opened_once.send_replace(true);
         tracing::info!(%database, "channel opened");
         self.send(ServerMessage::Opened { channel: id, opened }).await?;
@@ -518,29 +418,48 @@ impl Connection {
 
     /// Has new credentials judged; the grant they bring takes the old one's place.
     fn judge_anew(self: &Arc<Self>, id: ChannelId, credentials: Value, tasks: &mut JoinSet<()>) {
-        let (channel, requested) = {
-            let state = self.lock();
-            let Some(slot) = state.slots.get(&id) else { return };
-            let Some(channel) = &slot.channel else { return };
-            (Arc::clone(channel), slot.requested.clone())
-        };
+        let mut state = self.lock();
+        let Some(slot) = state.slots.get_mut(&id) else { return };
+        let Some(channel) = slot.channel.clone() else { return };
+        let number = slot.number;
         let connection = Arc::clone(self);
-        let access = self.access_request(credentials, requested, false);
-        tasks.spawn(async move {
-            let granted = connection.shared.authorizer.authorize(access).await;
-            let granted = granted.map_err(|denied| denied.to_wire());
-            let granted = granted.and_then(|grant: Grant| channel.grant_anew(grant));
-            match granted {
+        let access = self.access_request(credentials, slot.requested.clone(), false);
+        let judging = tasks.spawn(async move {
+            let answer = async {
+                connection.grant_again(&channel, access).await?;
+                connection.opened(&channel).await
+            };
+            match answer.await {
                 Err(error) => channel.end(Some(error)),
-                Ok(()) => {
-                    if let Ok(opened) = connection.opened(&channel).await {
-                        // An answer that cannot be sent has nobody to go to.
-                        let _ =
-                            connection.send(ServerMessage::Opened { channel: id, opened }).await;
-                    }
+                Ok(opened) if connection.lock().is_current(id, number) => {
+                    // An answer that cannot be sent has nobody to go to.
+                    let _ = connection.send(ServerMessage::Opened { channel: id, opened }).await;
                 }
+                Ok(_) => {}
             }
         });
+        if let Some(older) = slot.judging.replace(judging) {
+            older.abort();
+        }
+    }
+
+    /// Asks the authorizer for a channel that is open; once more if grants were revoked meanwhile,
+    /// since a revocation judges only what it finds.
+    async fn grant_again(&self, channel: &Channel, access: AccessRequest) -> Result<(), WireError> {
+        loop {
+            let revocations = self.shared.revocations();
+            let judged = unwinding(self.shared.authorizer.authorize(access.clone())).await;
+            let grant: Grant = judged
+                .map_err(|panicked| panicked.to_wire())?
+                .map_err(|denied| denied.to_wire())?;
+            if let Some(user) = grant.user_name() {
+                self.peer.seat.belongs_to(user).map_err(|refusal| refusal.to_wire())?;
+            }
+            channel.grant_anew(grant)?;
+            if self.shared.revocations() == revocations {
+                return Ok(());
+            }
+        }
     }
 
     async fn begin_call(
@@ -548,7 +467,7 @@ impl Connection {
         channel: ChannelId,
         call: CallId,
         method: String,
-        params: Box<serde_json::value::RawValue>,
+        params: Box<RawValue>,
         tasks: &mut JoinSet<()>,
     ) -> Result<(), Gone> {
         let refusal = {
@@ -563,14 +482,10 @@ impl Connection {
                 let number = state.number();
                 let (context, handle) = Call::new(self, granted, call, &method);
                 let connection = Arc::clone(self);
-                let waited_for = calls::is_waited_for(&method);
+                // Counted before the task first runs, so that a stop cannot pass it by.
+                let busy = calls::is_waited_for(&method).then(|| Busy::new(&connection));
                 let task = tasks.spawn(async move {
-                    let busy = waited_for.then(|| Busy::new(&connection.busy));
-                    let answer = calls::run(context, &method, &params).await;
-                    if connection.end_call(channel, call, number) {
-                        // An answer that cannot be sent has nobody to go to.
-                        let _ = connection.outbox.text(answer.encode(channel, call)).await;
-                    }
+                    connection.run_call(context, number, &method, &params).await;
                     drop(busy);
                 });
                 if let Some(slot) = state.slots.get_mut(&channel) {
@@ -586,16 +501,22 @@ impl Connection {
         self.send(ServerMessage::Fail { channel, call, error: refusal.to_wire() }).await
     }
 
-    /// Forgets a call that has its answer. False if it was cancelled meanwhile.
-    fn end_call(&self, channel: ChannelId, call: CallId, number: u64) -> bool {
-        let mut state = self.lock();
-        let Some(slot) = state.slots.get_mut(&channel) else { return false };
-        if slot.calls.get(&call).is_none_or(|(current, _)| *current != number) {
-            return false;
+    async fn run_call(&self, context: Call, number: u64, method: &str, params: &RawValue) {
+        let (channel, call) = (context.channel.id, context.id);
+        // What is read for a client that takes nothing would only wait: do not read it.
+        if self.outbox.room(0).await.is_err() {
+            return;
         }
-        slot.calls.remove(&call);
-        state.calls -= 1;
-        state.session.call_ended(channel, call)
+        let answer = unwinding(calls::run(context, method, params)).await;
+        let answer = answer.unwrap_or_else(|panicked| Answer::Fail(panicked.to_wire()));
+        let text = answer.encode(channel, call);
+        // The call counts until its answer has room, so that answers nobody takes are bounded, and
+        // nothing comes between the look at its number and the answer's place in the queue.
+        let Ok(room) = self.outbox.room(text.len()).await else { return };
+        let mut state = self.lock();
+        if state.end_call(channel, call, number) {
+            room.text(text);
+        }
     }
 
     /// Stops a call without an answer.
@@ -617,40 +538,47 @@ impl Connection {
 
     async fn upload(&self, piece: Piece) -> Result<(), Gone> {
         let (channel, call) = (piece.channel, piece.call);
-        let overrun = {
+        let refusal = {
             let state = self.lock();
             let handle = state.slots.get(&channel).and_then(|s| s.calls.get(&call));
             match handle.and_then(|(_, handle)| handle.pieces.as_ref()) {
-                None => false,
-                Some(pieces) => {
-                    matches!(pieces.try_send(piece), Err(mpsc::error::TrySendError::Full(_)))
-                }
+                None => None,
+                Some(_) if piece.bytes.len() > PIECE_BYTES_MAX => Some(Refusal::PieceTooLarge),
+                Some(pieces) => match pieces.try_send(piece) {
+                    Err(mpsc::error::TrySendError::Full(_)) => Some(Refusal::UploadOverrun),
+                    Ok(()) | Err(mpsc::error::TrySendError::Closed(_)) => None,
+                },
             }
         };
-        if overrun {
+        if let Some(refusal) = refusal {
             self.take_call(channel, call);
             self.lock().session.call_ended(channel, call);
-            let error = Refusal::UploadOverrun.to_wire();
-            self.send(ServerMessage::Fail { channel, call, error }).await?;
+            self.send(ServerMessage::Fail { channel, call, error: refusal.to_wire() }).await?;
         }
         Ok(())
     }
 }
 
 /// Counts a call in while it runs.
-struct Busy<'a>(&'a watch::Sender<usize>);
+struct Busy(Arc<Connection>);
 
-impl<'a> Busy<'a> {
-    fn new(busy: &'a watch::Sender<usize>) -> Self {
-        busy.send_modify(|busy| *busy += 1);
-        Self(busy)
+impl Busy {
+    fn new(connection: &Arc<Connection>) -> Self {
+        connection.busy.send_modify(|busy| *busy += 1);
+        Self(Arc::clone(connection))
     }
 }
 
-impl Drop for Busy<'_> {
+impl Drop for Busy {
     fn drop(&mut self) {
-        self.0.send_modify(|busy| *busy -= 1);
+        self.0.busy.send_modify(|busy| *busy -= 1);
     }
+}
+
+/// Runs what may call the application's functions: their panic is one failed call, not a call
+/// without an answer.
+async fn unwinding<T>(work: impl Future<Output = T>) -> Result<T, Refusal> {
+    AssertUnwindSafe(work).catch_unwind().await.map_err(|_| Refusal::Panicked)
 }
 
 /// What to tell the peer of an error on its socket, if it can still be told.
@@ -658,9 +586,7 @@ fn socket_error(error: &SocketError) -> Option<CloseReason> {
     match error {
         SocketError::Capacity(_) => Some(CloseReason::TooLarge),
         SocketError::Utf8(_) => Some(CloseReason::NotText),
-        SocketError::Protocol(_) => {
-            Some(CloseReason::Protocol(crate::proto::ProtocolError::NotAMessage))
-        }
+        SocketError::Protocol(_) => Some(CloseReason::Framing),
         _ => None,
     }
 }

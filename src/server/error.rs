@@ -6,10 +6,15 @@
 
 use std::fmt;
 
+use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::protocol::CloseFrame;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
+
 use crate::doc::ParseError;
 use crate::limits::LimitsError;
 use crate::proto::ProtocolError;
-use crate::proto::message::WireError;
+use crate::proto::call::WriteRow;
+use crate::proto::message::{PIECE_BYTES_MAX, WireError};
 use crate::proto::session::CallRefusal;
 use crate::store::{DocError, StoreError};
 
@@ -59,6 +64,10 @@ pub(super) enum Refusal {
     UploadOverrun,
     /// An upload's bytes are not those announced.
     UploadMismatch,
+    /// A piece of an upload is too large.
+    PieceTooLarge,
+    /// A function of the application's panicked.
+    Panicked,
     /// A page of another site tried to connect.
     Origin,
     /// A request that asks for a WebSocket in the wrong way.
@@ -148,6 +157,7 @@ impl ToWire for ProtocolError {
             | Self::Malformed { .. }
             | Self::BadBinary
             | Self::ChannelInUse { .. } => wire(400, "bad_request", self),
+            Self::CredentialsTooLarge { .. } => wire(413, "too_large", self),
         }
     }
 }
@@ -225,6 +235,12 @@ impl ToWire for Refusal {
                 "bad_request",
                 "the uploaded bytes do not have the announced length or digest",
             ),
+            Self::PieceTooLarge => wire(
+                413,
+                "too_large",
+                format_args!("a piece of an upload may have {PIECE_BYTES_MAX} bytes"),
+            ),
+            Self::Panicked => internal(&"a function of the application panicked"),
             Self::Origin => wire(
                 403,
                 "forbidden",
@@ -263,8 +279,16 @@ pub(super) fn unknown_method(method: &str) -> WireError {
     wire(404, "not_found", format_args!("No method named {method}"))
 }
 
+/// The error of a document that was refused; `None` for one that was stored.
+pub(super) fn of_row(row: &WriteRow) -> Option<WireError> {
+    Some(wire(row.status?, row.error.as_deref()?, row.reason.as_deref()?))
+}
+
 /// Parameters that do not fit the method.
 pub(super) fn bad_params(method: &str, problem: &serde_json::Error) -> WireError {
+    // It quotes what the client sent, which may be long.
+    const SHOWN_CHARS: usize = 300;
+    let problem: String = problem.to_string().chars().take(SHOWN_CHARS).collect();
     wire(400, "bad_request", format_args!("parameters of {method}: {problem}"))
 }
 
@@ -292,6 +316,8 @@ pub(super) enum CloseReason {
     TooLarge,
     /// A text message was not UTF-8.
     NotText,
+    /// A frame broke RFC 6455.
+    Framing,
     /// No database was opened in time.
     NothingOpened,
     /// The client took nothing for too long.
@@ -301,11 +327,18 @@ pub(super) enum CloseReason {
 }
 
 impl CloseReason {
+    /// The message that tells the peer.
+    pub(super) fn message(&self) -> Message {
+        let (code, text) = self.code_and_text();
+        Message::Close(Some(CloseFrame { code: CloseCode::from(code), reason: text.into() }))
+    }
+
     /// The close code and a reason of at most 123 bytes (RFC 6455 section 5.5).
-    pub(super) fn code_and_text(&self) -> (u16, String) {
+    fn code_and_text(&self) -> (u16, String) {
         let (code, text) = match self {
             Self::Protocol(error) => (1002, error.to_string()),
             Self::TooLarge => (1009, "the message is too large".into()),
+            Self::Framing => (1002, "a frame breaks the WebSocket protocol".into()),
             Self::NotText => (1007, "a text message must be UTF-8".into()),
             Self::NothingOpened => (1008, "no database was opened in time".into()),
             Self::Stalled => (1013, "the client takes too little; connect again later".into()),

@@ -15,7 +15,9 @@ mod granted;
 mod outbox;
 mod progress;
 mod routes;
+mod state;
 mod streams;
+mod writer;
 mod writes;
 
 use std::collections::HashMap;
@@ -78,6 +80,7 @@ pub(crate) struct Shared {
     /// Open channels by a number of their own. Held for moments only.
     channels: Mutex<HashMap<u64, Weak<Channel>>>,
     channel_numbers: AtomicU64,
+    revocations: AtomicU64,
     stopping: watch::Sender<bool>,
 }
 
@@ -166,6 +169,7 @@ impl GatewayBuilder {
             static_dir: self.static_dir,
             channels: Mutex::default(),
             channel_numbers: AtomicU64::new(0),
+            revocations: AtomicU64::new(0),
             stopping: watch::Sender::new(false),
         };
         Ok(Gateway { shared: Arc::new(shared) })
@@ -209,10 +213,13 @@ impl Gateway {
     }
 
     /// Closes every open channel whose grant `condition` picks by user and database, telling the
-    /// client `reason`. Returns how many. A client that can get new credentials opens anew and is
+    /// client `reason`. Returns how many. A channel that is being opened meanwhile is put to the
+    /// authorizer once more, so deny there first and revoke then. A client that can get new credentials opens anew and is
     /// judged anew.
     pub fn revoke(&self, reason: &str, condition: impl Fn(Option<&str>, &DbName) -> bool) -> usize {
         let mut revoked = 0;
+        // Before the look at the channels: one that comes after it sees this number.
+        self.shared.revocations.fetch_add(1, Ordering::SeqCst);
         for channel in self.shared.open_channels() {
             let picked = channel.with_grant(|grant| condition(grant.user_name(), &grant.database));
             if picked {
@@ -235,6 +242,11 @@ impl Shared {
         let mut stopping = self.stopping.subscribe();
         // The sender lives in `self`, so waiting cannot fail.
         let _ = stopping.wait_for(|stopping| *stopping).await;
+    }
+
+    /// Counts revocations.
+    fn revocations(&self) -> u64 {
+        self.revocations.load(Ordering::SeqCst)
     }
 
     fn lock_channels(&self) -> std::sync::MutexGuard<'_, HashMap<u64, Weak<Channel>>> {

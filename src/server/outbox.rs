@@ -42,24 +42,47 @@ impl Outbox {
     }
 
     pub(super) async fn text(&self, text: String) -> Result<(), Gone> {
-        self.send(text.len(), Message::Text(text.into())).await
+        self.room(text.len()).await?.text(text);
+        Ok(())
     }
 
     pub(super) async fn binary(&self, bytes: bytes::Bytes) -> Result<(), Gone> {
-        self.send(bytes.len(), Message::Binary(bytes)).await
+        self.room(bytes.len()).await?.put(Message::Binary(bytes));
+        Ok(())
     }
 
-    async fn send(&self, bytes: usize, message: Message) -> Result<(), Gone> {
+    /// Waits until a message of so many bytes fits.
+    pub(super) async fn room(&self, bytes: usize) -> Result<Room, Gone> {
         let bytes = u32::try_from(bytes + MESSAGE_COST_BYTES).unwrap_or(u32::MAX);
-        let room = Arc::clone(&self.room).acquire_many_owned(bytes.min(self.bytes_max)).await;
-        let room = room.map_err(|_| Gone)?;
-        self.sender.send(Outgoing::Message(message, room)).map_err(|_| Gone)
+        let permit = Arc::clone(&self.room).acquire_many_owned(bytes.min(self.bytes_max)).await;
+        let permit = permit.map_err(|_| Gone)?;
+        if self.sender.is_closed() {
+            return Err(Gone);
+        }
+        Ok(Room { sender: self.sender.clone(), permit })
     }
 
     /// Ends the connection after what already waits.
     pub(super) fn close(&self, reason: CloseReason) {
         // A connection that is gone needs no closing.
         let _ = self.sender.send(Outgoing::Close(reason));
+    }
+}
+
+/// Room for one message.
+pub(super) struct Room {
+    sender: mpsc::UnboundedSender<Outgoing>,
+    permit: OwnedSemaphorePermit,
+}
+
+impl Room {
+    pub(super) fn text(self, text: String) {
+        self.put(Message::Text(text.into()));
+    }
+
+    fn put(self, message: Message) {
+        // The connection may end between the two; then nobody waits for the message.
+        let _ = self.sender.send(Outgoing::Message(message, self.permit));
     }
 }
 

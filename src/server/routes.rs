@@ -2,16 +2,21 @@
 
 use std::convert::Infallible;
 use std::sync::Arc;
+use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use http::header::{
-    AUTHORIZATION, CONNECTION, CONTENT_TYPE, COOKIE, HOST, ORIGIN, SEC_WEBSOCKET_ACCEPT,
-    SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION, UPGRADE,
+    AUTHORIZATION, CONNECTION, CONTENT_TYPE, COOKIE, HOST, ORIGIN, PROXY_AUTHORIZATION,
+    SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION,
+    UPGRADE,
 };
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use serde_json::json;
-use tokio::io::AsyncWriteExt as _;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use warp::reply::{Reply as _, Response};
 use warp::{Filter, Rejection};
@@ -24,6 +29,9 @@ use super::accept::ConnectionInfo;
 use super::connection::{self, Peer};
 use super::error::{Refusal, ToWire as _, http_body};
 use super::{Origins, Shared};
+
+/// How long a refused connection may take to read why.
+const REFUSED_WAIT: Duration = Duration::from_secs(1);
 
 /// Every route; what none of them takes is answered with 404 as JSON.
 pub(super) fn routes(
@@ -103,6 +111,10 @@ pub(super) async fn refuse_connection(mut stream: impl ByteStream, refusal: Refu
     // The peer may be gone already; then there is nobody to tell.
     let _ = stream.write_all(response.as_bytes()).await;
     let _ = stream.shutdown().await;
+    // Closing with the request unread would reset the connection and take the answer with it.
+    let mut request = [0; 1024];
+    let rest = async { while stream.read(&mut request).await.is_ok_and(|read| read > 0) {} };
+    let _ = timeout(REFUSED_WAIT, rest).await;
 }
 
 /// Takes a request that asks for a WebSocket; lets every other pass on to the next route.
@@ -119,7 +131,7 @@ async fn upgrade(
     let key = headers.get(SEC_WEBSOCKET_KEY).cloned();
     let version = headers.get(SEC_WEBSOCKET_VERSION).map(HeaderValue::as_bytes);
     let (Some(key), Some(b"13"), true, Some(on_upgrade)) =
-        (key, version, has_token(&headers, &CONNECTION, "upgrade"), on_upgrade)
+        (key.filter(is_key), version, has_token(&headers, &CONNECTION, "upgrade"), on_upgrade)
     else {
         return Ok(error_response(&Refusal::BadUpgrade.to_wire()));
     };
@@ -163,6 +175,11 @@ async fn upgrade(
     Ok(response)
 }
 
+/// Whether this is a nonce as RFC 6455 section 4.1 wants it: 16 bytes in base64.
+fn is_key(key: &HeaderValue) -> bool {
+    STANDARD.decode(key).is_ok_and(|nonce| nonce.len() == 16)
+}
+
 /// Whether a header's comma-separated list has a token, in any case.
 fn has_token(headers: &HeaderMap, name: &http::HeaderName, token: &str) -> bool {
     let values = headers.get_all(name).iter().filter_map(|value| value.to_str().ok());
@@ -172,9 +189,15 @@ fn has_token(headers: &HeaderMap, name: &http::HeaderName, token: &str) -> bool 
 /// Headers for the authorizer, in memory of their own: the values of a request share its whole read
 /// buffer, which would stay as long as the connection.
 fn without_secrets(headers: &HeaderMap) -> HeaderMap {
-    let shown = headers.iter().filter(|(name, _)| **name != AUTHORIZATION && **name != COOKIE);
-    let own = |value: &HeaderValue| HeaderValue::from_bytes(value.as_bytes());
-    shown.filter_map(|(name, value)| Some((name.clone(), own(value).ok()?))).collect()
+    const SECRETS: [http::HeaderName; 3] = [AUTHORIZATION, PROXY_AUTHORIZATION, COOKIE];
+    let own = |value: &HeaderValue| {
+        let mut own = HeaderValue::from_bytes(value.as_bytes()).ok()?;
+        // Any other header may hold a token of the application's, which printing must not show.
+        own.set_sensitive(true);
+        Some(own)
+    };
+    let shown = headers.iter().filter(|(name, _)| !SECRETS.contains(name));
+    shown.filter_map(|(name, value)| Some((name.clone(), own(value)?))).collect()
 }
 
 impl Origins {

@@ -55,6 +55,8 @@ pub(super) async fn changes(call: &Call, raw: &RawValue) -> Result<Answer, Stop>
                 }
             },
         };
+        // New credentials may have brought a grant that shows less.
+        call.channel.granted().check_read()?;
         left -= page.rows.len().min(left);
         let ends = !asked.live && (page.pending == 0 || left == 0);
         let (note, rows) = page_text(call, &asked, &page);
@@ -195,15 +197,19 @@ impl<'a> RowBuffer<'a> {
     }
 }
 
+fn check_rows(call: &Call, what: &'static str, count: usize) -> Result<(), StoreError> {
+    let max = call.doc_limits().bulk_rows_max;
+    if count > max {
+        return Err(StoreError::TooLarge { what, count: count as u64, max: max as u64 });
+    }
+    Ok(())
+}
+
 pub(super) async fn bulk_get(call: &Call, raw: &RawValue) -> Result<Answer, Stop> {
     let asked: BulkGetParams = params(method::BULK_GET, raw)?;
     let granted = call.channel.granted();
     granted.check_read()?;
-    let max = call.doc_limits().bulk_rows_max;
-    if asked.docs.len() > max {
-        let (count, max) = (asked.docs.len() as u64, max as u64);
-        return Err(StoreError::TooLarge { what: "documents in one read", count, max }.into());
-    }
+    check_rows(call, "documents in one read", asked.docs.len())?;
     call.begin_stream(asked.credit);
     let options = BulkGetOptions { revs: asked.revs, latest: asked.latest, attachments: false };
     let mut rows = RowBuffer::new(call);
@@ -213,8 +219,16 @@ pub(super) async fn bulk_get(call: &Call, raw: &RawValue) -> Result<Answer, Stop
             let rev = one.rev.as_deref().map(rev).transpose()?;
             items.push(BulkGetItem { id: call.doc_id(&one.id)?, rev });
         }
-        for result in granted.database.bulk_get(&items, options).await? {
-            rows.push(&bulk_get_row(&result)).await?;
+        let mut items = &items[..];
+        while !items.is_empty() {
+            let granted = call.channel.granted();
+            granted.check_read()?;
+            let bytes_max = call.limits.rows_bytes_target;
+            let found = granted.database.bulk_get_page(items, options, bytes_max).await?;
+            items = &items[found.len()..];
+            for result in found {
+                rows.push(&bulk_get_row(&result)).await?;
+            }
         }
     }
     rows.flush().await?;
@@ -255,31 +269,42 @@ pub(super) async fn all_docs(call: &Call, raw: &RawValue) -> Result<Answer, Stop
     granted.check_read()?;
     call.begin_stream(asked.credit.unwrap_or(CREDIT_DEFAULT));
     let mut rows = RowBuffer::new(call);
-    let mut options = AllDocsOptions {
+    let options = AllDocsOptions {
         order: order(asked.descending),
         include_docs: asked.include_docs,
         conflicts: asked.conflicts,
         ..AllDocsOptions::default()
     };
-    let total_rows = match &asked.keys {
-        Some(keys) => {
-            let keys: Vec<DocId> = keys_in_order(call, keys, &asked)?;
-            let mut total = granted.database.info().await?.doc_count;
-            for page in keys.chunks(PAGE_DOCS) {
-                options.keys = Some(page.to_vec());
-                options.order = Order::Ascending;
-                let found = granted.database.all_docs(&options).await?;
-                total = found.total_rows;
-                for row in &found.rows {
-                    rows.push(&all_docs_row(row)).await?;
-                }
-            }
-            total
-        }
+    match &asked.keys {
+        Some(keys) => all_docs_keys(call, keys, &asked, options, &mut rows).await?,
         None => all_docs_range(call, &asked, options, &mut rows).await?,
-    };
+    }
     rows.flush().await?;
+    let total_rows = granted.database.info().await?.doc_count;
     Ok(Answer::End(json!({"total_rows": total_rows}).to_string()))
+}
+
+async fn all_docs_keys(
+    call: &Call,
+    keys: &[String],
+    asked: &AllDocsParams,
+    mut options: AllDocsOptions,
+    rows: &mut RowBuffer<'_>,
+) -> Result<(), Stop> {
+    check_rows(call, "keys", keys.len())?;
+    let keys: Vec<DocId> = keys_in_order(call, keys, asked)?;
+    options.order = Order::Ascending;
+    // Documents of any size come one at a time.
+    let page_docs = if options.include_docs { 1 } else { PAGE_DOCS };
+    for page in keys.chunks(page_docs) {
+        let granted = call.channel.granted();
+        granted.check_read()?;
+        options.keys = Some(page.to_vec());
+        for row in &granted.database.all_docs(&options).await?.rows {
+            rows.push(&all_docs_row(row)).await?;
+        }
+    }
+    Ok(())
 }
 
 fn keys_in_order(call: &Call, keys: &[String], asked: &AllDocsParams) -> Result<Vec<DocId>, Stop> {
@@ -297,8 +322,7 @@ async fn all_docs_range(
     asked: &AllDocsParams,
     mut options: AllDocsOptions,
     rows: &mut RowBuffer<'_>,
-) -> Result<u64, Stop> {
-    let database = call.channel.granted().database;
+) -> Result<(), Stop> {
     let mut left = asked.limit.map_or(usize::MAX, clamp);
     options.range = KeyRange {
         start: asked.key.clone().or_else(|| asked.startkey.clone()),
@@ -306,21 +330,24 @@ async fn all_docs_range(
         exclusive_end: asked.inclusive_end == Some(false) && asked.key.is_none(),
     };
     options.skip = clamp(asked.skip);
-    loop {
+    let mut after: Option<DocId> = None;
+    while left > 0 {
+        let granted = call.channel.granted();
+        granted.check_read()?;
         options.limit = Some(left.min(PAGE_DOCS));
-        let page = database.all_docs(&options).await?;
+        let bytes_max = call.limits.rows_bytes_target;
+        let page = granted.database.all_docs_page(&options, after.as_ref(), bytes_max).await?;
         for row in &page.rows {
             rows.push(&all_docs_row(row)).await?;
         }
         left -= page.rows.len().min(left);
-        let Some(last) = page.rows.last().filter(|_| page.rows.len() == PAGE_DOCS && left > 0)
-        else {
-            return Ok(page.total_rows);
-        };
-        // The next page begins with the last row of this one.
-        options.range.start = Some(last.id.to_string());
-        options.skip = 1;
+        if page.ended {
+            break;
+        }
+        after = page.rows.last().map(|last| last.id.clone()).or(after);
+        options.skip = 0;
     }
+    Ok(())
 }
 
 fn all_docs_row(row: &AllDocsRow) -> String {
@@ -348,6 +375,7 @@ pub(super) async fn attachment(call: &Call, raw: &RawValue) -> Result<Answer, St
     call.begin_stream(asked.credit);
     let mut left = reader.length();
     while let Some(piece) = reader.next().await? {
+        call.channel.granted().check_read()?;
         left = left.saturating_sub(piece.len() as u64);
         call.wait_for_credit().await?;
         call.send_piece(piece, left == 0).await?;

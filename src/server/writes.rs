@@ -13,7 +13,7 @@ use crate::store::{EditMode, StoreError};
 
 use super::calls::{Answer, Call, Stop, params};
 use super::connection::UPLOAD_CREDIT;
-use super::error::{Refusal, ToWire as _};
+use super::error::{Refusal, ToWire as _, of_row};
 
 pub(super) async fn bulk_docs(call: &Call, raw: &RawValue) -> Result<Answer, Stop> {
     let asked: BulkDocsParams = params(method::BULK_DOCS, raw)?;
@@ -70,14 +70,9 @@ fn mode_of(new_edits: bool) -> EditMode {
 /// The answer of a call that writes one document: its row, or the row's error as the call's.
 fn one_row(rows: Vec<WriteRow>) -> Result<Answer, Stop> {
     let row = rows.into_iter().next().unwrap_or_default();
-    match (row.status, row.error, row.reason) {
-        (Some(status), Some(error), Some(reason)) => {
-            Err(WireError { status, error, reason }.into())
-        }
-        (_, error, reason) => {
-            let row = WriteRow { error, reason, ..row };
-            Ok(Answer::Reply(json!(row).to_string()))
-        }
+    match of_row(&row) {
+        Some(error) => Err(error.into()),
+        None => Ok(Answer::Reply(json!(row).to_string())),
     }
 }
 

@@ -41,8 +41,8 @@ pub use error::{DocError, StoreError};
 pub use feed::{Change, ChangeDocs, Changes, ChangesOptions, Feed, FeedPage, Style};
 pub use memory::MemoryBackend;
 pub use read::{
-    AllDocs, AllDocsOptions, AllDocsRow, BulkGetItem, BulkGetOptions, BulkGetResult, GetOptions,
-    KeyRange, OpenRev, OpenRevs,
+    AllDocs, AllDocsOptions, AllDocsPage, AllDocsRow, BulkGetItem, BulkGetOptions, BulkGetResult,
+    GetOptions, KeyRange, OpenRev, OpenRevs,
 };
 pub use seq::{Seq, Since};
 #[cfg(feature = "sled")]

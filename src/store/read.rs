@@ -53,6 +53,15 @@ pub enum OpenRev {
     Missing(Rev),
 }
 
+impl OpenRev {
+    fn body_bytes(&self) -> usize {
+        match self {
+            Self::Found(document) => document.body.as_str().len(),
+            Self::Missing(_) => 0,
+        }
+    }
+}
+
 /// One thing to read in bulk.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BulkGetItem {
@@ -121,6 +130,15 @@ pub struct AllDocs {
     pub total_rows: u64,
     /// The rows.
     pub rows: Vec<AllDocsRow>,
+}
+
+/// A part of a range.
+#[derive(Debug, Clone, PartialEq)]
+pub struct AllDocsPage {
+    /// The rows.
+    pub rows: Vec<AllDocsRow>,
+    /// Whether the range has no more.
+    pub ended: bool,
 }
 
 /// One row of [`AllDocs`].
@@ -225,7 +243,7 @@ impl Database {
 
     /// Reads many documents' leaves or named revisions, one result for each item, in order.
     ///
-    /// All that was found is in memory together: ask for few where bodies are large.
+    /// All that was found is in memory together: see [`Database::bulk_get_page`] for large bodies.
     ///
     /// # Errors
     /// [`StoreError::TooLarge`] for more items than `bulk_rows_max`.
@@ -237,9 +255,27 @@ impl Database {
         items: &[BulkGetItem],
         options: BulkGetOptions,
     ) -> Result<Vec<BulkGetResult>, StoreError> {
+        self.bulk_get_page(items, options, usize::MAX).await
+    }
+
+    /// The same for the first of the items, as many as fit a number of bytes, at least one: fewer
+    /// results than items mean that the bytes ran out.
+    ///
+    /// # Errors
+    /// [`StoreError::TooLarge`] for more items than `bulk_rows_max`.
+    ///
+    /// # Cancel safety
+    /// Dropping the future changes nothing.
+    pub async fn bulk_get_page(
+        &self,
+        items: &[BulkGetItem],
+        options: BulkGetOptions,
+        bytes_max: usize,
+    ) -> Result<Vec<BulkGetResult>, StoreError> {
         self.alive()?;
         self.check_rows("documents in one read", items.len())?;
-        let mut results = Vec::with_capacity(items.len());
+        let mut results = Vec::with_capacity(items.len().min(PAGE_DOCS));
+        let mut bytes = 0;
         for items in items.chunks(PAGE_DOCS) {
             let ids: Vec<DocId> = items.iter().map(|item| item.id.clone()).collect();
             let states = self.backend().read(self.key(), &ids, ReadBody::SmallWinner).await?;
@@ -251,7 +287,11 @@ impl Database {
                     }
                     None => item.rev.iter().cloned().map(OpenRev::Missing).collect(),
                 };
+                bytes += revs.iter().map(OpenRev::body_bytes).sum::<usize>();
                 results.push(BulkGetResult { id: item.id.clone(), revs });
+                if bytes >= bytes_max {
+                    return Ok(results);
+                }
             }
         }
         Ok(results)
@@ -299,7 +339,7 @@ impl Database {
         let total_rows = self.counts().await?.docs;
         let rows = match &options.keys {
             Some(keys) => self.docs_by_key(keys, options).await?,
-            None => self.docs_by_range(options).await?,
+            None => self.docs_by_range(options, None, usize::MAX).await?.rows,
         };
         Ok(AllDocs { total_rows, rows })
     }
@@ -327,6 +367,24 @@ impl Database {
         Ok(page.into_iter().map(|(id, _)| id).collect())
     }
 
+    /// Reads a range in pages: rows after `after`, as many as fit a number of bytes, at least one.
+    /// `skip` and `limit` count within the page.
+    ///
+    /// # Errors
+    /// [`StoreError::DatabaseDestroyed`].
+    ///
+    /// # Cancel safety
+    /// Dropping the future changes nothing.
+    pub async fn all_docs_page(
+        &self,
+        options: &AllDocsOptions,
+        after: Option<&DocId>,
+        bytes_max: usize,
+    ) -> Result<AllDocsPage, StoreError> {
+        self.alive()?;
+        self.docs_by_range(options, after, bytes_max).await
+    }
+
     async fn docs_by_key(
         &self,
         keys: &[DocId],
@@ -351,13 +409,19 @@ impl Database {
         Ok(rows)
     }
 
-    async fn docs_by_range(&self, options: &AllDocsOptions) -> Result<Vec<AllDocsRow>, StoreError> {
+    async fn docs_by_range(
+        &self,
+        options: &AllDocsOptions,
+        after: Option<&DocId>,
+        bytes_max: usize,
+    ) -> Result<AllDocsPage, StoreError> {
         let mut rows = Vec::new();
+        let mut bytes = 0;
         let mut left = options.limit.unwrap_or(usize::MAX);
         let mut skip = options.skip;
         let mut range = DocsRange {
-            from: options.range.start.clone(),
-            after_from: false,
+            from: after.map(ToString::to_string).or_else(|| options.range.start.clone()),
+            after_from: after.is_some(),
             to: options.range.end.clone(),
             to_inclusive: !options.range.exclusive_end,
             limit: left.saturating_add(skip).clamp(PAGE_DOCS_MIN, PAGE_DOCS),
@@ -379,13 +443,18 @@ impl Database {
                     continue;
                 }
                 left -= 1;
-                rows.push(self.row(id, state, options).await?);
+                let row = self.row(id, state, options).await?;
+                bytes += row.doc.as_ref().map_or(0, |doc| doc.body.as_str().len());
+                rows.push(row);
+                if bytes >= bytes_max {
+                    return Ok(AllDocsPage { rows, ended: false });
+                }
             }
             if ended {
-                break;
+                return Ok(AllDocsPage { rows, ended: true });
             }
         }
-        Ok(rows)
+        Ok(AllDocsPage { rows, ended: false })
     }
 
     async fn row(
