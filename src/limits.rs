@@ -52,7 +52,8 @@ pub struct Limits {
     pub request_header_timeout_ms: u64,
     /// Milliseconds from the upgrade to the first database opened; 10,000. Over it: close code 1008.
     pub first_open_timeout_ms: u64,
-    /// Bytes of one WebSocket frame; 1 MiB. Over it: close code 1009.
+    /// Bytes of one WebSocket frame; 16 MiB, a whole message, since browsers send a message as one
+    /// frame. Over it: close code 1009.
     pub frame_bytes_max: usize,
     /// Bytes of one WebSocket message, all its frames together; 16 MiB, at least twice
     /// `doc_bytes_max`. Over it: close code 1009.
@@ -113,7 +114,7 @@ impl Default for Limits {
             request_header_bytes_max: 16 * 1024,
             request_header_timeout_ms: 10_000,
             first_open_timeout_ms: 10_000,
-            frame_bytes_max: 1024 * 1024,
+            frame_bytes_max: 16 * 1024 * 1024,
             message_bytes_max: 16 * 1024 * 1024,
             channels_per_connection_max: 32,
             calls_per_connection_max: 128,

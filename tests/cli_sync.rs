@@ -97,9 +97,9 @@ async fn refused_documents_are_listed() {
     let dir = tempdir().unwrap();
     let store = Store::memory();
     store.create(&DbName::parse("shared").unwrap()).await.unwrap();
-    let no_bad = |write: &ProposedWrite<'_>| match write.document.id.as_str().starts_with("bad") {
-        true => Err(Denied::forbidden("it is bad")),
-        false => Ok(()),
+    let no_bad = |write: &ProposedWrite<'_>| {
+        let bad = write.document.id.as_str().starts_with("bad");
+        if bad { Err(Denied::forbidden("it is bad")) } else { Ok(()) }
     };
     let gateway = Gateway::builder(store)
         .authorizer(move |request: AccessRequest| async move {

@@ -26,10 +26,8 @@ fn strict() -> (GatewayBuilder, Arc<AtomicBool>, Arc<AtomicUsize>) {
                 }
                 judged.fetch_add(1, Ordering::Relaxed);
                 let body: serde_json::Value = document.to().expect("a body is JSON");
-                match lenient.load(Ordering::Relaxed) || body["text"] == "good" {
-                    true => Ok(()),
-                    false => Err(Denied::forbidden("no x here")),
-                }
+                let good = lenient.load(Ordering::Relaxed) || body["text"] == "good";
+                if good { Ok(()) } else { Err(Denied::forbidden("no x here")) }
             };
             Ok(Grant::database(request.database).creating().validator(validator))
         }

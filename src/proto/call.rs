@@ -368,7 +368,8 @@ pub struct ChangesParams {
     pub doc_ids: Option<Vec<String>>,
     /// Leaves out documents that were deleted before the call.
     pub skip_tombstones: bool,
-    /// Whether revisions that this channel wrote come back to it.
+    /// Whether revisions that this channel wrote come back to it. They are left out only where
+    /// `docs` and `style: all_docs` ask for every leaf.
     pub echo: bool,
     /// Messages before the first `more`.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -39,6 +39,7 @@ pub(super) async fn changes(call: &Call, raw: &RawValue) -> Result<Answer, Stop>
     call.begin_stream(asked.credit.unwrap_or(CREDIT_DEFAULT));
     // The place after rows that were left out, since they came from this very channel.
     let mut untold: Option<RowsNote> = None;
+    let mut knows_the_end = false;
     call.wait_for_credit().await?;
     loop {
         let (rows_max, bytes_max) = (left.min(ROWS_MAX), call.limits.rows_bytes_target);
@@ -66,20 +67,24 @@ pub(super) async fn changes(call: &Call, raw: &RawValue) -> Result<Answer, Stop>
             }
             return Ok(Answer::End(json!(note).to_string()));
         }
-        if rows.is_empty() && !asked.echo && note_can_wait(&note, untold.as_ref()) {
+        // All rows were the client's own: it is told the place only. That may wait while rows
+        // follow, or if the client knows that it has everything.
+        let all_left_out = rows.is_empty() && !page.rows.is_empty();
+        if all_left_out && (note.pending > 0 || knows_the_end) {
             untold = Some(note);
             continue;
         }
         call.send_rows(&rows, Some(&note)).await?;
+        knows_the_end = note.pending == 0;
         untold = None;
         call.wait_for_credit().await?;
     }
 }
 
-/// A page without rows tells only a place. It may wait while rows follow, or if the client has
-/// already been told that it has everything.
-fn note_can_wait(note: &RowsNote, untold: Option<&RowsNote>) -> bool {
-    note.pending > 0 || untold.is_some()
+/// Whether rows are left out that this channel wrote. Only a reader that asks for every leaf can do
+/// without them: a winner of its own may hide somebody else's branch.
+fn leaves_out_own(asked: &ChangesParams) -> bool {
+    asked.docs && asked.style == StyleParam::AllDocs && !asked.echo
 }
 
 fn clamp(count: u64) -> usize {
@@ -95,6 +100,9 @@ fn changes_options(call: &Call, asked: &ChangesParams) -> Result<ChangesOptions,
     };
     if asked.live && asked.descending {
         return Err(bad_param("descending", "a live feed cannot descend").into());
+    }
+    if asked.live && asked.limit.is_some() {
+        return Err(bad_param("limit", "a live feed cannot be limited; cancel it").into());
     }
     let doc_ids = asked.doc_ids.as_ref().map(|ids| ids.iter().map(|id| call.doc_id(id)).collect());
     let docs = match (asked.docs, asked.include_docs) {
@@ -124,7 +132,7 @@ fn page_text(call: &Call, asked: &ChangesParams, page: &FeedPage) -> (RowsNote, 
     let mut rows = String::new();
     for change in &page.rows {
         let own = || call.channel.wrote_all(&change.id, change.leaves.iter().map(|(rev, _)| rev));
-        if !asked.echo && own() {
+        if leaves_out_own(asked) && own() {
             continue;
         }
         push_change(&mut rows, change, asked);

@@ -252,11 +252,11 @@ fn head(first: u8, mask: u8, length: usize) -> Vec<u8> {
     match length {
         0..126 => bytes.push(mask | u8::try_from(length).expect("checked")),
         126..65_536 => {
-            bytes.push(mask | 126);
+            bytes.push(mask | 0x7e);
             bytes.extend(u16::try_from(length).expect("checked").to_be_bytes());
         }
         _ => {
-            bytes.push(mask | 127);
+            bytes.push(mask | 0x7f);
             bytes.extend((length as u64).to_be_bytes());
         }
     }

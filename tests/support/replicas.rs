@@ -55,7 +55,6 @@ pub async fn until_equal(a: (&Database, &mut Sync), b: (&Database, &mut Sync)) {
             }
         }
     };
-    if timeout(EQUAL_WAIT, equal).await.is_err() {
-        panic!("not equal in time: {:?} and {:?}", sync_a.status(), sync_b.status());
-    }
+    let in_time = timeout(EQUAL_WAIT, equal).await.is_ok();
+    assert!(in_time, "not equal in time: {:?} and {:?}", sync_a.status(), sync_b.status());
 }
