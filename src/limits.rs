@@ -108,7 +108,7 @@ impl Default for Limits {
             doc_id_bytes_max: 1_024,
             bulk_rows_max: 10_000,
             attachment_bytes_max: 64 * 1024 * 1024,
-            attachments_per_doc_max: 1_000,
+            attachments_per_doc_max: 256,
             revs_limit: 1_000,
             leaves_per_doc_max: 100,
             request_header_bytes_max: 16 * 1024,
@@ -193,6 +193,13 @@ impl Limits {
         if self.bulk_rows_max > BULK_ROWS_MAX_MAX {
             return refuse("bulk_rows_max", self.bulk_rows_max, "it must be at most 100000");
         }
+        if self.uploads_per_channel_max < self.attachments_per_doc_max {
+            return refuse(
+                "uploads_per_channel_max",
+                self.uploads_per_channel_max,
+                "it must be at least attachments_per_doc_max, or such a document cannot be pushed",
+            );
+        }
         if self.silence_timeout_ms <= self.ping_interval_ms {
             return refuse(
                 "silence_timeout_ms",
@@ -232,6 +239,7 @@ mod tests {
         check(Limits { doc_id_bytes_max: 5_000, ..ok() }, "doc_id_bytes_max");
         check(Limits { bulk_rows_max: 100_001, ..ok() }, "bulk_rows_max");
         check(Limits { outbound_bytes_max: 0, ..ok() }, "outbound_bytes_max");
+        check(Limits { uploads_per_channel_max: 255, ..ok() }, "uploads_per_channel_max");
         check(Limits { silence_timeout_ms: 20_000, ..ok() }, "silence_timeout_ms");
         check(Limits { request_header_bytes_max: 100, ..ok() }, "request_header_bytes_max");
     }

@@ -32,7 +32,7 @@ fn each_direction_can_be_had_alone() {
     assert_eq!(both, "pushed 1 revisions, 0 refused\npulled 0 revisions, 0 refused\ncomplete\n");
     assert_eq!(settee(&["dump", &b]).ok().lines().count(), 2);
     assert_eq!(settee(&["dump", &a]).ok().lines().count(), 1);
-    sync(&a, &["--pull"]).ok();
+    assert_eq!(sync(&a, &["--pull"]).ok(), "pulled 1 revisions, 0 refused\ncomplete\n");
     assert_eq!(settee(&["dump", &a]).ok(), settee(&["dump", &b]).ok());
     assert_eq!(sync(&a, &["--push", "--pull"]).code, Some(2));
 }

@@ -21,7 +21,7 @@ use crate::proto::call::{
 };
 use crate::proto::message::{Opened, RowsNote, WireError};
 use crate::replicate::peer::{
-    AttachmentBytes, ChangeBatch, ChangeStream, ChangedDoc, ChangesRequest, RefusedDoc,
+    AttachmentBytes, ChangeBatch, ChangeStream, ChangedDoc, ChangesRequest, RefusedDoc, WriteAnswer,
 };
 use crate::replicate::{Peer, PeerError};
 
@@ -244,7 +244,7 @@ impl Peer for ChannelPeer {
         }
     }
 
-    async fn write(&self, docs: Vec<Document>) -> Result<Vec<RefusedDoc>, PeerError> {
+    async fn write(&self, docs: Vec<Document>) -> Result<WriteAnswer, PeerError> {
         let mut refused = Vec::new();
         let mut part = String::new();
         let mut rows = 0;
@@ -268,7 +268,8 @@ impl Peer for ChannelPeer {
         if !part.is_empty() {
             refused.extend(self.write_part(&part).await?);
         }
-        Ok(refused)
+        // Which of them the gateway had already it does not tell.
+        Ok(WriteAnswer { refused, known: Vec::new() })
     }
 
     async fn attachment(

@@ -4,7 +4,8 @@
 //! events  = [paused] {active {change | denied} paused} [active {change | denied}] (complete | error)
 //! ```
 //!
-//! `paused` means that both directions rest. Events wait for their reader in a bounded queue: when it
+//! `paused` means that both directions rest, and carries a cause if it is not that there is nothing to
+//! do. A connection that is lost during a rest makes no second `paused`: the sync's status tells. Events wait for their reader in a bounded queue: when it
 //! is full, a rest between two spells of work is forgotten and the changes on its two sides become one.
 
 use std::collections::VecDeque;

@@ -4,6 +4,7 @@
 //! only for a place up to which every document is durable on the target or stands in the list of
 //! denied ones; first on the target, then on the source, so that neither is ahead of the documents.
 
+use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -18,7 +19,9 @@ use crate::proto::recent::RecentRevs;
 use super::denied::DeniedList;
 use super::events::{ChangeEvent, DeniedEvent, Direction, Reporter, WrittenRev};
 use super::local_peer::MISSING_STUB;
-use super::peer::{ChangeBatch, ChangedDoc, ChangesRequest, Peer, PeerError, RefusedDoc};
+use super::peer::{
+    ChangeBatch, ChangedDoc, ChangesRequest, Peer, PeerError, RefusedDoc, WriteAnswer,
+};
 
 /// Batches in flight.
 const BATCHES_IN_FLIGHT: usize = 4;
@@ -309,7 +312,8 @@ impl Flow {
         done.docs_read += docs.len() as u64;
         // Before the write, which the other direction may see before this one has its answer.
         self.note_moved(&docs);
-        let refused = self.write_with_attachments(&docs).await?;
+        let WriteAnswer { refused, known } = self.write_with_attachments(&docs).await?;
+        let known: HashSet<(DocId, Rev)> = known.into_iter().collect();
         let news = self.context.denied.note(self.direction, &docs, &refused).await?;
         self.context.reporter.denied_count(self.context.denied.len());
         for one in news {
@@ -324,7 +328,8 @@ impl Flow {
         for document in docs {
             let Some(rev) = document.rev else { continue };
             let is_refused = |r: &RefusedDoc| r.id == document.id && r.rev.as_ref() == Some(&rev);
-            if !refused.iter().any(is_refused) {
+            let was_known = known.contains(&(document.id.clone(), rev.clone()));
+            if !was_known && !refused.iter().any(is_refused) {
                 done.docs.push(WrittenRev { id: document.id, rev, deleted: document.deleted });
             }
         }
@@ -343,32 +348,30 @@ impl Flow {
 
     /// Writes documents, with the bytes of attachments that are new in them. A target that turns
     /// out to lack the bytes of an older one gets them in a second write.
-    async fn write_with_attachments(
-        &self,
-        docs: &[Document],
-    ) -> Result<Vec<RefusedDoc>, PeerError> {
-        let mut refused = Vec::new();
+    async fn write_with_attachments(&self, docs: &[Document]) -> Result<WriteAnswer, PeerError> {
+        let mut answer = WriteAnswer::default();
         for part in self.parts(docs) {
             let has_attachments = part.iter().any(|document| !document.attachments.is_empty());
             let _staging = if has_attachments { Some(self.staging.lock().await) } else { None };
-            let mut answers = self.write_part(part, Bytes::New).await?;
+            let mut first = self.write_part(part, Bytes::New).await?;
             let lacking = |r: &RefusedDoc| r.error.error == MISSING_STUB;
-            if answers.iter().any(lacking) {
+            if first.refused.iter().any(lacking) {
                 let again: Vec<Document> = part
                     .iter()
                     .filter(|d| {
-                        answers.iter().any(|r| lacking(r) && r.id == d.id && r.rev == d.rev)
+                        let same = |r: &&RefusedDoc| r.id == d.id && r.rev == d.rev;
+                        first.refused.iter().filter(same).any(lacking)
                     })
                     .cloned()
                     .collect();
-                answers.retain(|r| !lacking(r));
+                first.refused.retain(|r| !lacking(r));
                 for part in self.parts(&again) {
-                    answers.extend(self.write_part(part, Bytes::All).await?);
+                    first.extend(self.write_part(part, Bytes::All).await?);
                 }
             }
-            refused.extend(answers);
+            answer.extend(first);
         }
-        Ok(refused)
+        Ok(answer)
     }
 
     /// Cuts documents so that no part has more attachments than the target can have waiting.
@@ -387,18 +390,14 @@ impl Flow {
         parts
     }
 
-    async fn write_part(
-        &self,
-        docs: &[Document],
-        which: Bytes,
-    ) -> Result<Vec<RefusedDoc>, PeerError> {
-        let mut refused = Vec::new();
+    async fn write_part(&self, docs: &[Document], which: Bytes) -> Result<WriteAnswer, PeerError> {
+        let mut answer = WriteAnswer::default();
         let mut prepared = Vec::with_capacity(docs.len());
         for document in docs {
             match self.prepare(document, which).await {
                 Ok(document) => prepared.push(document),
                 Err(error) => match error.about_document() {
-                    Some(error) => refused.push(RefusedDoc {
+                    Some(error) => answer.refused.push(RefusedDoc {
                         id: document.id.clone(),
                         rev: document.rev.clone(),
                         error,
@@ -408,9 +407,9 @@ impl Flow {
             }
         }
         if !prepared.is_empty() {
-            refused.extend(self.target.write(prepared).await?);
+            answer.extend(self.target.write(prepared).await?);
         }
-        Ok(refused)
+        Ok(answer)
     }
 
     /// A document as it is written: the bytes of its attachments are at the target.

@@ -12,7 +12,7 @@ use crate::store::{
 
 use super::peer::{
     AttachmentBytes, ChangeBatch, ChangeStream, ChangedDoc, ChangesRequest, Peer, PeerError,
-    RefusedDoc,
+    RefusedDoc, WriteAnswer,
 };
 
 /// A local database.
@@ -76,10 +76,21 @@ impl Peer for LocalPeer {
         Ok(found.into_iter().flat_map(|result| result.revs).filter_map(document).collect())
     }
 
-    async fn write(&self, docs: Vec<Document>) -> Result<Vec<RefusedDoc>, PeerError> {
-        let outcomes = self.0.bulk_docs(docs, EditMode::Replicated).await?;
-        let refused = outcomes.into_iter().filter_map(Result::err);
-        Ok(refused.map(|r| RefusedDoc { id: r.id, rev: r.rev, error: as_wire(&r.error) }).collect())
+    async fn write(&self, docs: Vec<Document>) -> Result<WriteAnswer, PeerError> {
+        let mut answer = WriteAnswer::default();
+        for outcome in self.0.bulk_docs(docs, EditMode::Replicated).await? {
+            match outcome {
+                Ok(written) if written.seq.is_none() => {
+                    answer.known.push((written.id, written.rev))
+                }
+                Ok(_) => {}
+                Err(refused) => {
+                    let error = as_wire(&refused.error);
+                    answer.refused.push(RefusedDoc { id: refused.id, rev: refused.rev, error });
+                }
+            }
+        }
+        Ok(answer)
     }
 
     async fn attachment(

@@ -116,6 +116,23 @@ pub struct RefusedDoc {
     pub error: WireError,
 }
 
+/// What became of a write.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct WriteAnswer {
+    /// Revisions that the target did not take.
+    pub refused: Vec<RefusedDoc>,
+    /// Revisions that the target had already, as far as it tells.
+    pub known: Vec<(DocId, Rev)>,
+}
+
+impl WriteAnswer {
+    /// Adds what became of another part of the same write.
+    pub fn extend(&mut self, other: Self) {
+        self.refused.extend(other.refused);
+        self.known.extend(other.known);
+    }
+}
+
 /// A source's changes feed.
 pub type ChangeStream = BoxStream<'static, Result<ChangeBatch, PeerError>>;
 
@@ -152,8 +169,8 @@ pub trait Peer: Send + Sync + 'static {
     /// Revisions with their histories; those that are not stored any more are left out.
     async fn fetch(&self, wanted: Vec<(DocId, Rev)>) -> Result<Vec<Document>, PeerError>;
 
-    /// Writes revisions as they are, on disk when this returns, and answers with those refused.
-    async fn write(&self, docs: Vec<Document>) -> Result<Vec<RefusedDoc>, PeerError>;
+    /// Writes revisions as they are, on disk when this returns.
+    async fn write(&self, docs: Vec<Document>) -> Result<WriteAnswer, PeerError>;
 
     /// Opens an attachment of a revision that was read here.
     async fn attachment(

@@ -19,6 +19,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::error::ProtocolError as SocketProtocolError;
 use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{Error as SocketError, Message};
 
@@ -586,6 +587,8 @@ fn socket_error(error: &SocketError) -> Option<CloseReason> {
     match error {
         SocketError::Capacity(_) => Some(CloseReason::TooLarge),
         SocketError::Utf8(_) => Some(CloseReason::NotText),
+        // The peer is gone without a close frame: there is nobody to tell.
+        SocketError::Protocol(SocketProtocolError::ResetWithoutClosingHandshake) => None,
         SocketError::Protocol(_) => Some(CloseReason::Framing),
         _ => None,
     }

@@ -72,9 +72,10 @@ pub(super) async fn write<S: ByteStream>(
             }
             Some(Outgoing::Close(reason)) => {
                 tracing::debug!(?reason, "closing a connection");
-                let _ = written(progress, stall, writer.send(reason.message())).await;
-                // The reader sees the peer's answer; without one the socket is dropped.
-                sleep(CLOSE_WAIT).await;
+                if written(progress, stall, writer.send(reason.message())).await.is_ok() {
+                    // The reader sees the peer's answer; without one the socket is dropped.
+                    sleep(CLOSE_WAIT).await;
+                }
                 return;
             }
             None => return,
