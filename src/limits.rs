@@ -37,7 +37,7 @@ pub struct Limits {
     pub bulk_rows_max: usize,
     /// Bytes of one attachment; 64 MiB. Over it: 413 `too_large`, at the first piece too many.
     pub attachment_bytes_max: u64,
-    /// Attachments of one document; 1000. Over it: 400 `doc_validation`.
+    /// Attachments of one document; 256. Over it: 400 `doc_validation`.
     pub attachments_per_doc_max: usize,
     /// Revisions kept on the way from a leaf to its root; 1000. Older ancestors are stemmed.
     pub revs_limit: u32,

@@ -59,7 +59,7 @@ pub struct ChangeEvent {
     pub docs: Vec<WrittenRev>,
     /// Documents read from the source, by this event.
     pub docs_read: u64,
-    /// Revisions written to the target, by this event.
+    /// Revisions written to the target, by this event; those it is known to have had are not counted.
     pub docs_written: u64,
     /// Revisions that the target refused, by this event.
     pub doc_write_failures: u64,
@@ -138,7 +138,7 @@ pub struct SyncSummary {
 pub struct DirectionSummary {
     /// Documents read from the source.
     pub docs_read: u64,
-    /// Revisions written to the target.
+    /// Revisions written to the target; those it is known to have had are not counted.
     pub docs_written: u64,
     /// Revisions refused.
     pub doc_write_failures: u64,
