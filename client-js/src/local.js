@@ -77,6 +77,7 @@ export class LocalDatabase {
    * @param {Doc[]} docs
    */
   async missing(docs) {
+    if (docs.length === 0) return docs;
     /** @type {Record<string, string[]>} */
     const asked = {};
     for (const { _id, _rev } of docs) (asked[_id] ??= []).push(_rev);

@@ -21,6 +21,8 @@ export class Pull {
   #stream;
   /** @type {any} */
   #error;
+  /** Whether what comes may be here already: after an earlier run, until all of it has come. */
+  #mayKnow = true;
   #stopped = false;
   #abandoned = false;
 
@@ -49,6 +51,7 @@ export class Pull {
     const { live, doc_ids } = options;
     // Only a pull into an empty database may do without tombstones: there they mean nothing.
     const skip_tombstones = since === undefined && (await local.isEmpty());
+    this.#mayKnow = !skip_tombstones;
     const stream = await remote.changes({ since, live, doc_ids, skip_tombstones });
     this.#stream = stream;
     if (this.#stopped) stream.cancel();
@@ -95,7 +98,7 @@ export class Pull {
 
   /** @param {{rows: any[], note: {last_seq: string, pending: number}}} batch */
   async #take({ rows, note: { last_seq, pending } }) {
-    const { moved, reporter } = this.#run;
+    const { local, moved, reporter } = this.#run;
     /** @type {Written} */
     const written = { docs: [], docs_read: 0, errors: [] };
     const isOurs = (/** @type {any} */ { id, changes }) =>
@@ -107,10 +110,12 @@ export class Pull {
         docs,
       ),
     );
-    await this.#write(news.flatMap(({ docs = [] }) => docs), written);
+    const docs = news.flatMap(({ docs = [] }) => docs);
+    await this.#write(this.#mayKnow ? await local.missing(docs) : docs, written);
     for (const wanted of chunked(lost, FETCH_DOCS_MAX)) {
       await this.#write(await this.#run.remote.fetch(wanted), written);
     }
+    if (pending === 0) this.#mayKnow = false;
     this.#checkpoints.reach(last_seq);
     reporter.change('pull', { ...written, last_seq, pending });
     if (pending === 0) reporter.rest('pull');
