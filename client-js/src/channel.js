@@ -278,6 +278,7 @@ export class CallStream {
       },
       fail: (error) => {
         this.#error = error;
+        this.#queue = [];
         this.#end();
       },
     };

@@ -49,10 +49,9 @@ export class Pull {
     await this.retryDenied();
     const { since } = this.#checkpoints;
     const { live, doc_ids } = options;
-    // Only a pull into an empty database may do without tombstones: there they mean nothing.
-    const skip_tombstones = since === undefined && (await local.isEmpty());
-    this.#mayKnow = !skip_tombstones;
-    const stream = await remote.changes({ since, live, doc_ids, skip_tombstones });
+    this.#mayKnow = since !== undefined || !(await local.isEmpty());
+    // With tombstones even into an empty database: a document may be deleted after it was sent.
+    const stream = await remote.changes({ since, live, doc_ids });
     this.#stream = stream;
     if (this.#stopped) stream.cancel();
     for (let batch = await this.#next(stream); batch; batch = await this.#next(stream)) {

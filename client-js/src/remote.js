@@ -38,7 +38,7 @@ export class RemoteDatabase {
 
   /**
    * The changes feed, with every leaf's document.
-   * @param {{since?: string, live: boolean, doc_ids?: string[], skip_tombstones: boolean}} params
+   * @param {{since?: string, live: boolean, doc_ids?: string[]}} params
    */
   changes(params) {
     return this.#channel.stream('changes', { ...params, style: 'all_docs', docs: true });

@@ -46,6 +46,8 @@ export class Reporter {
   #unsettled;
   /** Which of `active` and `paused` came last. @type {'neither' | 'active' | 'paused'} */
   #spell = 'neither';
+  /** Whether there is no connection, whatever is still being finished. */
+  #isInterrupted = false;
   #ended = false;
   #denied = 0;
   /** @type {Status} */
@@ -89,6 +91,7 @@ export class Reporter {
    */
   connected(directions) {
     this.#unsettled = new Set(directions);
+    this.#isInterrupted = false;
     this.#update({ state: 'catching-up', lastExchange: new Date() });
   }
 
@@ -97,7 +100,7 @@ export class Reporter {
     this.#unsettled.delete(direction);
     this.#working.add(direction);
     this.#activate(direction);
-    this.#update({ state: 'catching-up' });
+    if (!this.#isInterrupted) this.#update({ state: 'catching-up' });
   }
 
   /** @param {Direction} direction */
@@ -108,7 +111,7 @@ export class Reporter {
     const state = this.#denied > 0 ? 'some-denied' : 'up-to-date';
     this.#update({
       ...pendingOf(direction, 0),
-      ...(allRest ? { state } : {}),
+      ...(allRest && !this.#isInterrupted ? { state } : {}),
       lastExchange: new Date(),
     });
     if (allRest) this.#pause();
@@ -155,12 +158,23 @@ export class Reporter {
   }
 
   /**
+   * The connection is gone; what is under way ends soon.
+   * @param {Error} error
+   */
+  lost(error) {
+    if (this.#ended) return;
+    this.#isInterrupted = true;
+    this.#update({ state: 'offline', lastError: error });
+  }
+
+  /**
    * Nothing can be done at present.
    * @param {'offline' | 'auth-needed'} state
    * @param {Error} error
    */
   interrupted(state, error) {
     this.#working.clear();
+    this.#isInterrupted = true;
     this.#update({ state, lastError: error });
     this.#pause(error);
   }

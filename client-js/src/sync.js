@@ -229,7 +229,9 @@ export class Sync extends Emitter {
     await Promise.resolve();
     const { db } = this.#local;
     const destroyed = () => this.cancel();
+    const lost = (/** @type {Error} */ cause) => this.#reporter.lost(cause);
     db.once('destroyed', destroyed);
+    this.#connection.on('down', lost);
     let error;
     try {
       await this.#keep();
@@ -237,6 +239,7 @@ export class Sync extends Emitter {
       if (!this.#isCancelled) error = asError(thrown);
     }
     db.removeListener('destroyed', destroyed);
+    this.#connection.off('down', lost);
     const info = this.#reporter.end(error, this.#isCancelled);
     if (error) throw error;
     return info;

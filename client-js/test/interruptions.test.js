@@ -80,12 +80,12 @@ test('a cut socket is paused with a cause, and each sync then runs once', () =>
     client.on('reconnect', (attempt) => attempts.push(attempt));
     await next(sync, 'paused');
     for (let round = 0; round < 3; round += 1) {
-      const again = next(sync, 'status', ({ state }) => state === 'up-to-date');
       const down = next(client, 'disconnect');
       proxy.cut();
       const [error] = await down;
       assert.equal(error.name, 'disconnected');
-      await again;
+      assert.equal(sync.status().state, 'offline');
+      await next(sync, 'status', ({ state }) => state === 'up-to-date');
     }
     const pushed = next(sync, 'change');
     await db.put({ _id: 'a' });

@@ -41,7 +41,6 @@ test('documents go both ways, with their histories and tombstones', async () => 
   assertGrammar(events);
 
   const { push: second, pull } = await client.sync(other, oneShot('both-ways'));
-  // A database that has nothing gets a snapshot; this one has a document, and so gets tombstones.
   assert.equal(pull.docs_written, 7);
   assert.equal(second.docs_written, 1);
   await client.sync(one, oneShot('both-ways'));
