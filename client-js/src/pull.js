@@ -126,7 +126,7 @@ export class Pull {
    */
   async #write(docs, written) {
     if (docs.length === 0) return;
-    this.#run.reporter.work('pull');
+    this.#run.moving('pull', docs);
     const [plain, attached] = [docs.filter((doc) => !hasAttachments(doc)), docs.filter(hasAttachments)];
     const refused = await this.#run.local.write(plain);
     if (attached.length > 0) refused.push(...(await this.#writeAttached(attached)));

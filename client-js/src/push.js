@@ -144,7 +144,7 @@ export class Push {
    */
   async #write(docs, written) {
     if (docs.length === 0) return;
-    this.#run.reporter.work('push');
+    this.#run.moving('push', docs);
     const refused = await this.#writeWithAttachments(docs);
     await this.#run.note('push', docs, refused, written);
   }

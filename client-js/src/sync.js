@@ -88,6 +88,17 @@ export class Run {
   }
 
   /**
+   * Takes note of what is about to be written: one side has it already, and the change that the
+   * write makes on the other side may be told before the write's answer.
+   * @param {Direction} direction
+   * @param {Doc[]} docs
+   */
+  moving(direction, docs) {
+    this.reporter.work(direction);
+    for (const doc of docs) this.moved[direction].add(doc._id, doc._rev);
+  }
+
+  /**
    * Takes note of what became of a write.
    * @param {Direction} direction
    * @param {Doc[]} docs
@@ -103,7 +114,6 @@ export class Run {
     written.errors.push(...refused);
     for (const doc of docs) {
       if (refusedKeys.has(`${doc._rev} ${doc._id}`)) continue;
-      this.moved[direction].add(doc._id, doc._rev);
       written.docs.push(withoutHistory(doc));
     }
   }
