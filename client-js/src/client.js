@@ -34,7 +34,7 @@ export class Client extends Emitter {
     const connection = new Connection(WebSocketClass, this.#times);
     this.#connection = connection;
     connection.on('up', () => this.emit('connect'));
-    connection.on('down', (error) => this.emit('disconnect', error));
+    connection.on('down', (error) => connection.isClosed || this.emit('disconnect', error));
     connection.on('attempt', (attempt, pause) => this.emit('reconnect', attempt, pause));
     connection.on('complaint', (error) => this.emit('error', error));
   }
