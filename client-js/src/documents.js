@@ -1,0 +1,53 @@
+/**
+ * What documents say of themselves.
+ */
+
+/** @typedef {{_id: string, _rev: string, _deleted?: boolean, _revisions?: {start: number, ids: string[]}, _attachments?: Record<string, any>, [member: string]: any}} Doc */
+
+/** @typedef {[id: string, rev: string]} Revision */
+
+/** @param {string} rev */
+export function generation(rev) {
+  return Number(rev.slice(0, rev.indexOf('-')));
+}
+
+/**
+ * The revisions that a document brings along.
+ * @param {Doc} doc
+ * @returns {string[]}
+ */
+export function revsOf({ _rev, _revisions }) {
+  if (!_revisions) return [_rev];
+  return _revisions.ids.map((id, index) => `${_revisions.start - index}-${id}`);
+}
+
+/** @param {Doc} doc */
+export function hasAttachments(doc) {
+  return Object.keys(doc._attachments ?? {}).length > 0;
+}
+
+/**
+ * Whether an attachment came with this very revision, so that the other side cannot have it yet.
+ * @param {Doc} doc
+ * @param {any} attachment
+ */
+export function isNew(doc, attachment) {
+  return !attachment.revpos || attachment.revpos >= generation(doc._rev);
+}
+
+/**
+ * A document without its history, as an application sees it.
+ * @param {Doc} doc
+ */
+export function withoutHistory({ _revisions, ...doc }) {
+  return doc;
+}
+
+/**
+ * @template T
+ * @param {T[]} all
+ * @param {number} size
+ */
+export function* chunked(all, size) {
+  for (let from = 0; from < all.length; from += size) yield all.slice(from, from + size);
+}

@@ -1,0 +1,7 @@
+/**
+ * PouchDB syncs with a Settee gateway: any number of databases over one WebSocket.
+ */
+
+export { createClient, Client } from './client.js';
+export { SetteeError } from './errors.js';
+export { Sync } from './sync.js';

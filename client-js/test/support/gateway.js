@@ -1,0 +1,58 @@
+/** The real gateway as a process of its own. */
+
+import { spawn } from 'node:child_process';
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { once } from 'node:events';
+import { createInterface } from 'node:readline';
+import { fileURLToPath } from 'node:url';
+
+const BINARY =
+  process.env.SETTEE_BIN ?? fileURLToPath(new URL('../../../target/debug/settee', import.meta.url));
+
+export const CREDENTIALS = { token: 'secret' };
+
+export class Gateway {
+  #data;
+  #child;
+
+  static async start() {
+    const gateway = new Gateway();
+    gateway.#data = await mkdtemp(join(tmpdir(), 'settee-client-'));
+    await gateway.#spawn('127.0.0.1:0');
+    return gateway;
+  }
+
+  async #spawn(listen) {
+    const args = ['serve', '--listen', listen, '--data', this.#data, '--token', CREDENTIALS.token];
+    const env = { ...process.env, SETTEE_LOG: 'error' };
+    const child = spawn(BINARY, args, { env, stdio: ['ignore', 'pipe', 'inherit'] });
+    this.#child = child;
+    const exited = once(child, 'exit').then(([code]) => {
+      throw new Error(`the gateway ended with ${code}`);
+    });
+    const lines = createInterface({ input: child.stdout });
+    const [line] = await Promise.race([once(lines, 'line'), exited]);
+    exited.catch(() => {});
+    this.url = line.replace('listening on http', 'ws');
+  }
+
+  /** SIGKILL, and waits for the end. */
+  async kill() {
+    this.#child.kill('SIGKILL');
+    if (this.#child.exitCode === null && this.#child.signalCode === null) {
+      await once(this.#child, 'exit');
+    }
+  }
+
+  /** On the same port and the same data. */
+  async restart() {
+    await this.#spawn(new URL(this.url).host);
+  }
+
+  async remove() {
+    await this.kill();
+    await rm(this.#data, { recursive: true, force: true });
+  }
+}
