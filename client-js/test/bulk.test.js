@@ -6,6 +6,21 @@ import { assertGrammar, connected, oneShot, recorded } from './support/syncs.js'
 
 const COUNT = 10_000;
 
+test('documents near the bound of one document go each way', async () => {
+  const gateway = await Gateway.start();
+  const client = connected(gateway.url);
+  const [one, other] = [database(), database()];
+  // One message is one frame here: it must pass whole.
+  await one.bulkDocs([5, 7].map((n) => ({ _id: `large-${n}`, text: 'x'.repeat(n * 1_000_000) })));
+  for (const db of [one, other]) {
+    const info = await client.sync(db, oneShot('large'));
+    assert.equal(info[db === one ? 'push' : 'pull'].docs_written, 2);
+  }
+  await client.end();
+  assert.deepEqual(await localContent(other), await localContent(one));
+  await gateway.remove();
+});
+
 test('10,000 documents go each way', async (context) => {
   const gateway = await Gateway.start();
   const client = connected(gateway.url);

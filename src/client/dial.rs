@@ -16,7 +16,7 @@ use tokio_tungstenite::{WebSocketStream, client_async_with_config};
 use crate::proto::SUBPROTOCOL;
 use crate::transport::{ByteStream, Connector};
 
-use super::link::{self, Ended};
+use super::driver::{self, Ended};
 use super::{ClientEvent, LinkState, Target};
 
 /// Time for a connection and its handshake.
@@ -159,7 +159,7 @@ impl Dialer {
     }
 
     async fn keep(&self, socket: WebSocketStream<Box<dyn ByteStream>>) -> Ended {
-        let (link, driver) = link::new(socket, self.ping_interval, self.silence_timeout);
+        let (link, driver) = driver::new(socket, self.ping_interval, self.silence_timeout);
         self.link.send_replace(LinkState::Up(link));
         self.tell(ClientEvent::Connect);
         driver.run(asked(&self.closing)).await

@@ -1,45 +1,24 @@
 //! One connection: sends calls, hands answers to whoever waits for them.
 
 use std::collections::HashMap;
-use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use bytes::Bytes;
-use futures::stream::{SplitSink, SplitStream};
-use futures::{SinkExt as _, StreamExt as _};
 use serde::Serialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
-use tokio::time::{Instant, sleep, timeout};
-use tokio_tungstenite::WebSocketStream;
-use tokio_tungstenite::tungstenite::{Error as SocketError, Message};
+use tokio_tungstenite::tungstenite::Message;
 
 use crate::proto::ProtocolError;
-use crate::proto::liveness::{Liveness, Verdict};
 use crate::proto::message::{
     CallId, ChannelId, ClientMessage, OpenRequest, Opened, Piece, RowsNote, ServerMessage,
     WireError,
 };
 use crate::replicate::PeerError;
-use crate::transport::ByteStream;
 
 /// Bytes that wait to be written before callers wait.
 const OUTBOUND_BYTES_MAX: usize = 4 * 1024 * 1024;
-
-/// How long to wait for the gateway's answer to a close.
-const CLOSE_WAIT: Duration = Duration::from_secs(1);
-
-type Socket = WebSocketStream<Box<dyn ByteStream>>;
-
-/// Why a connection ended.
-pub(super) enum Ended {
-    /// The client wanted it.
-    Asked,
-    /// It was lost.
-    Lost(String),
-}
 
 /// What a stream of rows or pieces gives.
 #[derive(Debug)]
@@ -54,6 +33,9 @@ pub(super) enum StreamItem {
     Fail(PeerError),
 }
 
+/// A message that waits to be written, with the room it takes until then.
+pub(super) type Queued = (Message, Option<OwnedSemaphorePermit>);
+
 /// A connection that is up. A cheap handle.
 #[derive(Clone)]
 pub(super) struct Link {
@@ -61,7 +43,7 @@ pub(super) struct Link {
 }
 
 struct Shared {
-    outgoing: mpsc::UnboundedSender<(Message, Option<OwnedSemaphorePermit>)>,
+    outgoing: mpsc::UnboundedSender<Queued>,
     room: Arc<Semaphore>,
     /// Held for moments only, never over an await.
     waiting: Mutex<Waiting>,
@@ -120,6 +102,14 @@ fn disconnected(cause: &str) -> PeerError {
 }
 
 impl Link {
+    /// A link, and the messages that are sent on it.
+    pub(super) fn new() -> (Self, mpsc::UnboundedReceiver<Queued>) {
+        let (outgoing, queued) = mpsc::unbounded_channel();
+        let room = Arc::new(Semaphore::new(OUTBOUND_BYTES_MAX));
+        let shared = Shared { outgoing, room, waiting: Mutex::default() };
+        (Self { shared: Arc::new(shared) }, queued)
+    }
+
     fn lock(&self) -> std::sync::MutexGuard<'_, Waiting> {
         self.shared.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -393,154 +383,8 @@ impl Upload<'_> {
     }
 }
 
-/// Makes the two sides of a connection: the handle, and what drives it.
-pub(super) fn new(
-    socket: Socket,
-    ping_interval: Duration,
-    silence_timeout: Duration,
-) -> (Link, Driver) {
-    let (outgoing, queued) = mpsc::unbounded_channel();
-    let shared = Shared {
-        outgoing,
-        room: Arc::new(Semaphore::new(OUTBOUND_BYTES_MAX)),
-        waiting: Mutex::default(),
-    };
-    let link = Link { shared: Arc::new(shared) };
-    let driver = Driver { link: link.clone(), socket, queued, ping_interval, silence_timeout };
-    (link, driver)
-}
-
-pub(super) struct Driver {
-    link: Link,
-    socket: Socket,
-    queued: mpsc::UnboundedReceiver<(Message, Option<OwnedSemaphorePermit>)>,
-    ping_interval: Duration,
-    silence_timeout: Duration,
-}
-
-impl Driver {
-    /// Reads and writes until the connection is lost or `stop` is ready.
-    pub(super) async fn run(self, stop: impl Future<Output = ()>) -> Ended {
-        let Self { link, socket, queued, ping_interval, silence_timeout } = self;
-        let (mut writer, reader) = socket.split();
-        let heard = watch::Sender::new(Instant::now());
-        let ended = tokio::select! {
-            cause = read(&link, reader, &heard) => Ended::Lost(cause),
-            cause = write(&mut writer, queued, heard.subscribe(), ping_interval, silence_timeout) => {
-                Ended::Lost(cause)
-            }
-            () = stop => Ended::Asked,
-        };
-        if matches!(ended, Ended::Asked) {
-            // The gateway notices a connection that was not closed, too.
-            let _ = timeout(CLOSE_WAIT, writer.close()).await;
-        }
-        let cause = match &ended {
-            Ended::Asked => "the client was closed",
-            Ended::Lost(cause) => cause,
-        };
-        link.fail_all(cause);
-        ended
-    }
-}
-
-async fn write(
-    writer: &mut SplitSink<Socket, Message>,
-    mut queued: mpsc::UnboundedReceiver<(Message, Option<OwnedSemaphorePermit>)>,
-    heard: watch::Receiver<Instant>,
-    ping_interval: Duration,
-    silence_timeout: Duration,
-) -> String {
-    let began = Instant::now();
-    let ms = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
-    let mut liveness = Liveness::new(ms(ping_interval), ms(silence_timeout), 0);
-    let mut look_again = ms(ping_interval);
-    loop {
-        tokio::select! {
-            next = queued.recv() => {
-                let Some((message, room)) = next else { return "the connection was dropped".into() };
-                if let Err(cause) = send(writer, message, &heard, silence_timeout).await {
-                    return cause;
-                }
-                drop(room);
-            }
-            () = sleep(Duration::from_millis(look_again)) => {
-                let heard_ms = ms(heard.borrow().saturating_duration_since(began));
-                match liveness.judge(ms(began.elapsed()), heard_ms) {
-                    Verdict::Dead => return SILENT.into(),
-                    Verdict::Wait(again) => look_again = again,
-                    Verdict::Ping(again) => {
-                        look_again = again;
-                        let ping = Message::Ping(Bytes::new());
-                        if let Err(cause) = send(writer, ping, &heard, silence_timeout).await {
-                            return cause;
-                        }
-                    }
-                }
-            }
-        }
-    }
-}
-
-const SILENT: &str = "the gateway has been silent for too long";
-
-/// Writes a message. A peer that takes nothing is silent, and the silence ends the write.
-async fn send(
-    writer: &mut SplitSink<Socket, Message>,
-    message: Message,
-    heard: &watch::Receiver<Instant>,
-    silence_timeout: Duration,
-) -> Result<(), String> {
-    tokio::select! {
-        sent = writer.send(message) => sent.map_err(|error| error.to_string()),
-        () = heard_nothing(heard, silence_timeout) => Err(SILENT.into()),
-    }
-}
-
-async fn heard_nothing(heard: &watch::Receiver<Instant>, silence_timeout: Duration) {
-    loop {
-        let dead_at = *heard.borrow() + silence_timeout;
-        if Instant::now() >= dead_at {
-            return;
-        }
-        tokio::time::sleep_until(dead_at).await;
-    }
-}
-
-async fn read(
-    link: &Link,
-    mut reader: SplitStream<Socket>,
-    heard: &watch::Sender<Instant>,
-) -> String {
-    while let Some(message) = reader.next().await {
-        heard.send_replace(Instant::now());
-        let taken = match message {
-            Ok(Message::Text(text)) => link.take_text(&text),
-            Ok(Message::Binary(bytes)) => link.take_piece(&bytes),
-            Ok(Message::Close(frame)) => {
-                return frame.map_or_else(
-                    || "the gateway closed the connection".into(),
-                    |frame| {
-                        format!(
-                            "the gateway closed the connection: {} ({})",
-                            frame.reason, frame.code
-                        )
-                    },
-                );
-            }
-            Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_)) => Ok(()),
-            Err(SocketError::ConnectionClosed) => break,
-            Err(error) => return error.to_string(),
-        };
-        if let Err(error) = taken {
-            return format!("the gateway broke the protocol: {error}");
-        }
-    }
-    "the gateway closed the connection".into()
-}
-
 impl Link {
-    fn take_text(&self, text: &str) -> Result<(), ProtocolError> {
+    pub(super) fn take_text(&self, text: &str) -> Result<(), ProtocolError> {
         match ServerMessage::parse(text) {
             Ok(message) => {
                 self.take(message);
@@ -609,7 +453,7 @@ impl Link {
         }
     }
 
-    fn take_piece(&self, message: &Bytes) -> Result<(), ProtocolError> {
+    pub(super) fn take_piece(&self, message: &Bytes) -> Result<(), ProtocolError> {
         let piece = Piece::parse(message)?;
         self.give(piece.channel, piece.call, StreamItem::Piece(piece.bytes));
         Ok(())
@@ -635,7 +479,7 @@ impl Link {
         }
     }
 
-    fn fail_all(&self, cause: &str) {
+    pub(super) fn fail_all(&self, cause: &str) {
         self.shared.room.close();
         let mut waiting = self.lock();
         waiting.ended = Some(cause.to_owned());

@@ -6,6 +6,7 @@
 
 mod channel_peer;
 mod dial;
+mod driver;
 mod error;
 mod link;
 mod sync;

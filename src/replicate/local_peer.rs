@@ -81,7 +81,7 @@ impl Peer for LocalPeer {
         for outcome in self.0.bulk_docs(docs, EditMode::Replicated).await? {
             match outcome {
                 Ok(written) if written.seq.is_none() => {
-                    answer.known.push((written.id, written.rev))
+                    answer.known.push((written.id, written.rev));
                 }
                 Ok(_) => {}
                 Err(refused) => {

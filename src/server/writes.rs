@@ -81,12 +81,16 @@ async fn write(
     mut proposed: Vec<Result<AnyDocument, ParseError>>,
     mode: EditMode,
 ) -> Result<Vec<WriteRow>, WireError> {
+    let channel = &call.channel;
     for document in proposed.iter_mut().flatten() {
         if let AnyDocument::Doc(document) = document {
-            call.channel.fill_stubs(document);
+            channel.fill_stubs(document);
+            // Before the write: the channel's own feed may see it before the answer is made.
+            if let (EditMode::Replicated, Some(rev)) = (mode, &document.rev) {
+                channel.note_written(&document.id, rev);
+            }
         }
     }
-    let channel = &call.channel;
     let note = |written: &crate::store::Written| {
         if written.seq.is_some() {
             channel.note_written(&written.id, &written.rev);
