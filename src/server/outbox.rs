@@ -5,7 +5,10 @@
 
 use std::sync::Arc;
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+// Unlike tokio's, an empty queue of this kind holds no block of slots: 2 KiB less for each idle
+// connection.
+use futures::channel::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_tungstenite::tungstenite::Message;
 
 use super::error::CloseReason;
@@ -35,7 +38,7 @@ pub(super) struct Gone;
 
 impl Outbox {
     pub(super) fn new(bytes_max: usize) -> (Self, mpsc::UnboundedReceiver<Outgoing>) {
-        let (sender, receiver) = mpsc::unbounded_channel();
+        let (sender, receiver) = mpsc::unbounded();
         let bytes_max = u32::try_from(bytes_max).unwrap_or(u32::MAX).max(1);
         let room = Arc::new(Semaphore::new(bytes_max as usize));
         (Self { sender, room, bytes_max }, receiver)
@@ -65,7 +68,7 @@ impl Outbox {
     /// Ends the connection after what already waits.
     pub(super) fn close(&self, reason: CloseReason) {
         // A connection that is gone needs no closing.
-        let _ = self.sender.send(Outgoing::Close(reason));
+        let _ = self.sender.unbounded_send(Outgoing::Close(reason));
     }
 }
 
@@ -82,21 +85,21 @@ impl Room {
 
     fn put(self, message: Message) {
         // The connection may end between the two; then nobody waits for the message.
-        let _ = self.sender.send(Outgoing::Message(message, self.permit));
+        let _ = self.sender.unbounded_send(Outgoing::Message(message, self.permit));
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use futures::FutureExt as _;
+    use futures::{FutureExt as _, StreamExt as _};
 
     #[tokio::test]
     async fn holds_the_bound_and_lets_one_large_message_through() {
         let (outbox, mut receiver) = Outbox::new(1_000);
         outbox.text("x".repeat(5_000)).await.unwrap();
         assert!(outbox.text("y".into()).now_or_never().is_none(), "must wait for room");
-        let Some(Outgoing::Message(message, room)) = receiver.recv().await else { panic!() };
+        let Some(Outgoing::Message(message, room)) = receiver.next().await else { panic!() };
         assert_eq!(message.len(), 5_000);
         drop(room);
         outbox.text("y".into()).await.unwrap();

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use futures::SinkExt as _;
+use futures::channel::mpsc;
 use futures::stream::SplitSink;
-use tokio::sync::mpsc;
+use futures::{SinkExt as _, StreamExt as _};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::{Bytes, Error as SocketError, Message};
@@ -37,7 +37,7 @@ pub(super) async fn write<S: ByteStream>(
     let mut look_again = look_after(limits.ping_interval_ms);
     loop {
         let next = tokio::select! {
-            next = outgoing.recv() => next,
+            next = outgoing.next() => next,
             () = sleep_until(look_again) => {
                 match liveness.judge(progress.now_ms(), progress.read_ms()) {
                     Verdict::Dead => return,

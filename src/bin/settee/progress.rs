@@ -3,7 +3,7 @@
 use std::io::IsTerminal as _;
 use std::time::{Duration, Instant};
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 use settee::replicate::{ChangeEvent, Direction};
 
 /// Time between two lines where there is no terminal.
@@ -98,9 +98,17 @@ impl Progress {
 }
 
 fn bar() -> ProgressBar {
-    let template = "{elapsed_precise} {wide_bar} {pos}/{len} {per_sec}, {eta} left; {msg}";
-    let style = ProgressStyle::with_template(template).expect("the template is well-formed");
-    ProgressBar::with_draw_target(Some(0), ProgressDrawTarget::stderr()).with_style(style)
+    let template = "{elapsed_precise} {wide_bar} {pos}/{len} {rate}/s, {eta} left; {msg}";
+    let style = ProgressStyle::with_template(template)
+        .expect("the template is well-formed")
+        // indicatif's own rate has four digits after the point.
+        .with_key("rate", |state: &ProgressState, out: &mut dyn std::fmt::Write| {
+            // What cannot be shown is not missed.
+            let _ = write!(out, "{:.0}", state.per_sec());
+        });
+    ProgressBar::with_draw_target(Some(0), ProgressDrawTarget::stderr())
+        .with_style(style)
+        .with_message("0 pushed, 0 pulled")
 }
 
 fn rate_and_rest(done: u64, left: u64, elapsed: Duration) -> String {
