@@ -1,7 +1,14 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { CREDENTIALS, Gateway } from './support/gateway.js';
-import { arrived, database, localContent, remoteContent, smallDocs } from './support/databases.js';
+import {
+  allArrived,
+  arrived,
+  database,
+  localContent,
+  remoteContent,
+  smallDocs,
+} from './support/databases.js';
 import { Proxy } from './support/proxy.js';
 import { assertGrammar, connected, live, next, oneShot, QUICK, recorded } from './support/syncs.js';
 
@@ -22,7 +29,7 @@ test('a gateway that is killed and comes back finds its clients, and nothing is 
   const [one, other] = [database(), database()];
   const syncs = [client.sync(one, live('killed')), client.sync(other, live('killed'))];
   const events = syncs.map(recorded);
-  const before = arrived(other, 'doc-000009');
+  const before = allArrived(other, 10);
   await one.bulkDocs(smallDocs(10));
   await before;
 
@@ -56,7 +63,7 @@ test('a gateway killed in the middle of a push and a pull loses and doubles noth
   await next(pushing, 'change');
   await next(pulling, 'change');
   await gateway.kill();
-  const rest = arrived(other, 'doc-002999');
+  const rest = allArrived(other, 3_000);
   await gateway.restart();
   await rest;
   await client.end();

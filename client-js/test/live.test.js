@@ -1,7 +1,14 @@
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
 import { Gateway } from './support/gateway.js';
-import { arrived, database, localContent, remoteContent, smallDocs } from './support/databases.js';
+import {
+  allArrived,
+  arrived,
+  database,
+  localContent,
+  remoteContent,
+  smallDocs,
+} from './support/databases.js';
 import { assertGrammar, connected, live, next, recorded } from './support/syncs.js';
 
 let gateway;
@@ -78,7 +85,7 @@ test('ten databases share one socket', async () => {
     another.sync(here, live(name)),
     another.sync(there, live(name)),
   ]);
-  const arrivals = pairs.map(({ name, there }) => arrived(there, name));
+  const arrivals = pairs.map(({ there }) => allArrived(there, 11));
   await Promise.all(pairs.map(({ name, here }) => here.bulkDocs([{ _id: name }, ...smallDocs(10)])));
   await Promise.all(arrivals);
   await Promise.all(syncs.map((sync) => sync.cancel()));
@@ -107,7 +114,7 @@ test('many edits at once are read again in pages', async () => {
   await next(sync, 'paused');
   const puts = smallDocs(200).map((doc) => one.put(doc));
   await Promise.all(puts);
-  const reached = arrived(other, 'doc-000199');
+  const reached = allArrived(other, 200);
   const pulling = client.sync(other, live('pages'));
   await reached;
   await Promise.all([sync.cancel(), pulling.cancel()]);

@@ -38,6 +38,20 @@ export function arrived(db, id, passes = () => true) {
   });
 }
 
+/** Resolves when a database holds so many documents: batches in flight may end in any order. */
+export function allArrived(db, count) {
+  return new Promise((resolve, reject) => {
+    const ids = new Set();
+    const changes = db.changes({ live: true, since: 0 });
+    changes.on('error', reject);
+    changes.on('change', ({ id }) => {
+      if (ids.add(id).size < count) return;
+      changes.cancel();
+      resolve(undefined);
+    });
+  });
+}
+
 /** Every leaf of every document with its body, and which of them wins. */
 export async function localContent(db) {
   const { results } = await db.changes({ style: 'all_docs', since: 0 });
