@@ -158,10 +158,6 @@ impl Peer for ChannelPeer {
         self.opened.access.view.clone()
     }
 
-    fn sends_docs(&self) -> bool {
-        true
-    }
-
     fn staged_max(&self) -> usize {
         self.opened.limits.uploads_max.max(1) as usize
     }

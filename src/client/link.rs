@@ -13,7 +13,7 @@ use tokio_tungstenite::tungstenite::Message;
 use crate::proto::ProtocolError;
 use crate::proto::message::{
     CallId, ChannelId, ClientMessage, OpenRequest, Opened, Piece, RowsNote, ServerMessage,
-    WireError,
+    WireError, pong_text,
 };
 use crate::replicate::PeerError;
 
@@ -238,13 +238,8 @@ impl Channel {
         method: &str,
         params: &P,
     ) -> Result<Box<RawValue>, PeerError> {
-        let (sender, receiver) = oneshot::channel();
-        let call = self.begin(Waiter::Reply(sender, None))?;
-        let guard = CallGuard { channel: self, call };
-        self.link.send(&self.message(call, method, params)).await?;
-        let answer = receiver.await.map_err(|_| disconnected("the connection ended"))?;
-        drop(guard);
-        answer
+        let params = serde_json::to_string(params).expect("parameters have string keys only");
+        self.call_text(method, &params).await
     }
 
     /// As [`Channel::call`], with parameters that are JSON text already.
@@ -445,7 +440,7 @@ impl Link {
                 tracing::warn!(%error, "the gateway did not understand a message");
             }
             ServerMessage::Ping { echo } => {
-                let pong = Message::Text(ClientMessage::pong(&echo).into());
+                let pong = Message::Text(pong_text(&echo).into());
                 // A connection that is gone needs no pong.
                 let _ = self.shared.outgoing.send((pong, None));
             }

@@ -1,7 +1,6 @@
 //! A document as it is written and read: reserved members parsed, the rest as text.
 
 use serde::Serialize;
-use serde_json::value::RawValue;
 
 use super::attachment::{Attachment, Attachments, parse_attachments, push_attachments};
 use super::body::{Body, is_reserved};
@@ -189,19 +188,18 @@ impl Document {
         if let Some(seq) = self.extra.local_seq {
             let _ = write!(out, ",\"_local_seq\":{seq}");
         }
-        if !self.body.inner().is_empty() {
-            out.push(',');
-            out.push_str(self.body.inner());
-        }
-        out.push('}');
+        push_body_and_end(&mut out, &self.body);
         out
     }
+}
 
-    /// The same as a raw JSON value, to embed in a message.
-    #[must_use]
-    pub fn to_raw(&self) -> Box<RawValue> {
-        RawValue::from_string(self.to_json()).expect("a document prints as JSON")
+/// Ends a document that has a member already.
+fn push_body_and_end(out: &mut String, body: &Body) {
+    if !body.inner().is_empty() {
+        out.push(',');
+        out.push_str(body.inner());
     }
+    out.push('}');
 }
 
 fn push_rev(out: &mut String, rev: &Rev) {
@@ -299,18 +297,8 @@ impl LocalDocument {
         if let Some(rev) = self.rev {
             let _ = write!(out, ",\"_rev\":\"{rev}\"");
         }
-        if !self.body.inner().is_empty() {
-            out.push(',');
-            out.push_str(self.body.inner());
-        }
-        out.push('}');
+        push_body_and_end(&mut out, &self.body);
         out
-    }
-
-    /// The same as a raw JSON value, to embed in a message.
-    #[must_use]
-    pub fn to_raw(&self) -> Box<RawValue> {
-        RawValue::from_string(self.to_json()).expect("a document prints as JSON")
     }
 }
 

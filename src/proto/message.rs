@@ -501,20 +501,12 @@ impl ServerMessage {
             Self::Pong => print(&("pong",)),
         }
     }
-
-    /// `["pong", echo]`
-    #[must_use]
-    pub fn pong(echo: &RawValue) -> String {
-        print(&("pong", echo))
-    }
 }
 
-impl ClientMessage {
-    /// `["pong", echo]`
-    #[must_use]
-    pub fn pong(echo: &RawValue) -> String {
-        print(&("pong", echo))
-    }
+/// `["pong", echo]`, in either direction.
+#[must_use]
+pub fn pong_text(echo: &RawValue) -> String {
+    print(&("pong", echo))
 }
 
 /// `["reply", channel, call, value]` of a value that is JSON text.

@@ -29,10 +29,6 @@ impl Peer for LocalPeer {
         None
     }
 
-    fn sends_docs(&self) -> bool {
-        false
-    }
-
     fn staged_max(&self) -> usize {
         usize::MAX
     }

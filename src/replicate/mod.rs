@@ -351,9 +351,7 @@ impl SyncRun {
 }
 
 fn new_session_id() -> String {
-    let mut random = [0; 16];
-    getrandom::fill(&mut random).expect("the system has randomness once it has booted");
-    Uuid(random).to_string()
+    Uuid::random().expect("the system has randomness once it has booted").to_string()
 }
 
 impl From<crate::doc::ParseError> for PeerError {

@@ -151,9 +151,6 @@ pub trait Peer: Send + Sync + 'static {
     /// Names the part of the database that is shown, where it is not all.
     fn view(&self) -> Option<String>;
 
-    /// Whether [`ChangedDoc::docs`] come along.
-    fn sends_docs(&self) -> bool;
-
     /// Attachments that may be staged before they must be written.
     fn staged_max(&self) -> usize;
 

@@ -27,7 +27,7 @@ use crate::doc::DbName;
 use crate::limits::Limits;
 use crate::proto::message::{
     CallId, ChannelId, ChannelLimits, OpenRequest, Opened, PIECE_BYTES_MAX, Piece, ServerMessage,
-    WireError,
+    WireError, pong_text,
 };
 use crate::proto::session::Action;
 use crate::store::StoreError;
@@ -235,7 +235,7 @@ impl Connection {
                 drop(self.lock().drop_slot(channel));
                 self.send(ServerMessage::Closed { channel, error: None }).await?;
             }
-            Action::Pong { echo } => self.outbox.text(ServerMessage::pong(&echo)).await?,
+            Action::Pong { echo } => self.outbox.text(pong_text(&echo)).await?,
             Action::Complain(error) => {
                 self.send(ServerMessage::Error { error: error.to_wire() }).await?;
             }

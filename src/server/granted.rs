@@ -125,9 +125,8 @@ impl Granted {
 
 /// An id for a document that came without one: 32 random hex digits.
 fn new_id() -> DocId {
-    let mut random = [0; 16];
-    getrandom::fill(&mut random).expect("the system has randomness once it has booted");
-    let hex = crate::store::Uuid(random).to_string();
+    let random = crate::store::Uuid::random();
+    let hex = random.expect("the system has randomness once it has booted").to_string();
     DocId::parse(&hex, hex.len()).expect("hex digits make a document id")
 }
 

@@ -27,6 +27,21 @@ pub struct DatabaseKey(pub u32);
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Uuid(pub [u8; 16]);
 
+impl Uuid {
+    /// A new one, from the operating system's randomness.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`] if there is none, which can be so only while the machine boots.
+    pub fn random() -> Result<Self, StoreError> {
+        let mut bytes = [0; 16];
+        getrandom::fill(&mut bytes).map_err(|_| StoreError::Io {
+            doing: "make a uuid",
+            source: std::io::Error::other("the operating system has no random bytes"),
+        })?;
+        Ok(Self(bytes))
+    }
+}
+
 impl fmt::Display for Uuid {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))

@@ -76,9 +76,7 @@ impl MemoryBackend {
     /// If the operating system has no random bytes to give.
     #[must_use]
     pub fn new() -> Self {
-        let mut uuid = [0; 16];
-        getrandom::fill(&mut uuid).expect("the operating system gives random bytes");
-        Self::with_uuid(Uuid(uuid))
+        Self::with_uuid(Uuid::random().expect("the operating system gives random bytes"))
     }
 
     /// An empty store of which everything follows from the calls made to it: incarnations too are

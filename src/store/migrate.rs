@@ -8,6 +8,7 @@
 
 use std::path::Path;
 
+use super::backend::Uuid;
 use super::error::StoreError;
 use super::keys;
 
@@ -42,12 +43,8 @@ pub(super) fn prepare(rows: &dyn Rows, path: &Path) -> Result<(), StoreError> {
 fn prepare_with(rows: &dyn Rows, path: &Path, steps: &[Step]) -> Result<(), StoreError> {
     let known = steps.iter().fold(FIRST_VERSION, |version, _| version + 1);
     if rows.is_empty() {
-        let mut uuid = [0; 16];
-        getrandom::fill(&mut uuid).map_err(|_| StoreError::Io {
-            doing: "make the store's uuid",
-            source: std::io::Error::other("the operating system has no random bytes"),
-        })?;
-        return rows.write(&[version_row(known), (keys::uuid(), uuid.to_vec())]);
+        let uuid = Uuid::random()?;
+        return rows.write(&[version_row(known), (keys::uuid(), uuid.0.to_vec())]);
     }
     let found = read_version(rows)?;
     if found > known {

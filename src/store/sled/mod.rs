@@ -215,12 +215,7 @@ impl Backend for SledBackend {
     }
 
     async fn create_database(&self, name: &DbName) -> Result<DatabaseRecord, StoreError> {
-        let mut incarnation = [0; 16];
-        getrandom::fill(&mut incarnation).map_err(|_| {
-            let source = io::Error::other("the operating system has no random bytes");
-            StoreError::Io { doing: "name a new database", source }
-        })?;
-        let (name, incarnation) = (name.clone(), Uuid(incarnation));
+        let (name, incarnation) = (name.clone(), Uuid::random()?);
         self.request(|answer| Request::Create { name, incarnation, answer }).await
     }
 
