@@ -15,6 +15,7 @@
 //! edges are kept, where theirs hold the revision twice: the set of leaves agrees.
 
 mod codec;
+mod trunk;
 
 use super::rev::{Rev, RevPath};
 
@@ -364,14 +365,8 @@ impl RevTree {
         RevsDiff { missing, possible_ancestors }
     }
 
-    /// Forgets ancestors that are `limit` or more steps away from every leaf. Leaves stay.
-    ///
-    /// An ancestor that two branches share stays while it is near the end of one of them, so the path
-    /// of the longer one can have more than `limit` revisions.
-    pub fn stem(&mut self, limit: u32) {
-        if self.nodes.len() <= limit as usize {
-            return;
-        }
+    /// Of each revision, the steps to the nearest leaf that descends from it.
+    fn steps(&self) -> Vec<u32> {
         let mut steps = vec![u32::MAX; self.nodes.len()];
         for leaf in self.leaf_indices() {
             steps[leaf] = 0;
@@ -383,6 +378,18 @@ impl RevTree {
             let known = &mut steps[parent as usize];
             *known = through_child.min(*known);
         }
+        steps
+    }
+
+    /// Forgets ancestors that are `limit` or more steps away from every leaf. Leaves stay.
+    ///
+    /// An ancestor that two branches share stays while it is near the end of one of them, so the path
+    /// of the longer one can have more than `limit` revisions.
+    pub fn stem(&mut self, limit: u32) {
+        if self.nodes.len() <= limit as usize {
+            return;
+        }
+        let steps = self.steps();
         if steps.iter().all(|&s| s < limit.max(1)) {
             return;
         }

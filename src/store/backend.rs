@@ -94,13 +94,70 @@ pub struct Version {
     pub edition: u32,
 }
 
+/// The part of a document's history that the backend keeps apart: revisions of the trunk of its
+/// tree, by their generations. The default is that nothing is kept apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Older {
+    /// Generation of the oldest.
+    pub first: u64,
+    /// Generation of the newest; below `first` if there are none.
+    pub top: u64,
+    /// Bytes of those of their bodies that are stored.
+    pub body_bytes: u64,
+}
+
+impl Older {
+    /// Whether nothing is kept apart.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.top == 0 || self.top < self.first
+    }
+}
+
+/// Which revisions a read brings.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ReadTree {
+    /// Not those that the backend keeps apart; enough to edit a leaf or to show one. Every leaf is
+    /// among the others.
+    Recent,
+    /// All.
+    Whole,
+}
+
+/// What a read of a document brings.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ReadDoc {
+    /// Which revisions.
+    pub tree: ReadTree,
+    /// Whether the winning rev's body.
+    pub body: ReadBody,
+}
+
+impl ReadDoc {
+    /// The revisions that are at hand.
+    #[must_use]
+    pub fn recent(body: ReadBody) -> Self {
+        Self { tree: ReadTree::Recent, body }
+    }
+
+    /// All revisions.
+    #[must_use]
+    pub fn whole(body: ReadBody) -> Self {
+        Self { tree: ReadTree::Whole, body }
+    }
+}
+
 /// A document's state.
 #[derive(Debug, Clone, PartialEq)]
 pub struct StoredDoc {
     /// Which state this is.
     pub version: Version,
-    /// All its revisions.
+    /// Its revisions: all of them, or those that are not kept apart, as `read` says.
     pub tree: RevTree,
+    /// Which of the two.
+    pub read: ReadTree,
+    /// What is kept apart, whether or not `tree` has it.
+    pub older: Older,
     /// The winning rev's body, if asked for and stored.
     pub winner_body: Option<BodyRecord>,
 }
@@ -126,6 +183,22 @@ pub struct StagedBlob {
     pub small: Option<Bytes>,
 }
 
+/// How the tree of a commit stands to what the backend keeps apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OlderCommit {
+    /// The tree was read as [`ReadTree::Recent`], and below it this is left of what is kept apart.
+    Left(Older),
+    /// The tree has all revisions. These generations of its trunk are kept apart already, and are
+    /// as they were in the version that it was merged against.
+    Same(Older),
+}
+
+impl Default for OlderCommit {
+    fn default() -> Self {
+        Self::Same(Older::default())
+    }
+}
+
 /// One changed document of a commit.
 #[derive(Debug, Clone)]
 pub struct DocCommit {
@@ -136,11 +209,14 @@ pub struct DocCommit {
     /// The merged tree. `body_bytes` is set for every revision whose body is stored, those of
     /// `bodies` included.
     pub tree: RevTree,
+    /// How `tree` stands to what the backend keeps apart.
+    pub older: OlderCommit,
     /// The tree's leaves, the winning one first.
     pub leaves: Vec<Leaf>,
     /// Bodies of new revisions.
     pub bodies: Vec<(Rev, BodyRecord)>,
-    /// Revisions whose bodies are stored and that the tree no longer knows.
+    /// Revisions whose bodies are stored and that the tree no longer knows; those that are kept
+    /// apart need not be named.
     pub dropped: Vec<Rev>,
     /// Attachment bytes that the new bodies name.
     pub blobs: Vec<StagedBlob>,
@@ -184,7 +260,7 @@ pub enum Commit {
     /// the one before.
     Done(Vec<u64>),
     /// None of it was written, since these documents (by their place in the batch) have another
-    /// version than expected; with their state now, without bodies.
+    /// version than expected; with their whole state now, without bodies.
     Stale(Vec<(usize, Option<StoredDoc>)>),
     /// None of it was written, since the bytes of attachments that these documents name (by their
     /// place in the batch) are not there: a sweep was faster.
@@ -270,8 +346,8 @@ pub struct DocsRange {
     pub limit: usize,
     /// Direction.
     pub order: Order,
-    /// Whether the winning revs' bodies come along.
-    pub body: ReadBody,
+    /// What comes of each document.
+    pub read: ReadDoc,
 }
 
 /// Takes in attachment bytes piece by piece, in bounded memory. Dropping it unfinished leaves
@@ -373,7 +449,7 @@ pub trait Backend: Send + Sync + fmt::Debug + 'static {
         &self,
         db: DatabaseKey,
         ids: &[DocId],
-        body: ReadBody,
+        read: ReadDoc,
     ) -> Result<Vec<Option<StoredDoc>>, StoreError>;
 
     /// Bodies of revisions, in the order asked; `None` where none is stored.

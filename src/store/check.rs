@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
-use super::backend::{ChangesRange, DocsRange, Order, ReadBody, StoredDoc};
+use super::backend::{ChangesRange, DocsRange, Order, ReadBody, ReadDoc, StoredDoc};
 use super::database::Database;
 use super::error::StoreError;
 use crate::doc::{BlobHasher, BlobKey, BodyRecord, DocId, Rev};
@@ -121,7 +121,7 @@ impl Database {
                 to_inclusive: true,
                 limit: PAGE_ROWS,
                 order: Order::Ascending,
-                body: ReadBody::No,
+                read: ReadDoc::whole(ReadBody::No),
             };
             let page = match self.backend().docs(self.key(), range).await {
                 Ok(page) => page,
@@ -254,13 +254,14 @@ impl Database {
                 }
             };
             let ids: Vec<DocId> = page.rows.iter().map(|row| row.id.clone()).collect();
-            let states = match self.backend().read(self.key(), &ids, ReadBody::No).await {
-                Ok(states) => states,
-                Err(error) => {
-                    check.unreadable(&error);
-                    return Ok(());
-                }
-            };
+            let states =
+                match self.backend().read(self.key(), &ids, ReadDoc::recent(ReadBody::No)).await {
+                    Ok(states) => states,
+                    Err(error) => {
+                        check.unreadable(&error);
+                        return Ok(());
+                    }
+                };
             for (row, state) in page.rows.iter().zip(states) {
                 rows += 1;
                 let (id, seq) = (row.id.clone(), row.seq);

@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::backend::{
-    COMMIT_DOCS_ATOMIC_MAX, Compacted, DocsRange, Order, ReadBody, StoredDoc, SweptBlobs,
+    COMMIT_DOCS_ATOMIC_MAX, Compacted, DocsRange, Order, ReadBody, ReadDoc, StoredDoc, SweptBlobs,
 };
 use super::database::Database;
 use super::error::StoreError;
@@ -64,10 +64,13 @@ impl Database {
     /// Dropping the future leaves the database partly compacted; what was removed stays removed.
     pub async fn compact(&self, options: CompactOptions) -> Result<CompactReport, StoreError> {
         let mut report = CompactReport::default();
-        let mut pages = Pages::new(ReadBody::No);
+        let mut pages = Pages::new(ReadDoc::recent(ReadBody::No));
         while let Some(page) = pages.next(self).await? {
             report.docs += page.len() as u64;
-            let ids = page.into_iter().filter(|(_, stored)| !stored.tree.old_bodies().is_empty());
+            let has_old = |stored: &StoredDoc| {
+                stored.older.body_bytes > 0 || !stored.tree.old_bodies().is_empty()
+            };
+            let ids = page.into_iter().filter(|(_, stored)| has_old(stored));
             let ids: Vec<DocId> = ids.map(|(id, _)| id).collect();
             for ids in ids.chunks(COMMIT_DOCS_ATOMIC_MAX) {
                 let began = Instant::now();
@@ -89,7 +92,7 @@ impl Database {
         let mut sweep = self.named(self.backend().sweep_blobs(self.key()).await)?;
         let stored = self.backend().blobs(self.key(), options.upload_age).await?;
         let mut unnamed: HashSet<BlobKey> = stored.into_iter().collect();
-        let mut pages = Pages::new(ReadBody::SmallWinner);
+        let mut pages = Pages::new(ReadDoc::whole(ReadBody::SmallWinner));
         while !unnamed.is_empty()
             && let Some(page) = pages.next(self).await?
         {
@@ -147,12 +150,12 @@ async fn rest(options: CompactOptions, began: Instant) {
 /// All documents, a page at a time.
 struct Pages {
     after: Option<DocId>,
-    body: ReadBody,
+    read: ReadDoc,
 }
 
 impl Pages {
-    fn new(body: ReadBody) -> Self {
-        Self { after: None, body }
+    fn new(read: ReadDoc) -> Self {
+        Self { after: None, read }
     }
 
     async fn next(&mut self, db: &Database) -> Result<Option<Vec<(DocId, StoredDoc)>>, StoreError> {
@@ -164,7 +167,7 @@ impl Pages {
             to_inclusive: true,
             limit: PAGE_DOCS,
             order: Order::Ascending,
-            body: self.body,
+            read: self.read,
         };
         let page = db.backend().docs(db.key(), range).await?;
         self.after = page.last().map(|(id, _)| id.clone());

@@ -5,7 +5,7 @@
 
 use std::collections::HashSet;
 
-use super::backend::{ChangeRow, ChangesRange, Order, ReadBody, StoredDoc};
+use super::backend::{ChangeRow, ChangesRange, Order, ReadBody, ReadDoc, StoredDoc};
 use super::error::StoreError;
 use super::feed::{Change, ChangeDocs, Feed, FeedPage, Style};
 use super::read::{GetOptions, show};
@@ -147,7 +147,7 @@ impl Feed {
         let below = self.descended.unwrap_or(u64::MAX);
         let mut rows: Vec<ChangeRow> = Vec::new();
         for ids in ids.chunks(PAGE_ROWS_WITH_DOCS) {
-            let states = backend.read(key, ids, ReadBody::No).await?;
+            let states = backend.read(key, ids, ReadDoc::recent(ReadBody::No)).await?;
             for (id, state) in ids.iter().zip(states) {
                 let Some(state) = state else { continue };
                 let seq = state.version.seq;
@@ -189,7 +189,12 @@ impl Feed {
         }
         let (backend, key) = (self.database.backend(), self.database.key());
         let ids: Vec<DocId> = rows.iter().map(|row| row.id.clone()).collect();
-        let mut states = backend.read(key, &ids, ReadBody::SmallWinner).await?;
+        // Leaves come with their histories.
+        let read = match self.options.docs {
+            ChangeDocs::Leaves => ReadDoc::whole(ReadBody::SmallWinner),
+            ChangeDocs::None | ChangeDocs::Winner => ReadDoc::recent(ReadBody::SmallWinner),
+        };
+        let mut states = backend.read(key, &ids, read).await?;
         let count = self.rows_that_fit(&rows, &states, bytes_max);
         let rows: Vec<ChangeRow> = rows.into_iter().take(count).collect();
         let wanted: Vec<(DocId, Rev)> = rows

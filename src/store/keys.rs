@@ -8,6 +8,7 @@
 //! | `DB d` id | the document: version, revision tree, maybe the winning rev's body |
 //! | `DB s` seq (8 bytes) | the document that changed last with this update seq, and its leaves |
 //! | `DB b` escaped id, generation (8 bytes), hash text | the body of a revision that is not in `d` |
+//! | `DB h` escaped id, number (8 bytes) | older revisions of a document with a long history |
 //! | `DB l` name | a local document |
 //! | `DB a` SHA-256 (32 bytes) | a small attachment's bytes |
 //! | `DB i` | the database's counters |
@@ -41,6 +42,7 @@ pub(super) enum Kind {
     Doc = b'd',
     Seq = b's',
     Body = b'b',
+    Older = b'h',
     Local = b'l',
     Blob = b'a',
     Counts = b'i',
@@ -55,11 +57,12 @@ pub(super) enum Kind {
 
 /// The order in which a destroyed database's rows go: a row that names another goes before it, so
 /// that a reader who misses the second finds on looking again that the first is gone too.
-pub(super) const SWEEP_ORDER: [Kind; 8] = [
+pub(super) const SWEEP_ORDER: [Kind; 9] = [
     Kind::Doc,
     Kind::Seq,
     Kind::Local,
     Kind::Body,
+    Kind::Older,
     Kind::Blob,
     Kind::Counts,
     Kind::Settings,
@@ -140,7 +143,8 @@ pub(super) fn seqs(db: DatabaseKey, since: u64, until: u64) -> Option<Bounds> {
     (since < until).then(|| (Bound::Excluded(seq(db, since)), Bound::Included(seq(db, until))))
 }
 
-pub(super) fn body(db: DatabaseKey, id: &DocId, rev: &Rev) -> Vec<u8> {
+/// An id with an end of its own, so that more can follow.
+fn escaped(id: &DocId) -> Vec<u8> {
     let mut escaped = Vec::with_capacity(id.as_str().len() + 2);
     for byte in id.as_str().bytes() {
         escaped.push(byte);
@@ -149,8 +153,16 @@ pub(super) fn body(db: DatabaseKey, id: &DocId, rev: &Rev) -> Vec<u8> {
         }
     }
     escaped.extend_from_slice(&[0, 0]);
+    escaped
+}
+
+pub(super) fn body(db: DatabaseKey, id: &DocId, rev: &Rev) -> Vec<u8> {
     let hash = rev.hash().to_string();
-    key(db, Kind::Body, &[&escaped, &rev.generation().to_be_bytes(), hash.as_bytes()])
+    key(db, Kind::Body, &[&escaped(id), &rev.generation().to_be_bytes(), hash.as_bytes()])
+}
+
+pub(super) fn older(db: DatabaseKey, id: &DocId, number: u64) -> Vec<u8> {
+    key(db, Kind::Older, &[&escaped(id), &number.to_be_bytes()])
 }
 
 pub(super) fn local(db: DatabaseKey, id: &LocalId) -> Vec<u8> {

@@ -1,7 +1,7 @@
 //! One document's tree while the writes of a call are applied to it.
 
 use super::attachments::Resolved;
-use super::backend::{StagedBlob, StoredDoc};
+use super::backend::{Older, OlderCommit, ReadTree, StagedBlob, StoredDoc};
 use super::error::DocError;
 use crate::doc::{BodyRecord, Document, Leaf, Rev, RevPath, RevState, RevTree, next_rev};
 
@@ -31,6 +31,9 @@ pub(super) struct Merging {
     pub blobs: Vec<StagedBlob>,
     pub changed: bool,
     pub stemmed: bool,
+    /// Whether `tree` has all revisions, and what the backend keeps apart.
+    read: ReadTree,
+    older: Older,
 }
 
 impl Merging {
@@ -42,6 +45,8 @@ impl Merging {
             blobs: Vec::new(),
             changed: false,
             stemmed: false,
+            read: state.read,
+            older: state.older,
         }
     }
 
@@ -147,6 +152,35 @@ impl Merging {
             self.blobs.extend(resolved.staged);
         }
         Ok(rev)
+    }
+
+    /// How the tree stands to what the backend keeps apart; `before` is as it was read.
+    pub(super) fn older(&self, before: &RevTree, bounds: TreeBounds) -> OlderCommit {
+        let older = self.older;
+        if older.is_empty() {
+            return OlderCommit::default();
+        }
+        let oldest = self.tree.first_generation();
+        match self.read {
+            // The tree's oldest revision is the next after those; unless it was stemmed itself.
+            ReadTree::Recent => {
+                let steps = self.tree.steps_to_leaf();
+                let left = u64::from(bounds.revs_limit.saturating_sub(1).saturating_sub(steps));
+                let first = match oldest == older.top + 1 {
+                    true => older.first.max(oldest.saturating_sub(left)),
+                    false => older.top + 1,
+                };
+                OlderCommit::Left(Older { first, ..older })
+            }
+            ReadTree::Whole => {
+                let first = older.first.max(oldest);
+                let same = first <= older.top
+                    && self.tree.same_between(before, first..=older.top)
+                    && oldest + self.tree.trunk_len() as u64 > older.top;
+                let same = if same { Older { first, ..older } } else { Older::default() };
+                OlderCommit::Same(same)
+            }
+        }
     }
 
     /// Forgets bodies that a later write of the same call stemmed; answers which stored ones were.

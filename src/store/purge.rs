@@ -3,7 +3,7 @@
 //! Nothing is replicated: a replica that still has a purged revision sends it again. Purging is for
 //! what must not be kept, after the replicas were dealt with.
 
-use super::backend::{Commit, DocPurge, ReadBody, StoredDoc};
+use super::backend::{Commit, DocPurge, ReadBody, ReadDoc, StoredDoc};
 use super::database::Database;
 use super::error::StoreError;
 use crate::doc::{DocId, Rev};
@@ -50,7 +50,12 @@ impl Database {
     async fn purge_one(&self, id: &DocId, revs: &[Rev]) -> Result<Purged, StoreError> {
         loop {
             let ids = std::slice::from_ref(id);
-            let found = self.backend().read(self.key(), ids, ReadBody::No).await?.pop().flatten();
+            let found = self
+                .backend()
+                .read(self.key(), ids, ReadDoc::whole(ReadBody::No))
+                .await?
+                .pop()
+                .flatten();
             let Some((purge, gone)) = found.and_then(|stored| purge_of(id, stored, revs)) else {
                 return Ok(Purged { id: id.clone(), revs: Vec::new() });
             };

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use super::backend::{DocsRange, Order, ReadBody, StoredDoc};
+use super::backend::{DocsRange, Order, ReadBody, ReadDoc, ReadTree, StoredDoc};
 use super::database::Database;
 use super::error::StoreError;
 use crate::doc::{
@@ -166,7 +166,8 @@ impl Database {
     /// Dropping the future changes nothing.
     pub async fn get(&self, id: &DocId, options: &GetOptions) -> Result<Document, StoreError> {
         let missing = || StoreError::DocMissing { id: id.clone() };
-        let stored = self.read_one(id).await?.ok_or_else(missing)?;
+        let whole = options.revs || options.revs_info || options.rev.is_some();
+        let stored = self.read_one(id, whole).await?.ok_or_else(missing)?;
         let winner = stored.tree.winner().ok_or_else(missing)?;
         let rev = match &options.rev {
             None if winner.state.deleted => {
@@ -191,10 +192,13 @@ impl Database {
         Ok(document)
     }
 
-    async fn read_one(&self, id: &DocId) -> Result<Option<StoredDoc>, StoreError> {
+    /// With the winning rev's body; with all revisions, or those at hand.
+    async fn read_one(&self, id: &DocId, whole: bool) -> Result<Option<StoredDoc>, StoreError> {
         self.alive()?;
         let ids = std::slice::from_ref(id);
-        Ok(self.backend().read(self.key(), ids, ReadBody::Winner).await?.pop().flatten())
+        let tree = if whole { ReadTree::Whole } else { ReadTree::Recent };
+        let read = ReadDoc { tree, body: ReadBody::Winner };
+        Ok(self.backend().read(self.key(), ids, read).await?.pop().flatten())
     }
 
     async fn one_body(&self, id: &DocId, rev: &Rev) -> Result<Option<BodyRecord>, StoreError> {
@@ -223,7 +227,7 @@ impl Database {
             OpenRevs::Revs(revs) => revs.clone(),
         };
         self.check_rows("revisions in one read", asked.len())?;
-        let Some(state) = self.read_one(id).await? else {
+        let Some(state) = self.read_one(id, true).await? else {
             return match which {
                 OpenRevs::All => Err(StoreError::DocMissing { id: id.clone() }),
                 OpenRevs::Revs(_) => Ok(asked.into_iter().map(OpenRev::Missing).collect()),
@@ -274,11 +278,12 @@ impl Database {
     ) -> Result<Vec<BulkGetResult>, StoreError> {
         self.alive()?;
         self.check_rows("documents in one read", items.len())?;
+        let read = ReadDoc::whole(ReadBody::SmallWinner);
         let mut results = Vec::with_capacity(items.len().min(PAGE_DOCS));
         let mut bytes = 0;
         for items in items.chunks(PAGE_DOCS) {
             let ids: Vec<DocId> = items.iter().map(|item| item.id.clone()).collect();
-            let states = self.backend().read(self.key(), &ids, ReadBody::SmallWinner).await?;
+            let states = self.backend().read(self.key(), &ids, read).await?;
             for (item, state) in items.iter().zip(states) {
                 let revs = match state {
                     Some(state) => {
@@ -361,7 +366,7 @@ impl Database {
             to_inclusive: true,
             limit,
             order: Order::Ascending,
-            body: ReadBody::No,
+            read: ReadDoc::recent(ReadBody::No),
         };
         let page = self.backend().docs(self.key(), range).await?;
         Ok(page.into_iter().map(|(id, _)| id).collect())
@@ -397,7 +402,7 @@ impl Database {
         }
         let wanted: Vec<DocId> =
             keys.into_iter().skip(options.skip).take(options.limit.unwrap_or(usize::MAX)).collect();
-        let states = self.backend().read(self.key(), &wanted, body_of(options)).await?;
+        let states = self.backend().read(self.key(), &wanted, read_of(options)).await?;
         let mut rows = Vec::with_capacity(wanted.len());
         for (id, state) in wanted.into_iter().zip(states) {
             let row = match state {
@@ -426,7 +431,7 @@ impl Database {
             to_inclusive: !options.range.exclusive_end,
             limit: left.saturating_add(skip).clamp(PAGE_DOCS_MIN, PAGE_DOCS),
             order: options.order,
-            body: body_of(options),
+            read: read_of(options),
         };
         while left > 0 {
             let page = self.backend().docs(self.key(), range.clone()).await?;
@@ -488,8 +493,8 @@ impl Database {
 }
 
 /// Large bodies are read one by one, so that a page holds few bytes beside the rows themselves.
-fn body_of(options: &AllDocsOptions) -> ReadBody {
-    if options.include_docs { ReadBody::SmallWinner } else { ReadBody::No }
+fn read_of(options: &AllDocsOptions) -> ReadDoc {
+    ReadDoc::recent(if options.include_docs { ReadBody::SmallWinner } else { ReadBody::No })
 }
 
 /// The revisions that one thing to read means: every leaf, or a named revision.

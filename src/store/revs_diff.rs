@@ -1,6 +1,6 @@
 //! What a replication's target lacks.
 
-use super::backend::ReadBody;
+use super::backend::{ReadBody, ReadDoc};
 use super::database::Database;
 use super::error::StoreError;
 use crate::doc::{DocId, Rev, RevTree, RevsDiff};
@@ -28,9 +28,17 @@ impl Database {
         let mut found = Vec::new();
         for wanted in wanted.chunks(PAGE_DOCS) {
             let ids: Vec<DocId> = wanted.iter().map(|(id, _)| id.clone()).collect();
-            let states = self.backend().read(self.key(), &ids, ReadBody::No).await?;
+            let states =
+                self.backend().read(self.key(), &ids, ReadDoc::recent(ReadBody::No)).await?;
             for ((id, revs), state) in wanted.iter().zip(states) {
-                let tree = state.map_or_else(RevTree::default, |state| state.tree);
+                let tree = match state {
+                    // What is not at hand may be kept apart.
+                    Some(state) if !state.older.is_empty() && !has_all(&state.tree, revs) => {
+                        self.whole_tree(id).await?
+                    }
+                    Some(state) => state.tree,
+                    None => RevTree::default(),
+                };
                 let diff = tree.revs_diff(revs);
                 if !diff.missing.is_empty() {
                     found.push((id.clone(), diff));
@@ -41,4 +49,14 @@ impl Database {
         self.alive()?;
         Ok(found)
     }
+
+    async fn whole_tree(&self, id: &DocId) -> Result<RevTree, StoreError> {
+        let (ids, read) = (std::slice::from_ref(id), ReadDoc::whole(ReadBody::No));
+        let found = self.backend().read(self.key(), ids, read).await?.pop().flatten();
+        Ok(found.map_or_else(RevTree::default, |state| state.tree))
+    }
+}
+
+fn has_all(tree: &RevTree, revs: &[Rev]) -> bool {
+    revs.iter().all(|rev| tree.contains(rev))
 }

@@ -18,6 +18,11 @@ impl Tally {
         Self { deleted, body_bytes, leaf_bytes: tree.leaf_bytes() }
     }
 
+    /// With bytes of old bodies that the tree does not tell.
+    pub(super) fn with_older(self, bytes: u64) -> Self {
+        Self { body_bytes: self.body_bytes + bytes, ..self }
+    }
+
     /// Of a tree that was stored.
     pub(super) fn of(tree: &RevTree) -> Self {
         Self::new(tree, tree.winner().is_none_or(|leaf| leaf.state.deleted))

@@ -8,10 +8,13 @@
 use std::collections::HashMap;
 
 use super::attachments::{Stubs, place_new_attachments};
-use super::backend::{COMMIT_DOCS_ATOMIC_MAX, Commit, DocCommit, ReadBody, StoredDoc, Version};
+use super::backend::{
+    COMMIT_DOCS_ATOMIC_MAX, Commit, DocCommit, Older, ReadBody, ReadDoc, ReadTree, StoredDoc,
+    Version,
+};
 use super::database::Database;
 use super::error::{DocError, StoreError};
-use super::merging::{Merging, Place};
+use super::merging::{Merging, Place, TreeBounds};
 use super::seq::Seq;
 use crate::doc::{DocId, Document, Rev, RevTree};
 
@@ -115,7 +118,7 @@ impl Database {
             let mut slots = Vec::new();
             for slot in 0..work.docs.len() {
                 self.merge(&mut work, slot).await?;
-                if let Some(commit) = work.docs[slot].take_commit() {
+                if let Some(commit) = work.docs[slot].take_commit(self.tree_bounds()) {
                     batch.push(commit);
                     slots.push(slot);
                 }
@@ -147,9 +150,14 @@ impl Database {
     async fn read_unless_new(&self, work: &mut Work) -> Result<(), StoreError> {
         let known: Vec<usize> =
             (0..work.docs.len()).filter(|&slot| !work.seems_new(slot)).collect();
+        // An edit needs its leaf only; a history from elsewhere may begin anywhere.
+        let read = match work.mode {
+            EditMode::Edit => ReadDoc::recent(ReadBody::No),
+            EditMode::Replicated => ReadDoc::whole(ReadBody::No),
+        };
         for slots in known.chunks(COMMIT_DOCS_ATOMIC_MAX) {
             let ids: Vec<DocId> = slots.iter().map(|&slot| work.docs[slot].id.clone()).collect();
-            let states = self.backend().read(self.key(), &ids, ReadBody::No).await?;
+            let states = self.backend().read(self.key(), &ids, read).await?;
             for (&slot, state) in slots.iter().zip(states) {
                 work.docs[slot].state = state.unwrap_or_else(absent);
             }
@@ -193,7 +201,13 @@ impl Database {
 }
 
 fn absent() -> StoredDoc {
-    StoredDoc { version: Version::default(), tree: RevTree::default(), winner_body: None }
+    StoredDoc {
+        version: Version::default(),
+        tree: RevTree::default(),
+        read: ReadTree::Whole,
+        older: Older::default(),
+        winner_body: None,
+    }
 }
 
 /// A bulk write under way.
@@ -262,7 +276,7 @@ impl Work {
 
 impl DocWork {
     /// What to commit, if the writes changed anything.
-    fn take_commit(&mut self) -> Option<DocCommit> {
+    fn take_commit(&mut self, bounds: TreeBounds) -> Option<DocCommit> {
         let mut merged = self.merged.take().filter(|merged| merged.changed)?;
         let dropped =
             if merged.stemmed { merged.dropped_from(&self.state.tree) } else { Vec::new() };
@@ -270,6 +284,7 @@ impl DocWork {
             id: self.id.clone(),
             expected: self.state.version,
             dropped,
+            older: merged.older(&self.state.tree, bounds),
             leaves: merged.leaves,
             tree: merged.tree,
             bodies: merged.bodies,

@@ -51,11 +51,11 @@ impl Backend for YieldingBackend {
         &self,
         db: DatabaseKey,
         ids: &[DocId],
-        body: ReadBody,
+        what: ReadDoc,
     ) -> Answer<Vec<Option<StoredDoc>>> {
         let mut found = Vec::new();
         for id in ids {
-            found.extend(yielding!(self.0.read(db, std::slice::from_ref(id), body))?);
+            found.extend(yielding!(self.0.read(db, std::slice::from_ref(id), what))?);
         }
         Ok(found)
     }

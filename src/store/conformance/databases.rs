@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use super::make::{Editor, all_docs, changes, create, id, name};
 use crate::store::StoreError;
-use crate::store::backend::{Backend, Counts, Order, ReadBody};
+use crate::store::backend::{Backend, Counts, Order, ReadBody, ReadDoc};
 
 super::conformance!(
     names_are_listed_in_order_and_in_pages,
@@ -51,7 +51,7 @@ async fn destroyed_databases_read_empty_and_take_no_writes(store: Arc<dyn Backen
     store.destroy_database(&name("todos")).await.expect("it is destroyed");
     assert_eq!(store.database(&name("todos")).await.expect("it is looked up"), None);
     assert_eq!(store.counts(db).await.expect("counts are read"), Counts::default());
-    let read = store.read(db, &[id("doc1"), id("doc2")], ReadBody::Winner).await;
+    let read = store.read(db, &[id("doc1"), id("doc2")], ReadDoc::whole(ReadBody::Winner)).await;
     assert_eq!(read.expect("documents are read"), [None, None]);
     assert!(store.docs(db, all_docs(ReadBody::No)).await.expect("they are listed").is_empty());
     let page = changes(&*store, db, 0, 10, Order::Ascending).await;

@@ -4,7 +4,8 @@ use super::make::{Editor, all_docs, body, create, id, rev};
 use crate::Limits;
 use crate::doc::{Body, LocalId, LocalRev};
 use crate::store::backend::{
-    Backend, Commit, Counts, DocCommit, LocalCommit, LocalOutcome, ReadBody, Version,
+    Backend, Commit, Counts, DocCommit, LocalCommit, LocalOutcome, OlderCommit, ReadBody, ReadDoc,
+    Version,
 };
 
 super::conformance!(
@@ -29,7 +30,8 @@ async fn seqs_are_in_the_order_given(store: Arc<dyn Backend>) {
     assert_eq!(editor.commit(&*store, db, batch).await, (1..=350).collect::<Vec<u64>>());
     let batch = vec![editor.put("d7", &["2-b", "1-a"]), editor.put("d3", &["2-b", "1-a"])];
     assert_eq!(editor.commit(&*store, db, batch).await, [351, 352]);
-    let read = store.read(db, &[id("d3"), id("no"), id("d7")], ReadBody::Winner).await;
+    let read =
+        store.read(db, &[id("d3"), id("no"), id("d7")], ReadDoc::whole(ReadBody::Winner)).await;
     let read = read.expect("documents are read");
     assert_eq!(read[1], None);
     for (doc, version) in [(&read[0], 352), (&read[2], 351)] {
@@ -61,7 +63,10 @@ async fn a_stale_batch_writes_nothing(store: Arc<dyn Backend>) {
     assert_eq!(doc.tree, editor.known[&id("b")].1);
     assert_eq!(stale[1], (2, None));
     assert_eq!(store.counts(db).await.expect("counts are read"), before);
-    assert_eq!(store.read(db, &[id("new")], ReadBody::No).await.expect("it is read"), [None]);
+    assert_eq!(
+        store.read(db, &[id("new")], ReadDoc::whole(ReadBody::No)).await.expect("it is read"),
+        [None]
+    );
 }
 
 async fn concurrent_writers_of_one_document_take_turns(store: Arc<dyn Backend>) {
@@ -89,7 +94,8 @@ async fn concurrent_writers_of_one_document_take_turns(store: Arc<dyn Backend>) 
     }
     seqs.sort_unstable();
     assert_eq!(seqs, (1..=16).collect::<Vec<u64>>());
-    let read = store.read(db, &[id("shared")], ReadBody::No).await.expect("it is read");
+    let read =
+        store.read(db, &[id("shared")], ReadDoc::whole(ReadBody::No)).await.expect("it is read");
     assert_eq!(read[0].as_ref().expect("it is there").tree.leaves().len(), 16);
     assert_eq!(store.count_changes(db, 0).await.expect("they are counted"), 1);
 }
@@ -136,11 +142,24 @@ async fn bodies_of_old_revisions_stay_until_they_are_dropped(store: Arc<dyn Back
         let leaves = tree.leaves();
         let (bodies, blobs) = (Vec::new(), Vec::new());
         let dropped = vec![rev(dropped)];
-        let doc = DocCommit { id: id("doc"), expected, tree, leaves, bodies, dropped, blobs };
+        let doc = DocCommit {
+            id: id("doc"),
+            expected,
+            tree,
+            leaves,
+            bodies,
+            dropped,
+            blobs,
+            older: OlderCommit::default(),
+        };
         editor.commit(&*store, db, vec![doc]).await;
     }
     assert_eq!(bodies().await, [None, some("2-b"), None, None]);
-    let doc = store.read(db, &[id("doc")], ReadBody::Winner).await.expect("it is read").remove(0);
+    let doc = store
+        .read(db, &[id("doc")], ReadDoc::whole(ReadBody::Winner))
+        .await
+        .expect("it is read")
+        .remove(0);
     assert_eq!(doc.expect("it is there").winner_body, None);
 }
 
@@ -152,8 +171,11 @@ async fn a_losing_revision_leaves_the_winners_body(store: Arc<dyn Backend>) {
         let first = editor.edit(&doc, &["2-b", "1-a"], false, body("win", size));
         editor.commit(&*store, db, vec![first]).await;
         editor.commit(&*store, db, vec![editor.put(&doc, &["2-a", "1-a"])]).await;
-        let read =
-            store.read(db, &[id(&doc)], ReadBody::Winner).await.expect("it is read").remove(0);
+        let read = store
+            .read(db, &[id(&doc)], ReadDoc::whole(ReadBody::Winner))
+            .await
+            .expect("it is read")
+            .remove(0);
         assert_eq!(read.expect("it is there").winner_body, Some(body("win", size)));
         let revs = [(id(&doc), rev("2-a")), (id(&doc), rev("2-b"))];
         let found = store.bodies(db, &revs).await.expect("bodies are read");
@@ -168,7 +190,11 @@ async fn a_winner_may_change_back(store: Arc<dyn Backend>) {
     editor.commit(&*store, db, vec![editor.put("doc", &["2-b", "1-a"])]).await;
     let deleted = editor.edit("doc", &["3-c", "2-b"], true, body("3-c", 10));
     editor.commit(&*store, db, vec![deleted]).await;
-    let doc = store.read(db, &[id("doc")], ReadBody::Winner).await.expect("it is read").remove(0);
+    let doc = store
+        .read(db, &[id("doc")], ReadDoc::whole(ReadBody::Winner))
+        .await
+        .expect("it is read")
+        .remove(0);
     let doc = doc.expect("it is there");
     assert_eq!(doc.tree.winner().map(|leaf| leaf.rev), Some(rev("2-a")));
     assert_eq!(doc.winner_body, Some(body("2-a", 10)));
@@ -195,8 +221,11 @@ async fn large_bodies_and_trees_are_replaced_whole(store: Arc<dyn Backend>) {
         }
         doc.leaves = doc.tree.leaves();
         editor.commit(&*store, db, vec![doc]).await;
-        let read =
-            store.read(db, &[id("big")], ReadBody::Winner).await.expect("it is read").remove(0);
+        let read = store
+            .read(db, &[id("big")], ReadDoc::whole(ReadBody::Winner))
+            .await
+            .expect("it is read")
+            .remove(0);
         let read = read.expect("it is there");
         assert_eq!(read.tree, editor.known[&id("big")].1);
         assert!(read.winner_body == Some(body(&rev_text, size)), "turn {turn}");

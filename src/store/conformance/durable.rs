@@ -6,7 +6,7 @@ use std::path::Path;
 use super::blobs::{bytes, read, stage};
 use super::make::{Editor, all_docs, body, changes, create, id, name};
 use super::open_sled;
-use crate::store::backend::{Backend, Commit, DatabaseKey, Order, ReadBody};
+use crate::store::backend::{Backend, Commit, DatabaseKey, Order, ReadBody, ReadDoc};
 use crate::store::memory::MemoryBackend;
 use crate::store::{SledBackend, StoreError};
 
@@ -183,7 +183,8 @@ async fn check_poison(store: &dyn Backend, db: DatabaseKey, editor: &Editor) {
     assert!(matches!(later, Err(StoreError::Poisoned)), "{later:?}");
     let create = store.create_database(&name("other")).await;
     assert!(matches!(create, Err(StoreError::Poisoned)), "{create:?}");
-    let found = store.read(db, &[id("a")], ReadBody::Winner).await.expect("reads go on");
+    let found =
+        store.read(db, &[id("a")], ReadDoc::whole(ReadBody::Winner)).await.expect("reads go on");
     assert!(found[0].is_some());
     assert_eq!(store.counts(db).await.expect("reads go on").update_seq, 1);
     assert!(matches!(store.close().await, Err(StoreError::Io { .. })));

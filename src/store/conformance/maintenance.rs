@@ -6,8 +6,8 @@ use super::blobs::{bytes, read, stage};
 use super::make::{Editor, body, changes, create, id, rev};
 use crate::doc::{BlobKey, StoredAttachment};
 use crate::store::backend::{
-    Backend, Commit, Compacted, DatabaseSettings, DocCommit, DocPurge, Order, ReadBody, StagedBlob,
-    SweptBlobs, Version,
+    Backend, Commit, Compacted, DatabaseSettings, DocCommit, DocPurge, Order, ReadBody, ReadDoc,
+    StagedBlob, SweptBlobs, Version,
 };
 
 super::conformance!(
@@ -99,7 +99,8 @@ async fn a_purged_document_leaves_nothing(store: Arc<dyn Backend>) {
     let size = body("1-a", 10).encode().len() as u64;
     assert_eq!((counts.docs, counts.deleted_docs, counts.purge_seq), (1, 0, 1));
     assert_eq!((counts.update_seq, counts.body_bytes, counts.leaf_bytes), (4, size, size));
-    let read = store.read(db, &[id("a")], ReadBody::Winner).await.expect("it is read");
+    let read =
+        store.read(db, &[id("a")], ReadDoc::whole(ReadBody::Winner)).await.expect("it is read");
     assert_eq!(read, [None]);
     let bodies = [(id("a"), rev("1-a")), (id("a"), rev("2-b"))];
     assert_eq!(store.bodies(db, &bodies).await.expect("bodies are read"), [None, None]);
@@ -121,7 +122,8 @@ async fn a_purge_of_one_branch_changes_the_document(store: Arc<dyn Backend>) {
     let page = changes(&*store, db, 0, 9, Order::Ascending).await;
     assert_eq!(page.rows.len(), 1);
     assert_eq!((page.rows[0].seq, &page.rows[0].leaves), (4, &vec![(rev("2-b"), false)]));
-    let read = store.read(db, &[id("a")], ReadBody::Winner).await.expect("it is read");
+    let read =
+        store.read(db, &[id("a")], ReadDoc::whole(ReadBody::Winner)).await.expect("it is read");
     let read = read[0].as_ref().expect("it is there");
     assert_eq!(read.version, Version { seq: 4, edition: 0 });
     assert_eq!(read.winner_body, Some(body("2-b", 10)));

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use crate::Limits;
 use crate::doc::{Body, BodyRecord, DbName, DocId, Rev, RevPath, RevState, RevTree};
 use crate::store::backend::{
-    Backend, ChangesPage, ChangesRange, Commit, DatabaseKey, DocCommit, DocsRange, Order, ReadBody,
-    Version,
+    Backend, ChangesPage, ChangesRange, Commit, DatabaseKey, DocCommit, DocsRange, OlderCommit,
+    Order, ReadBody, ReadDoc, Version,
 };
 
 pub(super) fn name(text: &str) -> DbName {
@@ -55,6 +55,7 @@ impl Editor {
             expected,
             leaves: tree.leaves(),
             tree,
+            older: OlderCommit::default(),
             bodies: vec![(revs[0].clone(), content)],
             dropped: Vec::new(),
             blobs: Vec::new(),
@@ -106,6 +107,6 @@ pub(super) fn all_docs(body: ReadBody) -> DocsRange {
         to_inclusive: true,
         limit: usize::MAX,
         order: Order::Ascending,
-        body,
+        read: ReadDoc::whole(body),
     }
 }

@@ -5,6 +5,8 @@ mod databases;
 mod documents;
 #[cfg(feature = "sled")]
 mod durable;
+#[cfg(feature = "sled")]
+mod histories;
 mod maintenance;
 mod make;
 #[cfg(feature = "sled")]

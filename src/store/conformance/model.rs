@@ -7,7 +7,7 @@ use super::open_sled;
 use crate::doc::{LocalId, LocalRev};
 use crate::store::backend::{
     Backend, Commit, DatabaseKey, DocPurge, DocsRange, LocalCommit, LocalOutcome, Order, ReadBody,
-    Version,
+    ReadDoc, Version,
 };
 use crate::store::memory::MemoryBackend;
 use crate::store::{SledBackend, StoreError};
@@ -148,7 +148,11 @@ impl Pair {
 
     /// Takes from the model how documents stand.
     async fn look_again(&mut self, ids: &[crate::doc::DocId]) {
-        let states = self.model.read(self.keys.0, ids, ReadBody::No).await.expect("they are read");
+        let states = self
+            .model
+            .read(self.keys.0, ids, ReadDoc::whole(ReadBody::No))
+            .await
+            .expect("they are read");
         for (id, state) in ids.iter().zip(states) {
             match state {
                 Some(state) => self.editor.known.insert(id.clone(), (state.version, state.tree)),
@@ -186,7 +190,7 @@ impl Pair {
         let mut text = format!(
             "{:?} {:?} {:?} {:?} {:?} {:?} {:?}",
             store.counts(db).await,
-            store.read(db, &ids, ReadBody::Winner).await,
+            store.read(db, &ids, ReadDoc::whole(ReadBody::Winner)).await,
             store.bodies(db, &revs).await,
             store.docs(db, all_docs(ReadBody::Winner)).await,
             store.docs(db, descending).await,

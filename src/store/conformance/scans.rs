@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::make::{Editor, body, changes, create, rev};
-use crate::store::backend::{Backend, ChangesPage, DocsRange, Order, ReadBody};
+use crate::store::backend::{Backend, ChangesPage, DocsRange, Order, ReadBody, ReadDoc};
 
 super::conformance!(
     changes_come_once_at_their_last_seq,
@@ -88,7 +88,7 @@ async fn document_ranges_keep_every_bound(store: Arc<dyn Backend>) {
                         to_inclusive,
                         limit,
                         order,
-                        body: ReadBody::Winner,
+                        read: ReadDoc::whole(ReadBody::Winner),
                     };
                     let found = store.docs(db, range.clone()).await.expect("they are listed");
                     let names: Vec<&str> = found.iter().map(|(id, _)| id.as_str()).collect();

@@ -12,7 +12,7 @@ use super::lock;
 use crate::doc::{BlobKey, Body, BodyRecord, DocId, Leaf, LocalId, LocalRev, Rev, RevTree};
 use crate::store::backend::{
     ChangeRow, ChangesPage, ChangesRange, Compacted, Counts, DatabaseSettings, DocCommit, DocPurge,
-    DocsRange, Order, ReadBody, StoredDoc, SweptBlobs, Version,
+    DocsRange, Older, Order, ReadBody, ReadTree, StoredDoc, SweptBlobs, Version,
 };
 use crate::store::tally::Tally;
 
@@ -53,7 +53,9 @@ impl Database {
                 self.winner_body(id, tree).filter(|body| body.encoded_len() <= SMALL_BODY_BYTES_MAX)
             }
         };
-        Some(StoredDoc { version: *version, tree: tree.clone(), winner_body })
+        let (version, tree) = (*version, tree.clone());
+        let older = Older::default();
+        Some(StoredDoc { version, tree, read: ReadTree::Whole, older, winner_body })
     }
 
     pub(super) fn stale(&self, batch: &[DocCommit]) -> Vec<(usize, Option<StoredDoc>)> {
@@ -189,7 +191,7 @@ impl Database {
         if range.order == Order::Descending {
             ids.reverse();
         }
-        let stored = |id: &DocId| self.stored(id, range.body).map(|doc| (id.clone(), doc));
+        let stored = |id: &DocId| self.stored(id, range.read.body).map(|doc| (id.clone(), doc));
         ids.into_iter().take(range.limit).filter_map(stored).collect()
     }
 

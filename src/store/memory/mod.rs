@@ -18,7 +18,7 @@ use tokio::sync::watch;
 use super::backend::{
     Backend, BlobReader, BlobSweep, BlobWriter, ChangesPage, ChangesRange, Commit, Compacted,
     Counts, DatabaseKey, DatabaseRecord, DatabaseSettings, DocCommit, DocPurge, DocsRange,
-    LocalCommit, LocalOutcome, ReadBody, StoredDoc, Uuid,
+    LocalCommit, LocalOutcome, ReadDoc, StoredDoc, Uuid,
 };
 use super::error::StoreError;
 use crate::doc::{BlobHasher, BlobKey, Body, BodyRecord, DbName, DocId, LocalId, LocalRev, Rev};
@@ -199,9 +199,9 @@ impl Backend for MemoryBackend {
         &self,
         db: DatabaseKey,
         ids: &[DocId],
-        body: ReadBody,
+        what: ReadDoc,
     ) -> Result<Vec<Option<StoredDoc>>, StoreError> {
-        self.read_in(db, |database| ids.iter().map(|id| database.stored(id, body)).collect())
+        self.read_in(db, |database| ids.iter().map(|id| database.stored(id, what.body)).collect())
     }
 
     async fn bodies(

@@ -185,7 +185,8 @@ impl Committer {
             if Self::version_of(state.as_ref()) == doc.expected {
                 stored.push(state);
             } else {
-                stale.push((place, state.map(StoredState::into_doc)));
+                let there = state.map(|state| state.into_doc(&self.db, db, &doc.id));
+                stale.push((place, there.transpose()?));
             }
         }
         if !stale.is_empty() {
@@ -234,13 +235,16 @@ impl Committer {
     ) -> Result<u64, StoreError> {
         self.sweeps.note(db, &doc);
         let counts = self.counts_mut(db);
-        let seq = counts.now.change(stored.as_ref().map(|stored| stored.tally), doc.tally);
-        counts.pending = true;
+        let seq = counts.now.update_seq + 1;
+        let old = stored.as_ref().map(|stored| stored.tally);
         self.batch_docs += 1;
         self.group_docs += 1;
         // From here on seqs are given out, and a request that fails in the middle cannot be undone.
         let written = merge::write(&self.db, &mut self.batch, db, seq, &doc, stored);
-        written.inspect_err(|_| self.shared.poison())?;
+        let uncounted = written.inspect_err(|_| self.shared.poison())?;
+        let counts = self.counts_mut(db);
+        counts.now.change(old, doc.tally.with_older(uncounted));
+        counts.pending = true;
         self.touched.insert(doc.key);
         Ok(seq)
     }

@@ -14,15 +14,12 @@ use super::blobs;
 use super::committer::Committer;
 use super::merge::{self, StoredState};
 use super::open::blobs_dir;
-use super::request::DocWrite;
+use super::request::{DocWrite, PurgeWrite};
 use super::value;
 use crate::doc::{BlobKey, DocId};
-use crate::store::backend::{
-    Commit, Compacted, DatabaseKey, DocPurge, StoredDoc, SweptBlobs, Version,
-};
+use crate::store::backend::{Commit, Compacted, DatabaseKey, StoredDoc, SweptBlobs, Version};
 use crate::store::error::StoreError;
 use crate::store::keys;
-use crate::store::tally::Tally;
 
 /// What documents name while sweeps run.
 #[derive(Default)]
@@ -98,17 +95,17 @@ impl Committer {
     pub(super) fn purge(
         &mut self,
         db: DatabaseKey,
-        docs: Vec<DocPurge>,
+        docs: Vec<PurgeWrite>,
     ) -> Result<Commit, StoreError> {
         self.check_writable(Some(db))?;
-        let doc_keys: Vec<Vec<u8>> = docs.iter().map(|doc| keys::doc(db, &doc.id)).collect();
-        self.see(doc_keys.iter())?;
+        self.see(docs.iter().map(|doc| &doc.key))?;
         let mut found = Vec::with_capacity(docs.len());
         let mut stale: Vec<(usize, Option<StoredDoc>)> = Vec::new();
-        for (place, (doc, key)) in docs.iter().zip(&doc_keys).enumerate() {
-            match StoredState::read(&self.db, key)? {
+        for (place, doc) in docs.iter().enumerate() {
+            match StoredState::read(&self.db, &doc.key)? {
                 Some(stored) if stored.version == doc.expected => found.push(stored),
-                other => stale.push((place, other.map(StoredState::into_doc))),
+                Some(stored) => stale.push((place, Some(stored.into_doc(&self.db, db, &doc.id)?))),
+                None => stale.push((place, None)),
             }
         }
         if !stale.is_empty() {
@@ -117,15 +114,20 @@ impl Committer {
         self.load_counts(db)?;
         self.make_room(docs.len())?;
         let mut seqs = Vec::with_capacity(docs.len());
-        for ((doc, key), stored) in docs.iter().zip(doc_keys).zip(found) {
-            let left = (!doc.tree.is_empty()).then(|| Tally::of(&doc.tree));
+        for (doc, stored) in docs.into_iter().zip(found) {
             let counts = self.counts_mut(db);
-            let seq = counts.now.purge(stored.tally, left);
+            let seq = counts.now.purge(stored.tally, doc.left.as_ref().map(|left| left.tally));
             counts.pending = true;
-            let written = merge::purge(&self.db, &mut self.batch, db, seq, doc, stored);
+            let written = match &doc.left {
+                Some(left) => {
+                    let batch = &mut self.batch;
+                    merge::write(&self.db, batch, db, seq, left, Some(stored)).map(drop)
+                }
+                None => merge::remove(&self.db, &mut self.batch, db, &doc, &stored),
+            };
             written.inspect_err(|_| self.shared.poison())?;
             seqs.push(seq);
-            self.count_row(key);
+            self.count_row(doc.key);
         }
         Ok(Commit::Done(seqs))
     }

@@ -1,11 +1,11 @@
 //! One document's rows: what is there, and what a change makes of it.
 
-use super::Db;
 use super::record::{self, DocRecord};
-use super::request::DocWrite;
+use super::request::{DocWrite, PurgeWrite};
 use super::value::{Writes, complete, damaged, get};
+use super::{Db, older};
 use crate::doc::{DocId, Rev, RevTree};
-use crate::store::backend::{Compacted, DatabaseKey, DocPurge, StoredDoc, Version};
+use crate::store::backend::{Compacted, DatabaseKey, Older, ReadTree, StoredDoc, Version};
 use crate::store::error::StoreError;
 use crate::store::keys;
 use crate::store::tally::Tally;
@@ -14,7 +14,9 @@ use crate::store::tally::Tally;
 pub(super) struct StoredState {
     pub(super) version: Version,
     pub(super) tally: Tally,
+    /// Without what is kept apart.
     tree: RevTree,
+    older: Older,
     /// The revision whose body is kept in the row, and the body.
     inline: Option<(Rev, Vec<u8>)>,
     seq_in_pieces: bool,
@@ -31,7 +33,9 @@ impl StoredState {
         let winner = record.tree.winner().ok_or_else(malformed)?;
         Ok(Some(Self {
             version: record.version,
-            tally: Tally::new(&record.tree, winner.state.deleted),
+            tally: Tally::new(&record.tree, winner.state.deleted)
+                .with_older(record.older.body_bytes),
+            older: record.older,
             inline: record.inline.map(|body| (winner.rev, body.to_vec())),
             tree: record.tree,
             seq_in_pieces: record.seq_in_pieces,
@@ -39,8 +43,16 @@ impl StoredState {
         }))
     }
 
-    pub(super) fn into_doc(self) -> StoredDoc {
-        StoredDoc { version: self.version, tree: self.tree, winner_body: None }
+    /// With all revisions, without a body.
+    pub(super) fn into_doc(
+        self,
+        db: &Db,
+        database: DatabaseKey,
+        id: &DocId,
+    ) -> Result<StoredDoc, StoreError> {
+        let Self { version, tree, older, .. } = self;
+        let tree = older::whole(db, database, id, older, tree)?;
+        Ok(StoredDoc { version, tree, read: ReadTree::Whole, older, winner_body: None })
     }
 
     fn has_body(&self, rev: &Rev) -> bool {
@@ -48,7 +60,8 @@ impl StoredState {
     }
 }
 
-/// Puts a document's change into the batch. All removes come first, see [`Writes`].
+/// Puts a document's change into the batch. All removes come first, see [`Writes`]. Answers the
+/// bytes of old bodies that `doc.tally` does not count.
 pub(super) fn write(
     db: &Db,
     batch: &mut Writes,
@@ -56,11 +69,13 @@ pub(super) fn write(
     seq: u64,
     doc: &DocWrite,
     stored: Option<StoredState>,
-) -> Result<(), StoreError> {
+) -> Result<u64, StoreError> {
+    let apart = stored.as_ref().map(|stored| stored.older).unwrap_or_default();
     let kept = match stored {
         Some(stored) => remove_old(db, batch, database, doc, stored)?,
         None => None,
     };
+    let (older, uncounted) = doc.older.write(db, batch, database, &doc.id, apart)?;
     let mut inline = doc.inline.as_deref();
     if let Some((rev, body)) = &kept {
         if Some(rev) == doc.winner.as_ref() {
@@ -77,8 +92,9 @@ pub(super) fn write(
     }
     let seq_in_pieces = batch.insert_value(&keys::seq(database, seq), &doc.seq_row);
     let version = Version { seq, edition: 0 };
-    batch.insert_value(&doc.key, &record::doc(version, &doc.encoded_tree, inline, seq_in_pieces));
-    Ok(())
+    let row = record::doc(version, older, &doc.encoded_tree, inline, seq_in_pieces);
+    batch.insert_value(&doc.key, &row);
+    Ok(uncounted)
 }
 
 /// Removes the bodies of revisions that are no leaves; answers what went, and the document's tally
@@ -99,6 +115,8 @@ pub(super) fn compact(
         stored.tree.set_body_bytes(rev, None);
         remove_body(db, batch, database, id, rev)?;
     }
+    compacted.bytes += stored.older.body_bytes;
+    compacted.bodies += older::compact(db, batch, database, id, &mut stored.older)?;
     let tally = Tally::of(&stored.tree);
     let key = keys::doc(database, id);
     batch.remove_pieces(&key, &stored.value);
@@ -107,50 +125,31 @@ pub(super) fn compact(
     let mut tree = Vec::new();
     stored.tree.encode(&mut tree);
     let inline = stored.inline.as_ref().map(|(_, body)| body.as_slice());
-    batch.insert_value(&key, &record::doc(version, &tree, inline, stored.seq_in_pieces));
+    batch.insert_value(
+        &key,
+        &record::doc(version, stored.older, &tree, inline, stored.seq_in_pieces),
+    );
     Ok((compacted, tally))
 }
 
-/// Takes revisions away; what is left has its last change at `seq`. Answers its tally.
-pub(super) fn purge(
+/// Removes a document, with the bodies of these revisions.
+pub(super) fn remove(
     db: &Db,
     batch: &mut Writes,
     database: DatabaseKey,
-    seq: u64,
-    purge: &DocPurge,
-    stored: StoredState,
+    purge: &PurgeWrite,
+    stored: &StoredState,
 ) -> Result<(), StoreError> {
-    let key = keys::doc(database, &purge.id);
-    remove_seq_row(db, batch, database, &stored)?;
+    remove_seq_row(db, batch, database, stored)?;
+    older::remove(batch, database, &purge.id, stored.older);
     for rev in &purge.dropped {
-        if stored.inline.as_ref().is_none_or(|(inline, _)| inline != rev) {
-            remove_body(db, batch, database, &purge.id, rev)?;
-        }
+        remove_body(db, batch, database, &purge.id, rev)?;
     }
-    if purge.tree.is_empty() {
-        batch.remove_value(&key, &stored.value);
-        return Ok(());
-    }
-    batch.remove_pieces(&key, &stored.value);
-    let leaves = purge.tree.leaves();
-    let mut inline = None;
-    if let Some((rev, body)) = stored.inline.filter(|(rev, _)| !purge.dropped.contains(rev)) {
-        if leaves.first().is_some_and(|leaf| leaf.rev == rev) {
-            inline = Some(body);
-        } else {
-            batch.insert_value(&keys::body(database, &purge.id, &rev), &record::plain(&body));
-        }
-    }
-    let seq_row = record::seq_row(&purge.id, &leaves);
-    let seq_in_pieces = batch.insert_value(&keys::seq(database, seq), &seq_row);
-    let mut tree = Vec::new();
-    purge.tree.encode(&mut tree);
-    let version = Version { seq, edition: 0 };
-    batch.insert_value(&key, &record::doc(version, &tree, inline.as_deref(), seq_in_pieces));
+    batch.remove_value(&purge.key, &stored.value);
     Ok(())
 }
 
-fn remove_body(
+pub(super) fn remove_body(
     db: &Db,
     batch: &mut Writes,
     database: DatabaseKey,

@@ -10,6 +10,7 @@ mod blobs;
 mod committer;
 mod maintain;
 mod merge;
+mod older;
 mod open;
 mod reads;
 mod record;
@@ -32,12 +33,12 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use self::committer::Committer;
 use self::open::{blobs_dir, doing};
-use self::request::{Answer, DocWrite, LocalWrite, Request};
+use self::request::{Answer, DocWrite, LocalWrite, PurgeWrite, Request};
 use self::shared::Shared;
 use super::backend::{
     Backend, BlobReader, BlobSweep, BlobWriter, ChangesPage, ChangesRange, Commit, Compacted,
     Counts, DatabaseKey, DatabaseRecord, DatabaseSettings, DocCommit, DocPurge, DocsRange,
-    LocalCommit, LocalOutcome, ReadBody, StoredDoc, SweptBlobs, Uuid,
+    LocalCommit, LocalOutcome, ReadDoc, StoredDoc, SweptBlobs, Uuid,
 };
 use super::error::StoreError;
 use super::keys;
@@ -273,12 +274,12 @@ impl Backend for SledBackend {
         &self,
         db: DatabaseKey,
         ids: &[DocId],
-        body: ReadBody,
+        what: ReadDoc,
     ) -> Result<Vec<Option<StoredDoc>>, StoreError> {
         let ids = ids.to_vec();
         let count = ids.len();
         let read = move |_: &Shared, sled: &Db| {
-            ids.iter().map(|id| reads::doc(sled, db, id, body)).collect::<Result<Vec<_>, _>>()
+            ids.iter().map(|id| reads::doc(sled, db, id, what)).collect::<Result<Vec<_>, _>>()
         };
         let mut found = self.inner.read_in(db, read).await?;
         found.resize(count, None);
@@ -396,6 +397,7 @@ impl Backend for SledBackend {
     }
 
     async fn purge(&self, db: DatabaseKey, docs: Vec<DocPurge>) -> Result<Commit, StoreError> {
+        let docs = docs.into_iter().map(|doc| PurgeWrite::new(db, doc)).collect();
         self.request(|answer| Request::Purge { db, docs, answer }).await
     }
 

@@ -6,12 +6,12 @@
 use super::record::{self, DocRecord};
 use super::shared::Shared;
 use super::value::{self, complete, damaged, get};
-use super::{Db, io_error};
+use super::{Db, io_error, older};
 use crate::doc::Body;
-use crate::doc::{BlobKey, BodyRecord, DbName, DocId, LocalId, LocalRev, Rev};
+use crate::doc::{BlobKey, BodyRecord, DbName, DocId, LocalId, LocalRev, Rev, RevTree};
 use crate::store::backend::{
     ChangesPage, ChangesRange, DatabaseKey, DatabaseRecord, DatabaseSettings, DocsRange, Order,
-    ReadBody, StoredDoc,
+    ReadBody, ReadDoc, ReadTree, StoredDoc,
 };
 use crate::store::error::StoreError;
 use crate::store::keys::{self, Bounds};
@@ -57,11 +57,11 @@ pub(super) fn doc(
     db: &Db,
     database: DatabaseKey,
     id: &DocId,
-    body: ReadBody,
+    what: ReadDoc,
 ) -> Result<Option<StoredDoc>, StoreError> {
     let key = keys::doc(database, id);
     match get(db, &key)? {
-        Some(value) => stored(db, database, id, &key, value, body),
+        Some(value) => stored(db, database, id, &key, value, what),
         None => Ok(None),
     }
 }
@@ -73,39 +73,19 @@ fn stored(
     id: &DocId,
     key: &[u8],
     mut value: ::sled::IVec,
-    body: ReadBody,
+    what: ReadDoc,
 ) -> Result<Option<StoredDoc>, StoreError> {
     let mut stood_still = false;
     loop {
         let Some(content) = complete(db, key, value.clone())? else { return Ok(None) };
         let record = DocRecord::decode(&content).ok_or_else(|| damaged(key, "is malformed"))?;
-        let named = match (body, record.inline) {
-            (ReadBody::No, _) | (ReadBody::SmallWinner, None) => None,
-            (ReadBody::Winner | ReadBody::SmallWinner, Some(inline)) => {
-                let body = BodyRecord::decode(inline);
-                let body = body.ok_or_else(|| damaged(key, "has a malformed body"))?;
-                return Ok(Some(StoredDoc {
-                    version: record.version,
-                    tree: record.tree,
-                    winner_body: Some(body),
-                }));
-            }
-            (ReadBody::Winner, None) => {
-                record.tree.winner().filter(|leaf| leaf.state.body_bytes.is_some())
-            }
-        };
-        let winner_body = match &named {
-            Some(leaf) => body_row(db, database, id, &leaf.rev)?,
-            None => None,
-        };
-        if winner_body.is_some() || named.is_none() {
-            let DocRecord { version, tree, .. } = record;
-            return Ok(Some(StoredDoc { version, tree, winner_body }));
+        if let Some(found) = follow(db, database, id, key, record, what)? {
+            return Ok(Some(found));
         }
         match get(db, key)? {
             None => return Ok(None),
             Some(again) if again == value && stood_still => {
-                return Err(damaged(key, "names a body that is not there"));
+                return Err(damaged(key, "names a body or older revisions that are not there"));
             }
             Some(again) => {
                 stood_still = again == value;
@@ -113,6 +93,41 @@ fn stored(
             }
         }
     }
+}
+
+/// Follows a document's row to the others that are asked for; `None` if one is not there.
+fn follow(
+    db: &Db,
+    database: DatabaseKey,
+    id: &DocId,
+    key: &[u8],
+    record: DocRecord<'_>,
+    what: ReadDoc,
+) -> Result<Option<StoredDoc>, StoreError> {
+    let DocRecord { version, older, mut tree, inline, .. } = record;
+    let winner_body = match (what.body, inline) {
+        (ReadBody::No, _) | (ReadBody::SmallWinner, None) => None,
+        (ReadBody::Winner | ReadBody::SmallWinner, Some(inline)) => {
+            let body = BodyRecord::decode(inline);
+            Some(body.ok_or_else(|| damaged(key, "has a malformed body"))?)
+        }
+        (ReadBody::Winner, None) => {
+            match tree.winner().filter(|leaf| leaf.state.body_bytes.is_some()) {
+                Some(leaf) => match body_row(db, database, id, &leaf.rev)? {
+                    Some(body) => Some(body),
+                    None => return Ok(None),
+                },
+                None => None,
+            }
+        }
+    };
+    if what.tree == ReadTree::Whole && !older.is_empty() {
+        let Some(trunk) = older::read(db, database, id, older)? else { return Ok(None) };
+        // Rows of another state of the document may not fit; then it has changed.
+        let Some(whole) = RevTree::with_trunk(trunk, &tree) else { return Ok(None) };
+        tree = whole;
+    }
+    Ok(Some(StoredDoc { version, tree, read: what.tree, older, winner_body }))
 }
 
 fn body_row(
@@ -156,7 +171,7 @@ pub(super) fn docs(
         let Some(row) = rows.next() else { break };
         let (key, value) = row?;
         let id = keys::doc_id(&key).ok_or_else(|| damaged(&key, "has no legal id"))?;
-        if let Some(doc) = stored(db, database, &id, &key, value, range.body)? {
+        if let Some(doc) = stored(db, database, &id, &key, value, range.read)? {
             found.push((id, doc));
         }
     }

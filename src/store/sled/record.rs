@@ -8,18 +8,25 @@ use std::num::NonZeroU32;
 
 use super::value::WHOLE;
 use crate::doc::varint::{self, Reader};
-use crate::doc::{Body, DocId, Leaf, LocalRev, Rev, RevHash, RevTree};
-use crate::store::backend::{ChangeRow, Counts, DatabaseKey, DatabaseSettings, Uuid, Version};
+use crate::doc::{Body, DocId, Leaf, LocalRev, Rev, RevHash, RevState, RevTree};
+use crate::store::backend::{
+    ChangeRow, Counts, DatabaseKey, DatabaseSettings, Older, Uuid, Version,
+};
 
 /// The winning rev's body follows the tree.
 const INLINE: u8 = 1;
 /// The document's by-seq row is cut in pieces.
 const SEQ_IN_PIECES: u8 = 1 << 1;
 
+/// Older revisions are kept apart; their generations follow the version.
+const OLDER: u8 = 1 << 2;
+
 /// A document as it is stored.
 #[derive(Debug)]
 pub(super) struct DocRecord<'a> {
     pub(super) version: Version,
+    pub(super) older: Older,
+    /// All revisions but those that are kept apart.
     pub(super) tree: RevTree,
     /// The winning rev's encoded body, if it is kept here.
     pub(super) inline: Option<&'a [u8]>,
@@ -29,16 +36,22 @@ pub(super) struct DocRecord<'a> {
 impl<'a> DocRecord<'a> {
     pub(super) fn decode(bytes: &'a [u8]) -> Option<Self> {
         let mut reader = Reader(bytes);
-        let flags = reader.byte().filter(|flags| flags & !(INLINE | SEQ_IN_PIECES) == 0)?;
+        let known = INLINE | SEQ_IN_PIECES | OLDER;
+        let flags = reader.byte().filter(|flags| flags & !known == 0)?;
         let seq = reader.varint()?;
         let edition = u32::try_from(reader.varint()?).ok()?;
+        let older = if flags & OLDER == 0 { Older::default() } else { read_older(&mut reader)? };
         let (tree, rest) = RevTree::decode(reader.0).ok()?;
         let inline = (flags & INLINE != 0).then_some(rest);
         if tree.is_empty() || inline.is_none() && !rest.is_empty() {
             return None;
         }
+        if !older.is_empty() && tree.first_generation() != older.top + 1 {
+            return None;
+        }
         Some(Self {
             version: Version { seq, edition },
+            older,
             tree,
             inline,
             seq_in_pieces: flags & SEQ_IN_PIECES != 0,
@@ -46,18 +59,31 @@ impl<'a> DocRecord<'a> {
     }
 }
 
-/// A document's value; `tree` is its encoded tree.
+fn read_older(reader: &mut Reader<'_>) -> Option<Older> {
+    let (first, top, body_bytes) = (reader.varint()?, reader.varint()?, reader.varint()?);
+    let older = Older { first, top, body_bytes };
+    (first > 0 && !older.is_empty()).then_some(older)
+}
+
+/// A document's value; `tree` is its encoded tree, without what is kept apart.
 pub(super) fn doc(
     version: Version,
+    older: Older,
     tree: &[u8],
     inline: Option<&[u8]>,
     seq_in_pieces: bool,
 ) -> Vec<u8> {
-    let mut out = Vec::with_capacity(12 + tree.len() + inline.map_or(0, <[u8]>::len));
+    let mut out = Vec::with_capacity(24 + tree.len() + inline.map_or(0, <[u8]>::len));
     let flags = if inline.is_some() { INLINE } else { 0 };
+    let flags = flags | if older.is_empty() { 0 } else { OLDER };
     out.extend([WHOLE, flags | if seq_in_pieces { SEQ_IN_PIECES } else { 0 }]);
     varint::push(&mut out, version.seq);
     varint::push(&mut out, u64::from(version.edition));
+    if !older.is_empty() {
+        for number in [older.first, older.top, older.body_bytes] {
+            varint::push(&mut out, number);
+        }
+    }
     out.extend_from_slice(tree);
     out.extend_from_slice(inline.unwrap_or_default());
     out
@@ -77,27 +103,61 @@ pub(super) fn seq_row(id: &DocId, leaves: &[Leaf]) -> Vec<u8> {
 
 const DELETED: u8 = 1;
 const TEXT_HASH: u8 = 1 << 1;
+const HAS_BODY: u8 = 1 << 2;
 
 /// A flag byte, the generation, the hash: 16 bytes, or a length and text.
 fn push_leaf(out: &mut Vec<u8>, leaf: &Leaf) {
-    let hash = leaf.rev.hash().packed();
+    let hash = leaf.rev.hash();
     let deleted = if leaf.state.deleted { DELETED } else { 0 };
-    out.push(deleted | if hash.is_err() { TEXT_HASH } else { 0 });
+    out.push(deleted | hash_flag(hash));
     varint::push(out, leaf.rev.generation());
-    match hash {
+    push_hash(out, hash);
+}
+
+fn hash_flag(hash: &RevHash) -> u8 {
+    if hash.packed().is_err() { TEXT_HASH } else { 0 }
+}
+
+fn push_hash(out: &mut Vec<u8>, hash: &RevHash) {
+    match hash.packed() {
         Ok(bytes) => out.extend_from_slice(bytes),
         Err(text) => varint::push_bytes(out, text.as_bytes()),
     }
 }
 
+fn read_hash(reader: &mut Reader<'_>, flags: u8) -> Option<RevHash> {
+    if flags & TEXT_HASH == 0 {
+        Some(RevHash::from_digest(reader.array()?))
+    } else {
+        RevHash::parse(reader.text()?).ok()
+    }
+}
+
+/// A revision of a row of older ones: a flag byte, the hash, the length of its body if stored.
+pub(super) fn push_older_rev(out: &mut Vec<u8>, rev: &Rev, state: RevState) {
+    let deleted = if state.deleted { DELETED } else { 0 };
+    let body = if state.body_bytes.is_some() { HAS_BODY } else { 0 };
+    out.push(deleted | body | hash_flag(rev.hash()));
+    push_hash(out, rev.hash());
+    state.body_bytes.into_iter().for_each(|bytes| varint::push(out, u64::from(bytes)));
+}
+
+pub(super) fn read_older_rev(reader: &mut Reader<'_>, generation: u64) -> Option<(Rev, RevState)> {
+    let known = DELETED | TEXT_HASH | HAS_BODY;
+    let flags = reader.byte().filter(|flags| flags & !known == 0)?;
+    let hash = read_hash(reader, flags)?;
+    let body_bytes = match flags & HAS_BODY {
+        0 => None,
+        _ => Some(u32::try_from(reader.varint()?).ok()?),
+    };
+    let state = RevState { deleted: flags & DELETED != 0, body_bytes };
+    Some((Rev::new(generation, hash).ok()?, state))
+}
+
 fn read_leaf(reader: &mut Reader<'_>) -> Option<(Rev, bool)> {
     let flags = reader.byte().filter(|flags| flags & !(DELETED | TEXT_HASH) == 0)?;
     let generation = reader.varint()?;
-    let hash = if flags & TEXT_HASH == 0 {
-        RevHash::from_digest(reader.array()?)
-    } else {
-        RevHash::parse(reader.text()?).ok()?
-    };
+    let hash = read_hash(reader, flags)?;
     Some((Rev::new(generation, hash).ok()?, flags & DELETED != 0))
 }
 
@@ -203,12 +263,15 @@ mod tests {
 
     #[test]
     fn documents_come_back() {
-        for (inline, pieces) in [(None, true), (Some(&b"\0{}"[..]), false)] {
+        let kept = Older { first: 1, top: 1, body_bytes: 300 };
+        let none = Older::default();
+        let inline = Some(&b"\0{}"[..]);
+        for (older, inline, pieces) in [(none, None, true), (kept, inline, false)] {
             let version = Version { seq: 300, edition: 2 };
-            let bytes = doc(version, &encoded_tree(), inline, pieces);
+            let bytes = doc(version, older, &encoded_tree(), inline, pieces);
             assert_eq!(bytes[0], WHOLE);
             let record = DocRecord::decode(&bytes[1..]).expect("a whole record");
-            assert_eq!((record.version, &record.tree), (version, &tree()));
+            assert_eq!((record.version, record.older, &record.tree), (version, older, &tree()));
             assert_eq!((record.inline, record.seq_in_pieces), (inline, pieces));
         }
     }
@@ -231,7 +294,9 @@ mod tests {
 
     #[test]
     fn cut_or_padded_values_are_refused() {
-        let doc_value = doc(Version { seq: 1, edition: 0 }, &encoded_tree(), None, false);
+        let kept = Older { first: 1, top: 1, body_bytes: 300 };
+        let version = Version { seq: 1, edition: 0 };
+        let doc_value = doc(version, kept, &encoded_tree(), None, false);
         let id = DocId::from_stored("a");
         let leaves = tree().leaves();
         let seq_value = seq_row(&id, &leaves);

@@ -6,11 +6,12 @@ use std::sync::Weak;
 
 use tokio::sync::oneshot;
 
+use super::older::OlderWrite;
 use super::record;
 use crate::doc::{BlobKey, Body, DbName, DocId, LocalRev, Rev, RevTree};
 use crate::store::backend::{
     Commit, Compacted, DatabaseKey, DatabaseRecord, DocCommit, DocPurge, LocalCommit, LocalOutcome,
-    SweptBlobs, Uuid, Version,
+    OlderCommit, SweptBlobs, Uuid, Version,
 };
 use crate::store::error::StoreError;
 use crate::store::keys;
@@ -27,7 +28,7 @@ pub(super) enum Request {
     Create { name: DbName, incarnation: Uuid, answer: Answer<DatabaseRecord> },
     Destroy { name: DbName, answer: Answer<()> },
     Compact { db: DatabaseKey, ids: Vec<DocId>, answer: Answer<Compacted> },
-    Purge { db: DatabaseKey, docs: Vec<DocPurge>, answer: Answer<Commit> },
+    Purge { db: DatabaseKey, docs: Vec<PurgeWrite>, answer: Answer<Commit> },
     Settings { db: DatabaseKey, value: Vec<u8>, answer: Answer<()> },
     BeginSweep { db: DatabaseKey, sweep: Weak<()>, answer: Answer<()> },
     SweepBlobs { db: DatabaseKey, keys: Vec<BlobKey>, answer: Answer<SweptBlobs> },
@@ -40,7 +41,10 @@ pub(super) struct DocWrite {
     pub(super) key: Vec<u8>,
     pub(super) expected: Version,
     pub(super) tree: RevTree,
+    pub(super) older: OlderWrite,
+    /// The tree without what is kept apart.
     pub(super) encoded_tree: Vec<u8>,
+    /// Of `tree`.
     pub(super) tally: Tally,
     pub(super) winner: Option<Rev>,
     pub(super) seq_row: Vec<u8>,
@@ -59,8 +63,9 @@ impl DocWrite {
     pub(super) fn new(db: DatabaseKey, doc: DocCommit) -> Self {
         let winner = doc.leaves.first();
         let tally = Tally::new(&doc.tree, winner.is_none_or(|leaf| leaf.state.deleted));
+        let (older, recent) = OlderWrite::new(&doc.tree, doc.older);
         let mut encoded_tree = Vec::new();
-        doc.tree.encode(&mut encoded_tree);
+        recent.encode(&mut encoded_tree);
         let mut inline = None;
         let mut bodies = Vec::new();
         let mut named = Vec::new();
@@ -86,12 +91,45 @@ impl DocWrite {
             blobs: small.collect(),
             id: doc.id,
             tree: doc.tree,
+            older,
             encoded_tree,
             inline,
             bodies,
             dropped: doc.dropped,
             named,
         }
+    }
+}
+
+/// A document that is purged, ready for the batch.
+#[derive(Debug)]
+pub(super) struct PurgeWrite {
+    pub(super) id: DocId,
+    pub(super) key: Vec<u8>,
+    pub(super) expected: Version,
+    pub(super) dropped: Vec<Rev>,
+    /// What is left of it.
+    pub(super) left: Option<DocWrite>,
+}
+
+impl PurgeWrite {
+    pub(super) fn new(db: DatabaseKey, purge: DocPurge) -> Self {
+        let DocPurge { id, expected, tree, dropped } = purge;
+        let key = keys::doc(db, &id);
+        let left = (!tree.is_empty()).then(|| {
+            let commit = DocCommit {
+                id: id.clone(),
+                expected,
+                leaves: tree.leaves(),
+                tree,
+                older: OlderCommit::default(),
+                bodies: Vec::new(),
+                dropped: dropped.clone(),
+                blobs: Vec::new(),
+            };
+            DocWrite::new(db, commit)
+        });
+        Self { id, key, expected, dropped, left }
     }
 }
 
