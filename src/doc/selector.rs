@@ -291,7 +291,7 @@ mod tests {
         ));
         let name = "x".repeat(1025);
         assert!(parse(&format!(r#"{{"{name}":1}}"#)).is_err());
-        let patterns = vec![r#"{"a":{"$regex":"a"}}"#; 11].join(",");
+        let patterns = [r#"{"a":{"$regex":"a"}}"#; 11].join(",");
         assert!(matches!(
             parse(&format!(r#"{{"$or":[{patterns}]}}"#)),
             Err(SelectorError::TooManyPatterns { .. })
