@@ -27,7 +27,7 @@ fn document(n: usize) -> Document {
     let owner = ["anna", "bob", "carl"][n % 3];
     let text = format!(
         r#"{{"type":"task","owner":"{owner}","n":{n},"done":{},"text":"remember to buy milk and bread for breakfast","tags":["home","urgent"],"place":{{"city":"Oslo","street":"Karl Johans gate {n}"}},"created":"2026-01-01T08:00:00Z","updated":"2026-01-{:02}T08:00:00Z"}}"#,
-        n % 2 == 0,
+        n.is_multiple_of(2),
         1 + n % 28,
     );
     let body = settee::doc::Body::parse(&text, &Limits::default()).expect("an object");
