@@ -4,9 +4,9 @@ var __defProp = Object.defineProperty;
 var __getOwnPropDesc = Object.getOwnPropertyDescriptor;
 var __getOwnPropNames = Object.getOwnPropertyNames;
 var __hasOwnProp = Object.prototype.hasOwnProperty;
-var __export = (target, all) => {
-  for (var name in all)
-    __defProp(target, name, { get: all[name], enumerable: true });
+var __export = (target, all2) => {
+  for (var name in all2)
+    __defProp(target, name, { get: all2[name], enumerable: true });
 };
 var __copyProps = (to, from, except, desc) => {
   if (from && typeof from === "object" || typeof from === "function") {
@@ -22,9 +22,11 @@ var __toCommonJS = (mod) => __copyProps(__defProp({}, "__esModule", { value: tru
 var index_exports = {};
 __export(index_exports, {
   Client: () => Client,
+  Settee: () => Settee,
   SetteeError: () => SetteeError,
   Sync: () => Sync,
-  createClient: () => createClient
+  createClient: () => createClient,
+  default: () => Settee
 });
 module.exports = __toCommonJS(index_exports);
 
@@ -155,8 +157,8 @@ var PIECE_HEADER_BYTES = 9;
 function encode(verb, ...elements) {
   return JSON.stringify([verb, ...elements]);
 }
-function encodeCall(channel, call, method, params) {
-  return `["call",${channel},${call},"${method}",${params}]`;
+function encodeCall(channel, call, method2, params) {
+  return `["call",${channel},${call},"${method2}",${params}]`;
 }
 function decode(text) {
   let message;
@@ -217,13 +219,17 @@ var Channel = class {
     this.onGrant = () => {
     };
   }
+  /** Whether the channel has ended. */
+  get isOver() {
+    return this.#error !== void 0;
+  }
   /**
    * @param {string} method
    * @param {object} [params]
    * @returns {Promise<any>} The reply.
    */
-  call(method, params = {}) {
-    return this.callText(method, JSON.stringify(params));
+  call(method2, params = {}) {
+    return this.callText(method2, JSON.stringify(params));
   }
   /**
    * A call whose parameters are JSON text already.
@@ -231,10 +237,10 @@ var Channel = class {
    * @param {string} params
    * @returns {Promise<any>}
    */
-  async callText(method, params) {
-    await this.#link.calls.acquire();
+  async callText(method2, params) {
+    await this.#link.calls.acquire(this);
     try {
-      return await new Promise((reply, fail) => this.#begin(method, params, { reply, fail }));
+      return await new Promise((reply, fail) => this.#begin(method2, params, { reply, fail }));
     } finally {
       this.#link.calls.release();
     }
@@ -244,13 +250,13 @@ var Channel = class {
    * @param {object} params
    * @returns {Promise<CallStream>}
    */
-  async stream(method, params) {
-    const counts = method !== CHANGES;
-    if (counts) await this.#link.calls.acquire();
+  async stream(method2, params) {
+    const counts = method2 !== CHANGES;
+    if (counts) await this.#link.calls.acquire(this);
     const over = () => counts && this.#link.calls.release();
     const stream = new CallStream(this, over);
     const text = JSON.stringify({ ...params, credit: CREDIT });
-    stream.call = this.#begin(method, text, stream.handler);
+    stream.call = this.#begin(method2, text, stream.handler);
     return stream;
   }
   /**
@@ -260,7 +266,7 @@ var Channel = class {
    * @returns {Promise<{digest: string, length: number}>}
    */
   async upload(params, chunks) {
-    await this.#link.calls.acquire();
+    await this.#link.calls.acquire(this);
     try {
       return await this.#upload(params, chunks);
     } finally {
@@ -324,14 +330,14 @@ var Channel = class {
    * @param {string} params
    * @param {CallHandler} handler
    */
-  #begin(method, params, handler) {
+  #begin(method2, params, handler) {
     if (this.#error) {
       handler.fail(this.#error);
       return 0;
     }
     const call = this.#unusedCall();
     this.#calls.set(call, handler);
-    this.#link.send(encodeCall(this.id, call, method, params));
+    this.#link.send(encodeCall(this.id, call, method2, params));
     return call;
   }
   #unusedCall() {
@@ -473,23 +479,33 @@ async function* inPieces(chunks) {
 // src/semaphore.js
 var Semaphore = class {
   #free;
-  /** @type {Array<() => void>} */
-  #waiting = [];
+  /** The owner whose turn it is comes first. @type {Map<any, Array<() => void>>} */
+  #lines = /* @__PURE__ */ new Map();
   /** @param {number} places */
   constructor(places) {
     this.#free = places;
   }
-  async acquire() {
+  /** @param {any} [owner] */
+  async acquire(owner) {
     if (this.#free > 0) {
       this.#free -= 1;
       return;
     }
-    await new Promise((resolve) => this.#waiting.push(() => resolve(void 0)));
+    await new Promise((resolve) => {
+      const line = this.#lines.get(owner) ?? [];
+      line.push(() => resolve(void 0));
+      this.#lines.set(owner, line);
+    });
   }
   release() {
-    const next = this.#waiting.shift();
-    if (next) next();
-    else this.#free += 1;
+    for (const [owner, line] of this.#lines) {
+      const next = line.shift();
+      this.#lines.delete(owner);
+      if (line.length > 0) this.#lines.set(owner, line);
+      next?.();
+      return;
+    }
+    this.#free += 1;
   }
 };
 
@@ -588,10 +604,10 @@ var Link = class {
    * @param {import('./channel.js').Opened} opened
    */
   #opened(id, opened) {
-    const known = this.#channels.get(id);
-    if (known) {
-      known.opened = opened;
-      known.onGrant(opened);
+    const known2 = this.#channels.get(id);
+    if (known2) {
+      known2.opened = opened;
+      known2.onGrant(opened);
       return;
     }
     const opening = this.#opening.get(id);
@@ -869,6 +885,276 @@ function onWake(wake) {
   };
 }
 
+// src/keeper.js
+var REFUSALS_MAX = 5;
+var REFRESH_MIN_MS = 1e3;
+var TIMER_MAX_MS = 2 ** 31 - 1;
+var NO_CREDENTIALS = "no_credentials";
+var Keeper = class {
+  #connection;
+  #times;
+  #kept;
+  #interrupted;
+  #stopped = false;
+  #stop = () => {
+  };
+  /** @type {Promise<void>} */
+  #stopping = new Promise((resolve) => this.#stop = resolve);
+  /** The channel in use. @type {import('./channel.js').Channel | undefined} */
+  channel;
+  /**
+   * @param {import('./connection.js').Connection} connection
+   * @param {import('./connection.js').Times} times
+   * @param {Kept} kept
+   * @param {Interrupted} interrupted
+   */
+  constructor(connection, times, kept, interrupted) {
+    this.#connection = connection;
+    this.#times = times;
+    this.#kept = kept;
+    this.#interrupted = interrupted;
+  }
+  get isStopped() {
+    return this.#stopped;
+  }
+  /** No other channel is opened; what uses the present one is left to end. */
+  stop() {
+    this.#stopped = true;
+    this.#stop();
+  }
+  /**
+   * Has every channel used, one after another, until one use ends well or `stop`. Throws what cannot
+   * be overcome.
+   * @param {(channel: import('./channel.js').Channel) => Promise<void>} use
+   */
+  async run(use) {
+    let failures = 0;
+    let refusals = 0;
+    for (; ; ) {
+      const link = await this.#waitForLink();
+      if (!link) return;
+      const began = Date.now();
+      const { opened, error } = await this.#over(link, use);
+      if (!error || this.#stopped) return;
+      const settled = opened && Date.now() - began >= this.#times.settled;
+      failures = settled ? 1 : failures + 1;
+      refusals = opened ? 0 : refusals + 1;
+      this.#judge(error, opened, refusals);
+      if (failures > 1) await this.#pause(pauseAfter(failures - 1, this.#times, Math.random()));
+    }
+  }
+  /**
+   * Tells why nothing can be done at present, or throws what cannot be overcome.
+   * @param {Error} error
+   * @param {boolean} opened
+   * @param {number} refusals
+   */
+  #judge(error, opened, refusals) {
+    if (!(error instanceof SetteeError)) throw error;
+    if (error.isTransient && this.#kept.retry) {
+      this.#interrupted(error.error === NO_CREDENTIALS ? "auth-needed" : "offline", error);
+      return;
+    }
+    const mayAsk = typeof this.#kept.credentials === "function" || opened;
+    if (!error.isUnauthorized || !mayAsk || refusals >= REFUSALS_MAX) throw error;
+    this.#interrupted("auth-needed", error);
+  }
+  /** @param {number} ms */
+  async #pause(ms) {
+    let timer;
+    const over = new Promise((resolve) => timer = setTimeout(resolve, ms));
+    await Promise.race([over, this.#stopping]);
+    clearTimeout(timer);
+  }
+  /** The connection's link, once there is one; undefined when stopped meanwhile. */
+  async #waitForLink() {
+    const connection = this.#connection;
+    while (!this.#stopped) {
+      if (connection.isClosed) throw ended();
+      if (connection.link) return connection.link;
+      if (connection.failures > 0) {
+        if (!this.#kept.retry) throw connection.cause;
+        this.#interrupted("offline", connection.cause);
+      }
+      await this.#connectionChanges();
+    }
+    return void 0;
+  }
+  #connectionChanges() {
+    const connection = this.#connection;
+    const events = ["up", "down", "closed"];
+    let changed = () => {
+    };
+    const change = new Promise((resolve) => changed = () => resolve(void 0));
+    for (const event of events) connection.on(event, changed);
+    return Promise.race([change, this.#stopping]).finally(() => {
+      for (const event of events) connection.off(event, changed);
+    });
+  }
+  /**
+   * Opens and uses one channel.
+   * @param {import('./link.js').Link} link
+   * @param {(channel: import('./channel.js').Channel) => Promise<void>} use
+   * @returns {Promise<{opened: boolean, error?: any}>}
+   */
+  async #over(link, use) {
+    let channel;
+    try {
+      channel = await this.#open(link);
+    } catch (error) {
+      return { opened: false, error };
+    }
+    if (!channel) return { opened: false };
+    this.channel = channel;
+    const stopRefreshing = this.#refresh(channel);
+    try {
+      await use(channel);
+      return { opened: true };
+    } catch (error) {
+      return { opened: true, error };
+    } finally {
+      stopRefreshing();
+      channel.close();
+      this.channel = void 0;
+    }
+  }
+  /**
+   * @param {import('./link.js').Link} link
+   * @returns The channel, or undefined when stopped meanwhile.
+   */
+  async #open(link) {
+    const { database, create } = this.#kept;
+    const opening = (async () => {
+      const credentials = await this.#ask();
+      return this.#stopped ? void 0 : link.open({ database, credentials, create });
+    })();
+    const channel = await Promise.race([opening, this.#stopping]);
+    if (!channel) opening.then((late) => late?.close(), () => {
+    });
+    return channel || void 0;
+  }
+  async #ask() {
+    const { credentials } = this.#kept;
+    if (typeof credentials !== "function") return credentials;
+    try {
+      return await credentials() ?? null;
+    } catch (thrown) {
+      const reason = `no credentials: ${asError(thrown).message}`;
+      throw new SetteeError({ status: 0, error: NO_CREDENTIALS, reason });
+    }
+  }
+  /**
+   * Shows new credentials before each grant ends. Returns what stops it.
+   * @param {import('./channel.js').Channel} channel
+   */
+  #refresh(channel) {
+    if (typeof this.#kept.credentials !== "function") return () => {
+    };
+    let timer;
+    let stopped = false;
+    const show = async () => {
+      try {
+        const credentials = await this.#ask();
+        if (!stopped) channel.credentials(credentials);
+      } catch {
+        if (!stopped) timer = setTimeout(show, REFRESH_MIN_MS);
+      }
+    };
+    const plan = () => {
+      clearTimeout(timer);
+      const ms = channel.opened.access.expires_in_ms;
+      const wait = Math.min(Math.max((ms ?? 0) * 0.8, REFRESH_MIN_MS), TIMER_MAX_MS);
+      if (ms !== void 0 && !stopped) timer = setTimeout(show, wait);
+    };
+    channel.onGrant = plan;
+    plan();
+    return () => {
+      stopped = true;
+      clearTimeout(timer);
+    };
+  }
+};
+
+// src/session.js
+var Session = class {
+  #keeper;
+  #isKept = false;
+  #closed = false;
+  /** @type {Array<{resolve: (channel: import('./channel.js').Channel) => void, reject: (error: Error) => void}>} */
+  #waiting = [];
+  /** @param {import('./keeper.js').Keeper} keeper */
+  constructor(keeper) {
+    this.#keeper = keeper;
+  }
+  /**
+   * The open channel; waits for one as long as the client tries to connect. Rejects if the database
+   * is denied or the client has ended; the next request tries again.
+   * @returns {Promise<import('./channel.js').Channel>}
+   */
+  channel() {
+    if (this.#closed) return Promise.reject(closed());
+    const { channel } = this.#keeper;
+    if (channel && !channel.isOver) return Promise.resolve(channel);
+    const opened = new Promise((resolve, reject) => this.#waiting.push({ resolve, reject }));
+    if (!this.#isKept) this.#keep();
+    return (
+      /** @type {any} */
+      opened
+    );
+  }
+  /**
+   * Does work on the open channel, and again on the next one if the channel is lost meanwhile.
+   * @template T
+   * @param {(channel: import('./channel.js').Channel) => Promise<T>} work
+   * @param {() => boolean} [mayRepeat] Asked after a loss.
+   * @returns {Promise<T>}
+   */
+  async call(work, mayRepeat = () => true) {
+    for (; ; ) {
+      const channel = await this.channel();
+      try {
+        return await work(channel);
+      } catch (error) {
+        if (!channel.isOver || this.#closed) throw error;
+        if (!mayRepeat()) throw inDoubt(error);
+      }
+    }
+  }
+  /** Closes the channel; what is under way fails. */
+  close() {
+    this.#closed = true;
+    this.#keeper.stop();
+    this.#keeper.channel?.close();
+  }
+  async #keep() {
+    this.#isKept = true;
+    let error = closed();
+    try {
+      await this.#keeper.run((channel) => this.#use(channel));
+    } catch (thrown) {
+      error = asError(thrown);
+    }
+    this.#isKept = false;
+    for (const { reject } of this.#waiting.splice(0)) reject(error);
+  }
+  /** @param {import('./channel.js').Channel} channel */
+  async #use(channel) {
+    for (const { resolve } of this.#waiting.splice(0)) resolve(channel);
+    throw await channel.ended;
+  }
+};
+function closed() {
+  return new SetteeError({ status: 410, error: "closed", reason: "the database was closed" });
+}
+function inDoubt(error) {
+  const { status, error: name, reason } = error;
+  return new SetteeError({
+    status,
+    error: name,
+    reason: `${reason}; whether the documents were written is not known`
+  });
+}
+
 // src/documents.js
 function generation(rev) {
   return Number(rev.slice(0, rev.indexOf("-")));
@@ -886,8 +1172,8 @@ function isNew(doc, attachment) {
 function withoutHistory({ _revisions, ...doc }) {
   return doc;
 }
-function* chunked(all, size) {
-  for (let from = 0; from < all.length; from += size) yield all.slice(from, from + size);
+function* chunked(all2, size) {
+  for (let from = 0; from < all2.length; from += size) yield all2.slice(from, from + size);
 }
 
 // src/denied.js
@@ -939,9 +1225,9 @@ var DeniedList = class {
     const news = [];
     for (const one of refused) {
       const same = (d) => d.direction === direction && d.id === one.id && d.rev === one.rev;
-      const known = this.#list.find(same);
-      if (known?.error === one.error && known.reason === one.reason) continue;
-      if (known) Object.assign(known, one);
+      const known2 = this.#list.find(same);
+      if (known2?.error === one.error && known2.reason === one.reason) continue;
+      if (known2) Object.assign(known2, one);
       else this.#list.push({ direction, ...one });
       news.push(one);
     }
@@ -1090,9 +1376,9 @@ var LocalDatabase = class {
    */
   async set(id, body) {
     for (; ; ) {
-      const known = await this.get(id);
+      const known2 = await this.get(id);
       try {
-        await this.db.put({ ...body, _id: id, ...known ? { _rev: known._rev } : {} });
+        await this.db.put({ ...body, _id: id, ...known2 ? { _rev: known2._rev } : {} });
         return;
       } catch (error) {
         if (
@@ -1213,8 +1499,8 @@ var Checkpoints = class {
   }
   /** Finds out where to resume. */
   async open() {
-    const read = [this.#source.get(this.#id), this.#target.get(this.#id)];
-    const [atSource, atTarget] = await Promise.all(read);
+    const read2 = [this.#source.get(this.#id), this.#target.get(this.#id)];
+    const [atSource, atTarget] = await Promise.all(read2);
     this.since = commonPoint(atSource, atTarget);
     if (this.since !== void 0) this.#latest = atTarget;
   }
@@ -1381,13 +1667,13 @@ var Push = class {
   #stopped = false;
   #abandoned = false;
   /** @param {import('./sync.js').Run} run */
-  constructor(run) {
-    this.#run = run;
+  constructor(run2) {
+    this.#run = run2;
     this.#checkpoints = new Checkpoints({
-      identity: { source: run.localId, target: run.remote.identity, ...run.narrowing },
-      source: run.local,
-      target: run.remote,
-      sessionId: run.sessionId,
+      identity: { source: run2.localId, target: run2.remote.identity, ...run2.narrowing },
+      source: run2.local,
+      target: run2.remote,
+      sessionId: run2.sessionId,
       failed: (error) => this.#fail(error)
     });
   }
@@ -1598,14 +1884,14 @@ var Pull = class {
   #stopped = false;
   #abandoned = false;
   /** @param {import('./sync.js').Run} run */
-  constructor(run) {
-    this.#run = run;
-    const { remote, narrowing } = run;
+  constructor(run2) {
+    this.#run = run2;
+    const { remote, narrowing } = run2;
     this.#checkpoints = new Checkpoints({
-      identity: { source: remote.identity, target: run.localId, ...narrowing, view: remote.view },
+      identity: { source: remote.identity, target: run2.localId, ...narrowing, view: remote.view },
       source: remote,
-      target: run.local,
-      sessionId: run.sessionId,
+      target: run2.local,
+      sessionId: run2.sessionId,
       failed: (error) => {
         this.#error ??= error;
         this.stop();
@@ -1703,11 +1989,11 @@ var Pull = class {
     const { local } = this.#run;
     const refused = [];
     for (const doc of await local.missing(docs)) {
-      let answer = await local.write([await this.#filled(doc, isNew)]);
-      if (answer.some((one) => one.status === 412)) {
-        answer = await local.write([await this.#filled(doc, () => true)]);
+      let answer2 = await local.write([await this.#filled(doc, isNew)]);
+      if (answer2.some((one) => one.status === 412)) {
+        answer2 = await local.write([await this.#filled(doc, () => true)]);
       }
-      refused.push(...answer);
+      refused.push(...answer2);
     }
     return refused;
   }
@@ -1719,7 +2005,7 @@ var Pull = class {
     const attachments = {};
     for (const [name, attachment] of Object.entries(doc._attachments ?? {})) {
       const { content_type, revpos, digest } = attachment;
-      attachments[name] = isWanted(doc, attachment) ? { content_type, revpos, digest, data: await this.#run.remote.attachment(doc, name, content_type) } : attachment;
+      attachments[name] = isWanted(doc, attachment) ? { content_type, revpos, digest, data: await this.#run.remote.attachment(doc, name) } : attachment;
     }
     return { ...doc, _attachments: attachments };
   }
@@ -1779,11 +2065,12 @@ var scope = (
 );
 var IN_NODE = typeof scope.process?.versions?.node === "string" && !scope.window;
 function joined(pieces, type) {
-  return IN_NODE ? scope.Buffer.concat(pieces) : new Blob(
+  if (!IN_NODE) return new Blob(
     /** @type {any} */
     pieces,
     { type }
   );
+  return Object.assign(scope.Buffer.concat(pieces), { type });
 }
 function byteLength(data) {
   return data.size ?? data.length;
@@ -1796,6 +2083,26 @@ async function* chunksOf(data) {
   for (let from = 0; from < data.size; from += SLICE_BYTES) {
     yield new Uint8Array(await data.slice(from, from + SLICE_BYTES).arrayBuffer());
   }
+}
+var CHARS_MAX = 3 * 8192;
+async function toBase64(data) {
+  if (IN_NODE && data instanceof Uint8Array) return scope.Buffer.from(data).toString("base64");
+  const bytes = data instanceof Uint8Array ? data : new Uint8Array(await data.arrayBuffer());
+  let text = "";
+  for (let from = 0; from < bytes.length; from += CHARS_MAX) {
+    text += btoa(String.fromCharCode(...bytes.subarray(from, from + CHARS_MAX)));
+  }
+  return text;
+}
+function fromBase64(text) {
+  let binary;
+  try {
+    binary = atob(text);
+  } catch {
+    const reason = "Attachment is not a valid base64 string";
+    throw new SetteeError({ status: 500, error: "badarg", reason });
+  }
+  return Uint8Array.from(binary, (char) => char.charCodeAt(0));
 }
 
 // src/remote.js
@@ -1834,7 +2141,7 @@ var RemoteDatabase = class {
     const params = Object.fromEntries(rows.map(({ id, revs }) => [id, revs]));
     const found = await this.#channel.call("revs_diff", params);
     return Object.entries(found).flatMap(
-      ([id, { missing }]) => missing.map((rev) => (
+      ([id, { missing: missing2 }]) => missing2.map((rev) => (
         /** @type {Revision} */
         [id, rev]
       ))
@@ -1862,8 +2169,32 @@ var RemoteDatabase = class {
    * @returns {Promise<Refusal[]>}
    */
   async write(docs) {
-    const { bulk_rows_max, doc_bytes_max } = this.#channel.opened.limits;
     const refused = [];
+    for (const { part, texts, tooLarge } of this.#parts(docs)) {
+      refused.push(...tooLarge ? [tooLarge] : await this.#writePart(part, texts));
+    }
+    return refused;
+  }
+  /**
+   * Makes new revisions. Returns a row for each document, in order.
+   * @param {any[]} docs
+   * @returns {Promise<any[]>}
+   */
+  async edit(docs) {
+    const rows = [];
+    for (const { texts, tooLarge } of this.#parts(docs)) {
+      const params = `{"docs":[${texts.join()}]}`;
+      rows.push(...tooLarge ? [tooLarge] : await this.#channel.callText("bulk_docs", params));
+    }
+    return rows;
+  }
+  /**
+   * Cuts a write into messages. A document that the gateway would not take is a part of its own.
+   * @param {Doc[]} docs
+   * @returns {Generator<{part: Doc[], texts: string[], tooLarge?: Refusal}>}
+   */
+  *#parts(docs) {
+    const { bulk_rows_max, doc_bytes_max } = this.#channel.opened.limits;
     let [part, texts, chars] = [
       /** @type {Doc[]} */
       [],
@@ -1871,24 +2202,25 @@ var RemoteDatabase = class {
       [],
       0
     ];
-    const flush = async () => {
-      if (part.length > 0) refused.push(...await this.#writePart(part, texts));
-      [part, texts, chars] = [[], [], 0];
-    };
     for (const doc of docs) {
       const text = JSON.stringify(doc);
-      if (text.length > doc_bytes_max) {
+      const isTooLarge = text.length > doc_bytes_max;
+      const isFull = chars + text.length > WRITE_CHARS_TARGET || part.length >= bulk_rows_max;
+      if ((isFull || isTooLarge) && part.length > 0) {
+        yield { part, texts };
+        [part, texts, chars] = [[], [], 0];
+      }
+      if (isTooLarge) {
         const reason = `a document may have ${doc_bytes_max} bytes`;
-        refused.push(refusal(doc, { status: 413, error: "too_large", reason }));
+        const why = { status: 413, error: "too_large", reason };
+        yield { part: [doc], texts: [text], tooLarge: refusal(doc, why) };
         continue;
       }
-      if (chars + text.length > WRITE_CHARS_TARGET || part.length >= bulk_rows_max) await flush();
       part.push(doc);
       texts.push(text);
       chars += text.length;
     }
-    await flush();
-    return refused;
+    if (part.length > 0) yield { part, texts };
   }
   /**
    * @param {Doc[]} docs
@@ -1899,8 +2231,8 @@ var RemoteDatabase = class {
     const params = `{"new_edits":false,"docs":[${texts.join()}]}`;
     const rows = await this.#channel.callText("bulk_docs", params);
     if (docs.length === 1) return rows.map((row) => refusal(docs[0], row));
-    const named = rows.every((row) => row.id && row.rev);
-    if (named) return rows.map((row) => refusal({ _id: row.id, _rev: row.rev }, row));
+    const named2 = rows.every((row) => row.id && row.rev);
+    if (named2) return rows.map((row) => refusal({ _id: row.id, _rev: row.rev }, row));
     const refused = [];
     for (const [index, doc] of docs.entries()) {
       refused.push(...await this.#writePart([doc], [texts[index]]));
@@ -1908,23 +2240,23 @@ var RemoteDatabase = class {
     return refused;
   }
   /**
-   * @param {Doc} doc
+   * @param {{_id: string, _rev?: string}} doc The winning rev, where none is named.
    * @param {string} name
-   * @param {string} type
    * @returns {Promise<any>} A Buffer or a Blob.
    */
-  async attachment({ _id, _rev }, name, type) {
+  async attachment({ _id, _rev }, name) {
     const stream = await this.#channel.stream("attachment", { id: _id, rev: _rev, name });
     const pieces = [];
     for (let piece = await stream.next(); piece; piece = await stream.next()) pieces.push(piece);
-    const data = joined(pieces, type);
-    if (byteLength(data) !== stream.value.length) throw broken("an attachment came incomplete");
+    const { length, content_type } = stream.value;
+    const data = joined(pieces, content_type);
+    if (byteLength(data) !== length) throw broken("an attachment came incomplete");
     return data;
   }
   /**
    * Sends an attachment's bytes, for documents to refer to by their digest.
    * @param {any} data A Buffer or a Blob.
-   * @param {string} digest
+   * @param {string} [digest] Checked, if given.
    */
   upload(data, digest) {
     return this.#channel.upload({ length: byteLength(data), digest }, chunksOf(data));
@@ -1952,8 +2284,8 @@ var RemoteDatabase = class {
    */
   async set(id, body) {
     for (; ; ) {
-      const known = await this.get(id);
-      const doc = { ...body, _id: id, ...known ? { _rev: known._rev } : {} };
+      const known2 = await this.get(id);
+      const doc = { ...body, _id: id, ...known2 ? { _rev: known2._rev } : {} };
       try {
         await this.#channel.call("put", { doc });
         return;
@@ -2149,10 +2481,6 @@ function pendingOf(direction, pending) {
 // src/sync.js
 var BATCH_SIZE = 500;
 var CANCEL_WAIT_MS = 1e4;
-var REFUSALS_MAX = 5;
-var REFRESH_MIN_MS = 1e3;
-var TIMER_MAX_MS = 2 ** 31 - 1;
-var NO_CREDENTIALS = "no_credentials";
 var Run = class {
   /**
    * @param {object} parts
@@ -2213,12 +2541,8 @@ var Run = class {
 };
 var Sync = class extends Emitter {
   #connection;
-  #times;
+  #keeper;
   #local;
-  #remoteName;
-  #credentials;
-  #create;
-  #retry;
   #options;
   #reporter;
   #denied;
@@ -2228,13 +2552,6 @@ var Sync = class extends Emitter {
   #sessionId = crypto.randomUUID();
   /** @type {Array<Push | Pull>} */
   #flows = [];
-  /** @type {import('./channel.js').Channel | undefined} */
-  #channel;
-  #isCancelled = false;
-  #cancel = () => {
-  };
-  /** @type {Promise<void>} */
-  #cancelled = new Promise((resolve) => this.#cancel = resolve);
   /** @type {Promise<any>} */
   #promise;
   /**
@@ -2247,17 +2564,20 @@ var Sync = class extends Emitter {
     super();
     const { live = true, batch_size = BATCH_SIZE, doc_ids } = options;
     this.#connection = connection;
-    this.#times = times;
     this.#local = new LocalDatabase(db);
-    this.#remoteName = options.remoteName ?? db.name;
-    this.#credentials = options.credentials ?? null;
-    this.#create = options.create ?? false;
-    this.#retry = options.retry ?? live;
     this.#options = { live, batch_size, ...doc_ids ? { doc_ids } : {} };
     const both = ["push", "pull"];
     this.#directions = both.filter((direction) => options[direction] !== false);
     this.#reporter = new Reporter(this, this.#directions);
     this.#denied = new DeniedList(this.#local);
+    const kept = {
+      database: options.remoteName ?? db.name,
+      credentials: options.credentials ?? null,
+      create: options.create ?? false,
+      retry: options.retry ?? live
+    };
+    const interrupted = this.#reporter.interrupted.bind(this.#reporter);
+    this.#keeper = new Keeper(connection, times, kept, interrupted);
     this.#promise = this.#run();
     this.#promise.catch(() => {
     });
@@ -2268,11 +2588,10 @@ var Sync = class extends Emitter {
    * @returns {Promise<void>}
    */
   async cancel() {
-    if (!this.#isCancelled) {
-      this.#isCancelled = true;
-      this.#cancel();
+    if (!this.#keeper.isStopped) {
+      this.#keeper.stop();
       for (const flow of this.#flows) flow.stop();
-      const timer = setTimeout(() => this.#channel?.close(), CANCEL_WAIT_MS);
+      const timer = setTimeout(() => this.#keeper.channel?.close(), CANCEL_WAIT_MS);
       this.#promise.catch(() => {
       }).finally(() => clearTimeout(timer));
     }
@@ -2324,141 +2643,25 @@ var Sync = class extends Emitter {
     this.#connection.on("down", lost);
     let error;
     try {
-      await this.#keep();
+      await this.#keeper.run((channel) => this.#exchange(channel));
     } catch (thrown) {
-      if (!this.#isCancelled) error = asError(thrown);
+      if (!this.#keeper.isStopped) error = asError(thrown);
     }
     db.removeListener("destroyed", destroyed);
     this.#connection.off("down", lost);
-    const info = this.#reporter.end(error, this.#isCancelled);
+    const info = this.#reporter.end(error, this.#keeper.isStopped);
     if (error) throw error;
     return info;
-  }
-  /** Syncs over one connection after another, until the sync is done or fails. */
-  async #keep() {
-    let failures = 0;
-    let refusals = 0;
-    for (; ; ) {
-      const link = await this.#waitForLink();
-      if (!link) return;
-      const began = Date.now();
-      const { opened, error } = await this.#over(link);
-      if (!error || this.#isCancelled) return;
-      const settled = opened && Date.now() - began >= this.#times.settled;
-      failures = settled ? 1 : failures + 1;
-      refusals = opened ? 0 : refusals + 1;
-      this.#judge(error, opened, refusals);
-      if (failures > 1) await this.#pause(pauseAfter(failures - 1, this.#times, Math.random()));
-    }
-  }
-  /**
-   * Tells why nothing can be done at present, or throws what cannot be overcome.
-   * @param {Error} error
-   * @param {boolean} opened
-   * @param {number} refusals
-   */
-  #judge(error, opened, refusals) {
-    if (!(error instanceof SetteeError)) throw error;
-    if (error.isTransient && this.#retry) {
-      const state = error.error === NO_CREDENTIALS ? "auth-needed" : "offline";
-      this.#reporter.interrupted(state, error);
-      return;
-    }
-    const mayAsk = typeof this.#credentials === "function" || opened;
-    if (!error.isUnauthorized || !mayAsk || refusals >= REFUSALS_MAX) throw error;
-    this.#reporter.interrupted("auth-needed", error);
-  }
-  /** @param {number} ms */
-  async #pause(ms) {
-    let timer;
-    const over = new Promise((resolve) => timer = setTimeout(resolve, ms));
-    await Promise.race([over, this.#cancelled]);
-    clearTimeout(timer);
-  }
-  /** The connection's link, once there is one; undefined when the sync is cancelled meanwhile. */
-  async #waitForLink() {
-    const connection = this.#connection;
-    while (!this.#isCancelled) {
-      if (connection.isClosed) throw ended();
-      if (connection.link) return connection.link;
-      if (connection.failures > 0) {
-        if (!this.#retry) throw connection.cause;
-        this.#reporter.interrupted("offline", connection.cause);
-      }
-      await this.#connectionChanges();
-    }
-    return void 0;
-  }
-  #connectionChanges() {
-    const connection = this.#connection;
-    const events = ["up", "down", "closed"];
-    let changed = () => {
-    };
-    const change = new Promise((resolve) => changed = () => resolve(void 0));
-    for (const event of events) connection.on(event, changed);
-    return Promise.race([change, this.#cancelled]).finally(() => {
-      for (const event of events) connection.off(event, changed);
-    });
-  }
-  /**
-   * Syncs over one connection.
-   * @param {import('./link.js').Link} link
-   * @returns {Promise<{opened: boolean, error?: any}>}
-   */
-  async #over(link) {
-    let channel;
-    try {
-      channel = await this.#open(link);
-    } catch (error) {
-      return { opened: false, error };
-    }
-    if (!channel) return { opened: false };
-    this.#channel = channel;
-    const stopRefreshing = this.#refresh(channel);
-    try {
-      await this.#exchange(channel);
-      return { opened: true };
-    } catch (error) {
-      return { opened: true, error };
-    } finally {
-      stopRefreshing();
-      channel.close();
-      this.#channel = void 0;
-    }
-  }
-  /**
-   * @param {import('./link.js').Link} link
-   * @returns The channel, or undefined when the sync is cancelled meanwhile.
-   */
-  async #open(link) {
-    const opening = (async () => {
-      const credentials = await this.#ask();
-      if (this.#isCancelled) return void 0;
-      return link.open({ database: this.#remoteName, credentials, create: this.#create });
-    })();
-    const channel = await Promise.race([opening, this.#cancelled]);
-    if (!channel) opening.then((late) => late?.close(), () => {
-    });
-    return channel || void 0;
-  }
-  async #ask() {
-    if (typeof this.#credentials !== "function") return this.#credentials;
-    try {
-      return await this.#credentials() ?? null;
-    } catch (thrown) {
-      const reason = `no credentials: ${asError(thrown).message}`;
-      throw new SetteeError({ status: 0, error: NO_CREDENTIALS, reason });
-    }
   }
   /**
    * Runs the directions until they end or one fails. Nothing is left running when this returns.
    * @param {import('./channel.js').Channel} channel
    */
   async #exchange(channel) {
-    const run = await this.#makeRun(channel);
-    const flows = this.#directions.map((d) => d === "push" ? new Push(run) : new Pull(run));
+    const run2 = await this.#makeRun(channel);
+    const flows = this.#directions.map((d) => d === "push" ? new Push(run2) : new Pull(run2));
     this.#flows = flows;
-    if (this.#isCancelled) for (const flow of flows) flow.stop();
+    if (this.#keeper.isStopped) for (const flow of flows) flow.stop();
     const running = flows.map((flow) => flow.run());
     const broke = channel.ended.then((error) => Promise.reject(error));
     broke.catch(() => {
@@ -2493,36 +2696,6 @@ var Sync = class extends Emitter {
       sessionId: this.#sessionId
     });
   }
-  /**
-   * Shows new credentials before each grant ends. Returns what stops it.
-   * @param {import('./channel.js').Channel} channel
-   */
-  #refresh(channel) {
-    if (typeof this.#credentials !== "function") return () => {
-    };
-    let timer;
-    let stopped = false;
-    const show = async () => {
-      try {
-        const credentials = await this.#ask();
-        if (!stopped) channel.credentials(credentials);
-      } catch {
-        if (!stopped) timer = setTimeout(show, REFRESH_MIN_MS);
-      }
-    };
-    const plan = () => {
-      clearTimeout(timer);
-      const ms = channel.opened.access.expires_in_ms;
-      const wait = Math.min(Math.max((ms ?? 0) * 0.8, REFRESH_MIN_MS), TIMER_MAX_MS);
-      if (ms !== void 0 && !stopped) timer = setTimeout(show, wait);
-    };
-    channel.onGrant = plan;
-    plan();
-    return () => {
-      stopped = true;
-      clearTimeout(timer);
-    };
-  }
 };
 
 // src/client.js
@@ -2544,6 +2717,10 @@ var Client = class extends Emitter {
     connection.on("down", (error) => connection.isClosed || this.emit("disconnect", error));
     connection.on("attempt", (attempt, pause) => this.emit("reconnect", attempt, pause));
     connection.on("complaint", (error) => this.emit("error", error));
+  }
+  /** The gateway's address, once `connect` told it. */
+  get url() {
+    return this.#connection.url;
   }
   /** Whether there is a connection. */
   get isConnected() {
@@ -2575,6 +2752,14 @@ var Client = class extends Emitter {
     return sync;
   }
   /**
+   * A database for the PouchDB adapter, opened when it is first used.
+   * @param {Omit<import('./keeper.js').Kept, 'retry'>} kept
+   */
+  session(kept) {
+    return new Session(new Keeper(this.#connection, this.#times, { ...kept, retry: true }, () => {
+    }));
+  }
+  /**
    * Cancels the syncs, which finish what they are writing, then ends the connection.
    * @returns {Promise<void>}
    */
@@ -2591,4 +2776,490 @@ var Client = class extends Emitter {
 };
 function createClient(options) {
   return new Client(options);
+}
+
+// src/adapter-attachments.js
+var UNKNOWN_TYPE = "application/octet-stream";
+async function fill(session, docs, binary) {
+  await Promise.all(
+    docs.flatMap(
+      (doc) => Object.entries(doc._attachments ?? {}).map(async ([name, attachment]) => {
+        const data = await read(session, doc, name);
+        attachment.data = binary ? data : await toBase64(data);
+        delete attachment.stub;
+        delete attachment.length;
+      })
+    )
+  );
+}
+function read(session, doc, name) {
+  return session.call((channel) => new RemoteDatabase(channel).attachment(doc, name));
+}
+async function sendAhead(remote, doc) {
+  const stubs = await Promise.all(
+    Object.entries(doc._attachments ?? {}).map(async ([name, attachment]) => {
+      if (attachment.data === void 0) return [name, attachment];
+      const { data, content_type = UNKNOWN_TYPE, revpos } = attachment;
+      const bytes = typeof data === "string" ? fromBase64(data) : data;
+      const { digest } = await remote.upload(bytes);
+      return [name, { content_type, digest, stub: true, ...revpos ? { revpos } : {} }];
+    })
+  ).catch(asError);
+  if (stubs instanceof Error) return { doc, error: stubs };
+  return { doc: { ...doc, _attachments: Object.fromEntries(stubs) } };
+}
+function uploadsOf(doc) {
+  const attachments = Object.values(doc._attachments ?? {});
+  return attachments.filter(({ data }) => data !== void 0).length;
+}
+
+// src/adapter-changes.js
+var Changes = class {
+  #session;
+  #options;
+  #since;
+  #left;
+  /** @type {any[]} */
+  #results = [];
+  /** @type {import('./channel.js').CallStream | undefined} */
+  #stream;
+  #cancelled = false;
+  /**
+   * @param {Session} session
+   * @param {ChangesOptions} options
+   */
+  constructor(session, options) {
+    this.#session = session;
+    this.#options = options;
+    this.#since = options.since ?? 0;
+    this.#left = options.limit ?? Infinity;
+  }
+  get isCancelled() {
+    return this.#cancelled;
+  }
+  /** No more changes are told. */
+  cancel() {
+    this.#cancelled = true;
+    this.#stream?.cancel();
+  }
+  /** Runs until there is nothing more, or for ever if live. */
+  async run() {
+    await this.#session.call((channel) => this.#read(channel));
+    return { results: this.#results, last_seq: this.#since };
+  }
+  /** @param {import('./channel.js').Channel} channel */
+  async #read(channel) {
+    if (this.#cancelled) return;
+    const { descending } = this.#options;
+    const stream = await channel.stream("changes", this.#params());
+    this.#stream = stream;
+    if (this.#cancelled) stream.cancel();
+    const held = [];
+    for (let item = await stream.next(); item; item = await stream.next()) {
+      if (descending) held.push(...item.rows);
+      else await this.#take(item.rows, item.note);
+      if (this.#left <= 0) stream.cancel();
+    }
+    if (this.#cancelled || this.#left <= 0) return;
+    await this.#take(held, stream.value);
+  }
+  #params() {
+    const { continuous, descending, style, include_docs, conflicts, doc_ids, filter } = this.#options;
+    return {
+      since: this.#since,
+      ...continuous ? { live: true } : {},
+      ...descending ? { descending } : {},
+      // What the filter leaves out does not count.
+      ...Number.isFinite(this.#left) && !continuous && !filter ? { limit: this.#left } : {},
+      ...doc_ids ? { doc_ids } : {},
+      // Conflicts are found among the leaves.
+      ...conflicts && include_docs ? { docs: true, style: "all_docs", echo: true } : { style: style ?? "main_only", include_docs: Boolean(include_docs || filter) }
+    };
+  }
+  /**
+   * Tells rows. All of them belong to a place that is resumed from only when they were told.
+   * @param {any[]} rows
+   * @param {{last_seq: string, pending: number}} note
+   */
+  async #take(rows, { last_seq, pending }) {
+    for (const [index, row] of rows.entries()) {
+      if (this.#cancelled) return;
+      const change = this.#change(row);
+      if (!this.#passes(change)) continue;
+      await this.#finish(change);
+      if (this.#cancelled) return;
+      if (this.#options.return_docs) this.#results.push(change);
+      this.#options.onChange(change, pending + rows.length - index - 1, change.seq);
+      this.#left -= 1;
+      if (this.#left <= 0) {
+        this.#since = change.seq;
+        return;
+      }
+    }
+    this.#since = last_seq;
+  }
+  /** @param {any} row */
+  #change({ docs, ...row }) {
+    if (!docs) return row;
+    const [winner, ...others] = row.changes;
+    const leaf = docs.find((doc2) => doc2._rev === winner.rev);
+    const isConflict = ({ rev }) => docs.some((doc2) => doc2._rev === rev && !doc2._deleted);
+    const doc = withoutHistory(leaf);
+    const conflicts = others.filter(isConflict).map(({ rev }) => rev);
+    if (conflicts.length > 0) doc._conflicts = conflicts;
+    const changes = this.#options.style === "all_docs" ? row.changes : [winner];
+    return { ...row, changes, doc };
+  }
+  /** @param {any} change */
+  #passes({ doc }) {
+    const { filter, query_params } = this.#options;
+    if (!filter) return true;
+    try {
+      return filter(doc, { query: query_params });
+    } catch (thrown) {
+      const reason = `Filter function threw: ${asError(thrown)}`;
+      throw new SetteeError({ status: 400, error: "bad_request", reason });
+    }
+  }
+  /** @param {any} change */
+  async #finish(change) {
+    const { include_docs, attachments, binary } = this.#options;
+    if (!include_docs) delete change.doc;
+    else if (attachments) await fill(this.#session, [change.doc], binary);
+  }
+};
+
+// src/adapter-errors.js
+var CONFLICT = "Document update conflict";
+var PouchError = class extends Error {
+  /**
+   * @param {{status: number, error: string, reason: string}} wire
+   * @param {{id?: string, rev?: string}} [document] What the error is about.
+   */
+  constructor({ status, error, reason }, document = {}) {
+    super();
+    this.status = status;
+    this.name = error;
+    this.message = status === 409 ? CONFLICT : reason;
+    this.reason = this.message;
+    if (status === 404 && reason === "deleted") this.message = "missing";
+    this.error = true;
+    Object.assign(this, document);
+  }
+  toString() {
+    const { status, name, message, reason } = this;
+    return JSON.stringify({ status, name, message, reason });
+  }
+};
+function pouchError(thrown, docId) {
+  const isOurs = typeof thrown?.status === "number" && typeof thrown.error === "string";
+  const error = isOurs ? new PouchError(thrown) : thrown;
+  if (docId !== void 0) error.docId = docId;
+  return error;
+}
+
+// src/adapter-documents.js
+var GET = ["rev", "latest", "revs", "revs_info", "conflicts", "deleted_conflicts", "local_seq", "open_revs"];
+var ALL_DOCS = [
+  "startkey",
+  "endkey",
+  "inclusive_end",
+  "key",
+  "descending",
+  "limit",
+  "skip",
+  "include_docs",
+  "conflicts"
+];
+var Documents = class {
+  #session;
+  /** @param {Session} session */
+  constructor(session) {
+    this.#session = session;
+  }
+  info() {
+    return this.#session.call((channel) => channel.call("info"));
+  }
+  /** Names the database, and the part of it that the grant shows, for ever. */
+  async identity() {
+    const { opened } = await this.#session.channel();
+    const { info, access } = opened;
+    return access.view === void 0 ? info.uuid : `${info.uuid} ${access.view}`;
+  }
+  /**
+   * @param {string} id
+   * @param {any} options
+   */
+  async get(id, options) {
+    const params = { id, ...known(options, GET) };
+    const found = await this.#session.call((channel) => channel.call("get", params));
+    const docs = Array.isArray(found) ? found.flatMap((one) => one.ok ?? []) : [found];
+    if (options.attachments) await fill(this.#session, docs, options.binary);
+    return found;
+  }
+  /** @param {any} options */
+  async bulkGet({ docs, revs, latest, attachments, binary }) {
+    const wanted = docs.map(({ id, rev }) => ({ id, ...rev ? { rev } : {} }));
+    const flags = { revs: Boolean(revs), latest: Boolean(latest) };
+    const results = await this.#inChunks(wanted, async (channel, some) => {
+      const stream = await channel.stream("bulk_get", { docs: some, ...flags });
+      return (await all(stream)).rows;
+    });
+    for (const row of results) {
+      row.docs = row.docs.map((one) => one.error ? missing(one.error) : one);
+    }
+    const found = results.flatMap((row) => row.docs.flatMap((one) => one.ok ?? []));
+    if (attachments) await fill(this.#session, found, binary);
+    return { results };
+  }
+  /** @param {any} options */
+  async allDocs(options) {
+    const { rows, total_rows } = options.keys ? await this.#allDocsOf(options) : await this.#session.call((channel) => allDocs(channel, known(options, ALL_DOCS)));
+    for (const row of rows) if (!options.include_docs) delete row.doc;
+    if (options.include_docs && options.attachments) {
+      const docs = rows.flatMap((row) => row.doc ?? []);
+      await fill(this.#session, docs, options.binary);
+    }
+    const result = { total_rows, offset: options.skip ?? 0, rows };
+    return options.update_seq ? { ...result, update_seq: (await this.info()).update_seq } : result;
+  }
+  /** @param {any} options */
+  async #allDocsOf({ keys, skip = 0, limit = Infinity, descending, include_docs, conflicts }) {
+    const ordered = descending ? [...keys].reverse() : keys;
+    const flags = known({ include_docs, conflicts }, ALL_DOCS);
+    let total_rows = 0;
+    const rows = await this.#inChunks(ordered.slice(skip, skip + limit), async (channel, some) => {
+      const page = await allDocs(channel, { keys: some, ...flags });
+      total_rows = page.total_rows;
+      return page.rows;
+    });
+    if (rows.length === 0) total_rows = (await this.info()).doc_count;
+    return { rows, total_rows };
+  }
+  /** @param {Record<string, string[]>} asked */
+  async revsDiff(asked2) {
+    const pairs = Object.entries(asked2).flatMap(([id, revs]) => revs.map((rev) => ({ id, rev })));
+    const rows = await this.#inChunks(pairs, async (channel, some) => {
+      const params = {};
+      for (const { id, rev } of some) (params[id] ??= []).push(rev);
+      return Object.entries(await channel.call("revs_diff", params));
+    });
+    const found = {};
+    for (const [id, row] of rows) {
+      if (found[id]) found[id].missing.push(...row.missing);
+      else found[id] = row;
+    }
+    return found;
+  }
+  /**
+   * Writes documents. With new edits there is a row for each, in order; without, one for each that
+   * was refused.
+   * @param {any[]} docs
+   * @param {boolean} newEdits
+   */
+  async bulkDocs(docs, newEdits) {
+    const { opened } = await this.#session.channel();
+    const rows = [];
+    for (const part of parts(docs, opened.limits.uploads_max)) {
+      rows.push(...await this.#write(part, newEdits));
+    }
+    return rows;
+  }
+  /** @returns {Promise<any>} */
+  async destroy() {
+    try {
+      return await this.#session.call((channel) => channel.call("destroy"));
+    } catch (error) {
+      if (
+        /** @type {any} */
+        error.status === 404
+      ) return { ok: true };
+      throw error;
+    }
+  }
+  /**
+   * @param {any[]} docs
+   * @param {boolean} newEdits
+   * @returns {Promise<any[]>}
+   */
+  #write(docs, newEdits) {
+    let isSent = false;
+    const mayRepeat = () => !isSent || !newEdits || docs.every(({ _id }) => _id?.startsWith("_local/"));
+    return this.#session.call(async (channel) => {
+      const remote = new RemoteDatabase(channel);
+      const ready = [];
+      for (const doc of docs) {
+        ready.push(uploadsOf(doc) > 0 ? await sendAhead(remote, doc) : { doc });
+        if (channel.isOver) throw await channel.ended;
+      }
+      const taken = ready.filter(({ error }) => !error).map(({ doc }) => doc);
+      isSent = true;
+      const rows = await (newEdits ? remote.edit(taken) : remote.write(taken));
+      if (newEdits) return ready.map(({ doc, error }) => answer(error ?? rows.shift(), doc));
+      const failed = ready.filter(({ error }) => error);
+      return [...rows.map((row) => answer(row)), ...failed.map(({ doc, error }) => answer(error, doc))];
+    }, mayRepeat);
+  }
+  /**
+   * Asks for no more at a time than a gateway answers.
+   * @template T
+   * @param {T[]} wanted
+   * @param {(channel: Channel, some: T[]) => Promise<any[]>} ask
+   */
+  async #inChunks(wanted, ask) {
+    const { opened } = await this.#session.channel();
+    const results = [];
+    for (const some of chunked(wanted, opened.limits.bulk_rows_max)) {
+      results.push(...await this.#session.call((channel) => ask(channel, some)));
+    }
+    return results;
+  }
+};
+function* parts(docs, uploadsMax) {
+  let [part, uploads] = [
+    /** @type {any[]} */
+    [],
+    0
+  ];
+  for (const doc of docs) {
+    const more = uploadsOf(doc);
+    if (uploads + more > uploadsMax && part.length > 0) {
+      yield part;
+      [part, uploads] = [[], 0];
+    }
+    part.push(doc);
+    uploads += more;
+  }
+  if (part.length > 0) yield part;
+}
+function answer(row, doc) {
+  if (row.ok) return row;
+  const { rev } = row;
+  return new PouchError(row, { id: row.id || doc?._id, ...rev ? { rev } : {} });
+}
+function missing({ id, rev, ...why }) {
+  return { error: new PouchError(why, { id, rev }) };
+}
+async function allDocs(channel, params) {
+  const { rows, value } = await all(await channel.stream("all_docs", params));
+  return { rows, total_rows: value.total_rows };
+}
+async function all(stream) {
+  const rows = [];
+  for (let item = await stream.next(); item; item = await stream.next()) rows.push(...item.rows);
+  return { rows, value: stream.value };
+}
+function known(options, names) {
+  const given = names.filter((name) => options[name] !== void 0);
+  return Object.fromEntries(given.map((name) => [name, options[name]]));
+}
+
+// src/adapter.js
+function Settee(PouchDB) {
+  PouchDB.adapter("settee", SetteeAdapter);
+}
+function SetteeAdapter(options, callback) {
+  const { client, credentials = null, create = false, name } = options;
+  if (typeof client?.session !== "function") {
+    throw new TypeError("the adapter 'settee' needs a client: new PouchDB(name, { adapter: 'settee', client })");
+  }
+  const session = client.session({ database: name, credentials, create });
+  this.name = `${client.url.replace(/\/$/, "") || "settee:/"}/${name}`;
+  this._remote = true;
+  addReading(this, session);
+  addWriting(this, session);
+  addFeed(this, session);
+  queueMicrotask(() => callback(null, this));
+}
+SetteeAdapter.valid = () => true;
+SetteeAdapter.use_prefix = false;
+function addReading(db, session) {
+  const documents = new Documents(session);
+  db._info = told(() => documents.info());
+  db._id = told(() => documents.identity());
+  db._allDocs = told((options) => documents.allDocs(options));
+  db.get = method(db, async (id, options = {}) => {
+    const isText = typeof id === "string";
+    if (!isText) throw pouchError({ status: 400, error: "bad_request", reason: NO_ID });
+    return documents.get(id, options).catch((error) => Promise.reject(pouchError(error, id)));
+  });
+  db.bulkGet = method(db, (options) => documents.bulkGet(options));
+  db.revsDiff = method(db, (asked2) => documents.revsDiff(asked2));
+  db.getAttachment = method(
+    db,
+    (id, name, options = {}) => read(session, { _id: id, _rev: options.rev }, name)
+  );
+}
+var NO_ID = "_id field must contain a string";
+function addWriting(db, session) {
+  const documents = new Documents(session);
+  db._bulkDocs = told(({ docs }, { new_edits }) => documents.bulkDocs(docs, new_edits));
+  db.compact = method(db, async () => ({ ok: true }));
+  db._destroy = told(async () => {
+    const done = await documents.destroy();
+    session.close();
+    return done;
+  });
+  db._close = told(async () => session.close());
+}
+function addFeed(db, session) {
+  const begin = (options, changes) => {
+    const tell = (result) => changes.isCancelled || options.complete(null, result);
+    const fail = (error) => changes.isCancelled || options.complete(pouchError(error));
+    changes.run().then(tell, fail);
+  };
+  db._changes = (options) => {
+    const { filter } = options;
+    if (typeof filter !== "string" || options.doc_ids) {
+      const changes = new Changes(session, options);
+      begin(options, changes);
+      return changes;
+    }
+    return named(db, options, begin, session);
+  };
+}
+function named(db, options, begin, session) {
+  let changes;
+  const handler = {
+    db,
+    isCancelled: false,
+    doChanges(made) {
+      if (this.isCancelled) return;
+      changes = new Changes(session, made);
+      begin(made, changes);
+    }
+  };
+  db.constructor._changesFilterPlugin.filter(handler, options);
+  return {
+    cancel() {
+      handler.isCancelled = true;
+      changes?.cancel();
+    }
+  };
+}
+function told(work) {
+  return (...args) => {
+    const callback = args.pop();
+    work(...args).then(
+      (result) => callback(null, result),
+      (error) => callback(pouchError(error))
+    );
+  };
+}
+function method(db, work) {
+  return (...args) => {
+    const callback = typeof args.at(-1) === "function" ? args.pop() : void 0;
+    const promise = run(db, () => work(...args));
+    if (callback) promise.then((result) => callback(null, result), callback);
+    return promise;
+  };
+}
+async function run(db, work) {
+  if (db._closed) throw new Error("database is closed");
+  if (db._destroyed) throw new Error("database is destroyed");
+  try {
+    return await work();
+  } catch (error) {
+    throw pouchError(error);
+  }
 }

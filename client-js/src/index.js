@@ -5,3 +5,4 @@
 export { createClient, Client } from './client.js';
 export { SetteeError } from './errors.js';
 export { Sync } from './sync.js';
+export { Settee, Settee as default } from './adapter.js';

@@ -161,7 +161,7 @@ export class Pull {
     for (const [name, attachment] of Object.entries(doc._attachments ?? {})) {
       const { content_type, revpos, digest } = attachment;
       attachments[name] = isWanted(doc, attachment)
-        ? { content_type, revpos, digest, data: await this.#run.remote.attachment(doc, name, content_type) }
+        ? { content_type, revpos, digest, data: await this.#run.remote.attachment(doc, name) }
         : attachment;
     }
     return { ...doc, _attachments: attachments };
