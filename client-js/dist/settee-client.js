@@ -1189,11 +1189,11 @@ var DeniedList = class {
    * @param {Doc[]} written
    * @param {Refusal[]} refused
    */
-  async note(direction, written, refused) {
+  async note(direction, written, refused2) {
     const before = this.#list.length;
-    if (before > 0) this.#forgetTaken(direction, written, refused);
+    if (before > 0) this.#forgetTaken(direction, written, refused2);
     const news = [];
-    for (const one of refused) {
+    for (const one of refused2) {
       const same = (d) => d.direction === direction && d.id === one.id && d.rev === one.rev;
       const known2 = this.#list.find(same);
       if (known2?.error === one.error && known2.reason === one.reason) continue;
@@ -1222,8 +1222,8 @@ var DeniedList = class {
    * @param {Doc[]} written
    * @param {Refusal[]} refused
    */
-  #forgetTaken(direction, written, refused) {
-    const refusedKeys = new Set(refused.map(({ id, rev }) => `${rev} ${id}`));
+  #forgetTaken(direction, written, refused2) {
+    const refusedKeys = new Set(refused2.map(({ id, rev }) => `${rev} ${id}`));
     const taken = /* @__PURE__ */ new Set();
     for (const doc of written) {
       if (refusedKeys.has(`${doc._rev} ${doc._id}`)) continue;
@@ -1283,9 +1283,9 @@ var LocalDatabase = class {
     } catch (error) {
       if (!isRefusal(error)) throw error;
     }
-    const refused = [];
-    for (const doc of docs) refused.push(...await this.#writeOne(doc));
-    return refused;
+    const refused2 = [];
+    for (const doc of docs) refused2.push(...await this.#writeOne(doc));
+    return refused2;
   }
   /** @param {Doc} doc */
   async #writeOne(doc) {
@@ -1733,8 +1733,8 @@ var Push = class {
   async #write(docs, written) {
     if (docs.length === 0) return;
     this.#run.moving("push", docs);
-    const refused = await this.#writeWithAttachments(docs);
-    await this.#run.note("push", docs, refused, written);
+    const refused2 = await this.#writeWithAttachments(docs);
+    await this.#run.note("push", docs, refused2, written);
   }
   /**
    * Writes documents, with the bytes of attachments that are new in them. A target that turns out
@@ -1742,13 +1742,13 @@ var Push = class {
    * @param {Doc[]} docs
    */
   async #writeWithAttachments(docs) {
-    const refused = await this.#writeParts(docs, isNew);
-    const lacking = refused.filter((one) => one.error === "missing_stub");
-    if (lacking.length === 0) return refused;
+    const refused2 = await this.#writeParts(docs, isNew);
+    const lacking = refused2.filter((one) => one.error === "missing_stub");
+    if (lacking.length === 0) return refused2;
     const again = docs.filter(
       (doc) => lacking.some(({ id, rev }) => id === doc._id && rev === doc._rev)
     );
-    const others = refused.filter((one) => one.error !== "missing_stub");
+    const others = refused2.filter((one) => one.error !== "missing_stub");
     return [...others, ...await this.#writeParts(again, () => true)];
   }
   /**
@@ -1759,7 +1759,7 @@ var Push = class {
    */
   async #writeParts(docs, isSent) {
     const { remote } = this.#run;
-    const refused = [];
+    const refused2 = [];
     let [part, uploads] = [
       /** @type {Doc[]} */
       [],
@@ -1768,15 +1768,15 @@ var Push = class {
     for (const doc of docs) {
       const attachments = Object.keys(doc._attachments ?? {}).length;
       if (uploads + attachments > remote.uploadsMax && part.length > 0) {
-        refused.push(...await remote.write(part));
+        refused2.push(...await remote.write(part));
         [part, uploads] = [[], 0];
       }
       if (attachments > 0) await this.#upload(doc, isSent);
       part.push(doc);
       uploads += attachments;
     }
-    refused.push(...await remote.write(part));
-    return refused;
+    refused2.push(...await remote.write(part));
+    return refused2;
   }
   /**
    * @param {Doc} doc
@@ -1946,9 +1946,9 @@ var Pull = class {
     if (docs.length === 0) return;
     this.#run.moving("pull", docs);
     const [plain, attached] = [docs.filter((doc) => !hasAttachments(doc)), docs.filter(hasAttachments)];
-    const refused = await this.#run.local.write(plain);
-    if (attached.length > 0) refused.push(...await this.#writeAttached(attached));
-    await this.#run.note("pull", docs, refused, written);
+    const refused2 = await this.#run.local.write(plain);
+    if (attached.length > 0) refused2.push(...await this.#writeAttached(attached));
+    await this.#run.note("pull", docs, refused2, written);
   }
   /**
    * One at a time, since their bytes are in memory. Bytes that an earlier revision may have brought
@@ -1957,15 +1957,15 @@ var Pull = class {
    */
   async #writeAttached(docs) {
     const { local } = this.#run;
-    const refused = [];
+    const refused2 = [];
     for (const doc of await local.missing(docs)) {
       let answer2 = await local.write([await this.#filled(doc, isNew)]);
       if (answer2.some((one) => one.status === 412)) {
         answer2 = await local.write([await this.#filled(doc, () => true)]);
       }
-      refused.push(...answer2);
+      refused2.push(...answer2);
     }
-    return refused;
+    return refused2;
   }
   /**
    * @param {Doc} doc
@@ -2069,8 +2069,7 @@ function fromBase64(text) {
   try {
     binary = atob(text);
   } catch {
-    const reason = "Attachment is not a valid base64 string";
-    throw new SetteeError({ status: 500, error: "badarg", reason });
+    throw new TypeError("Attachment is not a valid base64 string");
   }
   return Uint8Array.from(binary, (char) => char.charCodeAt(0));
 }
@@ -2139,11 +2138,11 @@ var RemoteDatabase = class {
    * @returns {Promise<Refusal[]>}
    */
   async write(docs) {
-    const refused = [];
+    const refused2 = [];
     for (const { part, texts, tooLarge } of this.#parts(docs)) {
-      refused.push(...tooLarge ? [tooLarge] : await this.#writePart(part, texts));
+      refused2.push(...tooLarge ? [tooLarge] : await this.#writePart(part, texts));
     }
-    return refused;
+    return refused2;
   }
   /**
    * Makes new revisions. Returns a row for each document, in order.
@@ -2203,11 +2202,11 @@ var RemoteDatabase = class {
     if (docs.length === 1) return rows.map((row) => refusal(docs[0], row));
     const named2 = rows.every((row) => row.id && row.rev);
     if (named2) return rows.map((row) => refusal({ _id: row.id, _rev: row.rev }, row));
-    const refused = [];
+    const refused2 = [];
     for (const [index, doc] of docs.entries()) {
-      refused.push(...await this.#writePart([doc], [texts[index]]));
+      refused2.push(...await this.#writePart([doc], [texts[index]]));
     }
-    return refused;
+    return refused2;
   }
   /**
    * @param {{_id: string, _rev?: string}} doc The winning rev, where none is named.
@@ -2496,13 +2495,13 @@ var Run = class {
    * @param {import('./denied.js').Refusal[]} refused
    * @param {Written} written
    */
-  async note(direction, docs, refused, written) {
-    const news = await this.denied.note(direction, docs, refused);
+  async note(direction, docs, refused2, written) {
+    const news = await this.denied.note(direction, docs, refused2);
     this.reporter.deniedCount(this.denied.size);
     for (const one of news) this.reporter.denied(direction, one);
-    const refusedKeys = new Set(refused.map(({ id, rev }) => `${rev} ${id}`));
+    const refusedKeys = new Set(refused2.map(({ id, rev }) => `${rev} ${id}`));
     written.docs_read += docs.length;
-    written.errors.push(...refused);
+    written.errors.push(...refused2);
     for (const doc of docs) {
       if (refusedKeys.has(`${doc._rev} ${doc._id}`)) continue;
       written.docs.push(withoutHistory(doc));
@@ -2748,6 +2747,35 @@ function createClient(options) {
   return new Client(options);
 }
 
+// src/adapter-errors.js
+var CONFLICT = "Document update conflict";
+var PouchError = class extends Error {
+  /**
+   * @param {{status: number, error: string, reason: string}} wire
+   * @param {{id?: string, rev?: string}} [document] What the error is about.
+   */
+  constructor({ status, error, reason }, document = {}) {
+    super();
+    this.status = status;
+    this.name = error;
+    this.message = status === 409 ? CONFLICT : reason;
+    this.reason = this.message;
+    if (status === 404 && reason === "deleted") this.message = "missing";
+    this.error = true;
+    Object.assign(this, document);
+  }
+  toString() {
+    const { status, name, message, reason } = this;
+    return JSON.stringify({ status, name, message, reason });
+  }
+};
+function pouchError(thrown, docId) {
+  const isOurs = typeof thrown?.status === "number" && typeof thrown.error === "string";
+  const error = isOurs ? new PouchError(thrown) : thrown;
+  if (docId !== void 0) error.docId = docId;
+  return error;
+}
+
 // src/adapter-attachments.js
 var UNKNOWN_TYPE = "application/octet-stream";
 async function fill(session, docs, binary) {
@@ -2765,14 +2793,14 @@ async function fill(session, docs, binary) {
 function read(session, doc, name) {
   return session.call((channel) => new RemoteDatabase(channel).attachment(doc, name));
 }
-async function sendAhead(remote, doc) {
+async function sendAhead(remote, doc, newEdits) {
   const stubs = await Promise.all(
     Object.entries(doc._attachments ?? {}).map(async ([name, attachment]) => {
       if (attachment.data === void 0) return [name, attachment];
       const { data, content_type = UNKNOWN_TYPE, revpos } = attachment;
-      const bytes = typeof data === "string" ? fromBase64(data) : data;
+      const bytes = typeof data === "string" ? decoded(data) : data;
       const { digest } = await remote.upload(bytes);
-      return [name, { content_type, digest, stub: true, ...revpos ? { revpos } : {} }];
+      return [name, { content_type, digest, stub: true, ...revpos && !newEdits ? { revpos } : {} }];
     })
   ).catch(asError);
   if (stubs instanceof Error) return { doc, error: stubs };
@@ -2781,6 +2809,14 @@ async function sendAhead(remote, doc) {
 function uploadsOf(doc) {
   const attachments = Object.values(doc._attachments ?? {});
   return attachments.filter(({ data }) => data !== void 0).length;
+}
+function decoded(data) {
+  try {
+    return fromBase64(data);
+  } catch {
+    const wire = { status: 500, error: "badarg", reason: "Attachment is not a valid base64 string" };
+    throw Object.assign(new PouchError(wire), { message: "Some query argument is invalid" });
+  }
 }
 
 // src/adapter-changes.js
@@ -2899,33 +2935,40 @@ var Changes = class {
   }
 };
 
-// src/adapter-errors.js
-var CONFLICT = "Document update conflict";
-var PouchError = class extends Error {
-  /**
-   * @param {{status: number, error: string, reason: string}} wire
-   * @param {{id?: string, rev?: string}} [document] What the error is about.
-   */
-  constructor({ status, error, reason }, document = {}) {
-    super();
-    this.status = status;
-    this.name = error;
-    this.message = status === 409 ? CONFLICT : reason;
-    this.reason = this.message;
-    if (status === 404 && reason === "deleted") this.message = "missing";
-    this.error = true;
-    Object.assign(this, document);
+// src/adapter-check.js
+var RESERVED = /* @__PURE__ */ new Set([
+  "_id",
+  "_rev",
+  "_attachments",
+  "_deleted",
+  "_revisions",
+  "_revs_info",
+  "_conflicts",
+  "_deleted_conflicts",
+  "_local_seq",
+  "_replication_id",
+  "_replication_state",
+  "_replication_state_time",
+  "_replication_state_reason",
+  "_replication_stats"
+]);
+function check(doc, newEdits) {
+  const { _id } = doc;
+  if (!newEdits) {
+    if (!doc._rev) throw refused("bad_request", "a revision that exists elsewhere must name its _rev");
+    return;
   }
-  toString() {
-    const { status, name, message, reason } = this;
-    return JSON.stringify({ status, name, message, reason });
+  if (_id !== void 0 && typeof _id !== "string") {
+    throw refused("bad_request", "_id field must contain a string");
   }
-};
-function pouchError(thrown, docId) {
-  const isOurs = typeof thrown?.status === "number" && typeof thrown.error === "string";
-  const error = isOurs ? new PouchError(thrown) : thrown;
-  if (docId !== void 0) error.docId = docId;
-  return error;
+  if (_id?.startsWith("_") && !/^_(design|local)\//.test(_id)) {
+    throw refused("bad_request", "Only reserved document ids may start with underscore.");
+  }
+  const unknown = Object.keys(doc).find((name) => name.startsWith("_") && !RESERVED.has(name));
+  if (unknown) throw refused("doc_validation", `Bad special document member: ${unknown}`);
+}
+function refused(error, reason) {
+  return new PouchError({ status: error === "doc_validation" ? 500 : 400, error, reason });
 }
 
 // src/adapter-documents.js
@@ -3010,16 +3053,17 @@ var Documents = class {
   async revsDiff(asked2) {
     const pairs = Object.entries(asked2).flatMap(([id, revs]) => revs.map((rev) => ({ id, rev })));
     const rows = await this.#inChunks(pairs, async (channel, some) => {
-      const params = {};
-      for (const { id, rev } of some) (params[id] ??= []).push(rev);
-      return Object.entries(await channel.call("revs_diff", params));
+      const revs = new Map(some.map(({ id }) => [id, []]));
+      for (const { id, rev } of some) revs.get(id)?.push(rev);
+      return Object.entries(await channel.call("revs_diff", Object.fromEntries(revs)));
     });
-    const found = {};
+    const found = /* @__PURE__ */ new Map();
     for (const [id, row] of rows) {
-      if (found[id]) found[id].missing.push(...row.missing);
-      else found[id] = row;
+      const before = found.get(id);
+      if (before) before.missing.push(...row.missing);
+      else found.set(id, row);
     }
-    return found;
+    return Object.fromEntries(found);
   }
   /**
    * Writes documents. With new edits there is a row for each, in order; without, one for each that
@@ -3028,6 +3072,7 @@ var Documents = class {
    * @param {boolean} newEdits
    */
   async bulkDocs(docs, newEdits) {
+    for (const doc of docs) check(doc, newEdits);
     const { opened } = await this.#session.channel();
     const rows = [];
     for (const part of parts(docs, opened.limits.uploads_max)) {
@@ -3038,7 +3083,10 @@ var Documents = class {
   /** @returns {Promise<any>} */
   async destroy() {
     try {
-      return await this.#session.call((channel) => channel.call("destroy"));
+      return await this.#session.call(
+        (channel) => channel.call("destroy"),
+        () => false
+      );
     } catch (error) {
       if (
         /** @type {any} */
@@ -3059,7 +3107,7 @@ var Documents = class {
       const remote = new RemoteDatabase(channel);
       const ready = [];
       for (const doc of docs) {
-        ready.push(uploadsOf(doc) > 0 ? await sendAhead(remote, doc) : { doc });
+        ready.push(uploadsOf(doc) > 0 ? await sendAhead(remote, doc, newEdits) : { doc });
         if (channel.isOver) throw await channel.ended;
       }
       const taken = ready.filter(({ error }) => !error).map(({ doc }) => doc);
@@ -3104,6 +3152,7 @@ function* parts(docs, uploadsMax) {
 }
 function answer(row, doc) {
   if (row.ok) return row;
+  if (row instanceof PouchError) return Object.assign(row, { id: doc?._id });
   const { rev } = row;
   return new PouchError(row, { id: row.id || doc?._id, ...rev ? { rev } : {} });
 }
@@ -3134,15 +3183,27 @@ function SetteeAdapter(options, callback) {
     throw new TypeError("the adapter 'settee' needs a client: new PouchDB(name, { adapter: 'settee', client })");
   }
   const session = client.session({ database: name, credentials, create });
-  this.name = `${client.url.replace(/\/$/, "") || "settee:/"}/${name}`;
   this._remote = true;
   addReading(this, session);
   addWriting(this, session);
   addFeed(this, session);
-  queueMicrotask(() => callback(null, this));
+  queueMicrotask(() => {
+    const known2 = this.listeners("destroyed");
+    callback(null, this);
+    standAlone(this, known2);
+  });
 }
 SetteeAdapter.valid = () => true;
 SetteeAdapter.use_prefix = false;
+function standAlone(db, known2) {
+  for (const listener of db.listeners("destroyed")) {
+    if (!known2.includes(listener)) db.removeListener("destroyed", listener);
+  }
+  const byName = db.constructor._destructionListeners;
+  const others = byName.get(db.name).filter((other) => other !== db);
+  if (others.length > 0) byName.set(db.name, others);
+  else byName.delete(db.name);
+}
 function addReading(db, session) {
   const documents = new Documents(session);
   db._info = told(() => documents.info());
@@ -3179,14 +3240,17 @@ function addFeed(db, session) {
     changes.run().then(tell, fail);
   };
   db._changes = (options) => {
-    const { filter } = options;
-    if (typeof filter !== "string" || options.doc_ids) {
-      const changes = new Changes(session, options);
-      begin(options, changes);
-      return changes;
-    }
-    return named(db, options, begin, session);
+    const filter = options.doc_ids && typeof options.filter === "string" ? void 0 : options.filter;
+    if (typeof filter === "string" && filter !== DESIGN) return named(db, options, begin, session);
+    const made = { ...options, filter: filter === DESIGN ? isDesign : filter };
+    const changes = new Changes(session, made);
+    begin(made, changes);
+    return changes;
   };
+}
+var DESIGN = "_design/_design";
+function isDesign({ _id }) {
+  return _id.startsWith("_design/");
 }
 function named(db, options, begin, session) {
   let changes;

@@ -3,6 +3,7 @@
  * are bytes beside the documents.
  */
 
+import { PouchError } from './adapter-errors.js';
 import { fromBase64, toBase64 } from './bytes.js';
 import { asError } from './errors.js';
 import { RemoteDatabase } from './remote.js';
@@ -47,16 +48,17 @@ export function read(session, doc, name) {
  * why it cannot be written.
  * @param {RemoteDatabase} remote
  * @param {Doc} doc
+ * @param {boolean} newEdits Whether the attachments come with this write.
  * @returns {Promise<{doc: Doc, error?: any}>}
  */
-export async function sendAhead(remote, doc) {
+export async function sendAhead(remote, doc, newEdits) {
   const stubs = await Promise.all(
     Object.entries(doc._attachments ?? {}).map(async ([name, attachment]) => {
       if (attachment.data === undefined) return [name, attachment];
       const { data, content_type = UNKNOWN_TYPE, revpos } = attachment;
-      const bytes = typeof data === 'string' ? fromBase64(data) : data;
+      const bytes = typeof data === 'string' ? decoded(data) : data;
       const { digest } = await remote.upload(bytes);
-      return [name, { content_type, digest, stub: true, ...(revpos ? { revpos } : {}) }];
+      return [name, { content_type, digest, stub: true, ...(revpos && !newEdits ? { revpos } : {}) }];
     }),
   ).catch(asError);
   if (stubs instanceof Error) return { doc, error: stubs };
@@ -67,4 +69,14 @@ export async function sendAhead(remote, doc) {
 export function uploadsOf(doc) {
   const attachments = Object.values(doc._attachments ?? {});
   return attachments.filter(({ data }) => data !== undefined).length;
+}
+
+/** @param {string} data */
+function decoded(data) {
+  try {
+    return fromBase64(data);
+  } catch {
+    const wire = { status: 500, error: 'badarg', reason: 'Attachment is not a valid base64 string' };
+    throw Object.assign(new PouchError(wire), { message: 'Some query argument is invalid' });
+  }
 }

@@ -3,6 +3,7 @@
  */
 
 import { fill, sendAhead, uploadsOf } from './adapter-attachments.js';
+import { check } from './adapter-check.js';
 import { PouchError } from './adapter-errors.js';
 import { chunked } from './documents.js';
 import { RemoteDatabase } from './remote.js';
@@ -99,18 +100,19 @@ export class Documents {
   async revsDiff(asked) {
     const pairs = Object.entries(asked).flatMap(([id, revs]) => revs.map((rev) => ({ id, rev })));
     const rows = await this.#inChunks(pairs, async (channel, some) => {
-      /** @type {Record<string, string[]>} */
-      const params = {};
-      for (const { id, rev } of some) (params[id] ??= []).push(rev);
-      return Object.entries(await channel.call('revs_diff', params));
+      /** Ids may be names of an object's own members. @type {Map<string, string[]>} */
+      const revs = new Map(some.map(({ id }) => [id, []]));
+      for (const { id, rev } of some) revs.get(id)?.push(rev);
+      return Object.entries(await channel.call('revs_diff', Object.fromEntries(revs)));
     });
-    /** @type {Record<string, {missing: string[]}>} */
-    const found = {};
+    /** @type {Map<string, {missing: string[]}>} */
+    const found = new Map();
     for (const [id, row] of rows) {
-      if (found[id]) found[id].missing.push(...row.missing);
-      else found[id] = row;
+      const before = found.get(id);
+      if (before) before.missing.push(...row.missing);
+      else found.set(id, row);
     }
-    return found;
+    return Object.fromEntries(found);
   }
 
   /**
@@ -120,6 +122,7 @@ export class Documents {
    * @param {boolean} newEdits
    */
   async bulkDocs(docs, newEdits) {
+    for (const doc of docs) check(doc, newEdits);
     const { opened } = await this.#session.channel();
     const rows = [];
     for (const part of parts(docs, opened.limits.uploads_max)) {
@@ -131,9 +134,12 @@ export class Documents {
   /** @returns {Promise<any>} */
   async destroy() {
     try {
-      return await this.#session.call((channel) => channel.call('destroy'));
+      return await this.#session.call(
+        (channel) => channel.call('destroy'),
+        () => false,
+      );
     } catch (error) {
-      // It is gone; its channel may be closed before the answer comes.
+      // It is gone: its channel may be closed before the answer comes.
       if (/** @type {any} */ (error).status === 404) return { ok: true };
       throw error;
     }
@@ -153,7 +159,7 @@ export class Documents {
       /** @type {Array<{doc: any, error?: any}>} */
       const ready = [];
       for (const doc of docs) {
-        ready.push(uploadsOf(doc) > 0 ? await sendAhead(remote, doc) : { doc });
+        ready.push(uploadsOf(doc) > 0 ? await sendAhead(remote, doc, newEdits) : { doc });
         if (channel.isOver) throw await channel.ended;
       }
       const taken = ready.filter(({ error }) => !error).map(({ doc }) => doc);
@@ -207,6 +213,7 @@ function* parts(docs, uploadsMax) {
  */
 function answer(row, doc) {
   if (row.ok) return row;
+  if (row instanceof PouchError) return Object.assign(row, { id: doc?._id });
   const { rev } = row;
   return new PouchError(row, { id: row.id || doc?._id, ...(rev ? { rev } : {}) });
 }

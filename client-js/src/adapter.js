@@ -43,16 +43,34 @@ function SetteeAdapter(options, callback) {
     throw new TypeError("the adapter 'settee' needs a client: new PouchDB(name, { adapter: 'settee', client })");
   }
   const session = client.session({ database: name, credentials, create });
-  // PouchDB tells all databases of one name when one is destroyed. A local one may have the same.
-  this.name = `${client.url.replace(/\/$/, '') || 'settee:/'}/${name}`;
   this._remote = true;
   addReading(this, session);
   addWriting(this, session);
   addFeed(this, session);
-  queueMicrotask(() => callback(null, this));
+  queueMicrotask(() => {
+    const known = this.listeners('destroyed');
+    callback(null, this);
+    standAlone(this, known);
+  });
 }
 SetteeAdapter.valid = () => true;
 SetteeAdapter.use_prefix = false;
+
+/**
+ * When a database is destroyed, PouchDB tells all others of its name. A local database may have the
+ * same name as this one, and neither is destroyed with the other.
+ * @param {any} db
+ * @param {Function[]} known Listeners to `destroyed` before PouchDB added its own.
+ */
+function standAlone(db, known) {
+  for (const listener of db.listeners('destroyed')) {
+    if (!known.includes(listener)) db.removeListener('destroyed', listener);
+  }
+  const byName = db.constructor._destructionListeners;
+  const others = byName.get(db.name).filter((/** @type {any} */ other) => other !== db);
+  if (others.length > 0) byName.set(db.name, others);
+  else byName.delete(db.name);
+}
 
 /**
  * @param {any} db
@@ -107,14 +125,21 @@ function addFeed(db, session) {
     changes.run().then(tell, fail);
   };
   db._changes = (/** @type {any} */ options) => {
-    const { filter } = options;
-    if (typeof filter !== 'string' || options.doc_ids) {
-      const changes = new Changes(session, options);
-      begin(options, changes);
-      return changes;
-    }
-    return named(db, options, begin, session);
+    const filter = options.doc_ids && typeof options.filter === 'string' ? undefined : options.filter;
+    if (typeof filter === 'string' && filter !== DESIGN) return named(db, options, begin, session);
+    const made = { ...options, filter: filter === DESIGN ? isDesign : filter };
+    const changes = new Changes(session, made);
+    begin(made, changes);
+    return changes;
   };
+}
+
+/** CouchDB's filter for design documents, as PouchDB writes its name. */
+const DESIGN = '_design/_design';
+
+/** @param {{_id: string}} doc */
+function isDesign({ _id }) {
+  return _id.startsWith('_design/');
 }
 
 /**

@@ -2,8 +2,6 @@
  * Attachments' bytes, as this platform's PouchDB has them: Buffers in Node, Blobs elsewhere.
  */
 
-import { SetteeError } from './errors.js';
-
 /** Bytes of a Blob read at a time. */
 const SLICE_BYTES = 1024 * 1024;
 
@@ -71,8 +69,7 @@ export function fromBase64(text) {
   try {
     binary = atob(text);
   } catch {
-    const reason = 'Attachment is not a valid base64 string';
-    throw new SetteeError({ status: 500, error: 'badarg', reason });
+    throw new TypeError('Attachment is not a valid base64 string');
   }
   return Uint8Array.from(binary, (char) => char.charCodeAt(0));
 }
