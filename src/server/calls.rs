@@ -260,7 +260,7 @@ async fn get(call: &Call, raw: &RawValue) -> Result<Answer, Stop> {
         local_seq: asked.local_seq,
         attachments: false,
     };
-    let document = granted.database.get(&id, &options).await?;
+    let document = granted.get(&id, &options).await?;
     Ok(Answer::Reply(document.to_json()))
 }
 
@@ -278,8 +278,7 @@ async fn open_revs(
     };
     let options =
         BulkGetOptions { revs: asked.revs, latest: asked.latest, ..BulkGetOptions::default() };
-    let database = call.channel.granted().database;
-    let found = database.open_revs(id, &which, options).await?;
+    let found = call.channel.granted().open_revs(id, &which, options).await?;
     let mut text = String::from("[");
     for (index, one) in found.iter().enumerate() {
         if index > 0 {
@@ -307,7 +306,7 @@ async fn revs_diff(call: &Call, raw: &RawValue) -> Result<Answer, Stop> {
         let revs = revs.iter().map(|text| rev(text)).collect::<Result<Vec<Rev>, _>>()?;
         wanted.push((call.doc_id(&id)?, revs));
     }
-    let found = call.channel.granted().database.revs_diff(&wanted).await?;
+    let found = call.channel.granted().revs_diff(&wanted).await?;
     let text = |revs: Vec<Rev>| revs.iter().map(ToString::to_string).collect();
     let row = |diff: crate::doc::RevsDiff| RevsDiffRow {
         missing: text(diff.missing),
