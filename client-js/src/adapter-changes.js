@@ -4,8 +4,7 @@
  */
 
 import { fill } from './adapter-attachments.js';
-import { withoutHistory } from './documents.js';
-import { asError, SetteeError } from './errors.js';
+import { filtered, withoutHistory } from './documents.js';
 
 /** @typedef {import('./session.js').Session} Session */
 
@@ -22,6 +21,7 @@ import { asError, SetteeError } from './errors.js';
  * @property {boolean} [attachments]
  * @property {boolean} [binary]
  * @property {string[]} [doc_ids]
+ * @property {object} [selector]
  * @property {any} [query_params]
  * @property {any} [filter] A function; a name has become one.
  * @property {boolean} [return_docs]
@@ -86,7 +86,8 @@ export class Changes {
   }
 
   #params() {
-    const { continuous, descending, style, include_docs, conflicts, doc_ids, filter } = this.#options;
+    const { continuous, descending, style, include_docs, conflicts, doc_ids, selector, filter } =
+      this.#options;
     return {
       since: this.#since,
       ...(continuous ? { live: true } : {}),
@@ -94,6 +95,7 @@ export class Changes {
       // What the filter leaves out does not count.
       ...(Number.isFinite(this.#left) && !continuous && !filter ? { limit: this.#left } : {}),
       ...(doc_ids ? { doc_ids } : {}),
+      ...(selector ? { selector } : {}),
       // Conflicts are found among the leaves.
       ...(conflicts && include_docs
         ? { docs: true, style: 'all_docs', echo: true }
@@ -141,13 +143,7 @@ export class Changes {
   /** @param {any} change */
   #passes({ doc }) {
     const { filter, query_params } = this.#options;
-    if (!filter) return true;
-    try {
-      return filter(doc, { query: query_params });
-    } catch (thrown) {
-      const reason = `Filter function threw: ${asError(thrown)}`;
-      throw new SetteeError({ status: 400, error: 'bad_request', reason });
-    }
+    return !filter || filtered(filter, doc, query_params);
   }
 
   /** @param {any} change */

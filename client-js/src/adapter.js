@@ -125,9 +125,11 @@ function addFeed(db, session) {
     changes.run().then(tell, fail);
   };
   db._changes = (/** @type {any} */ options) => {
-    const filter = options.doc_ids && typeof options.filter === 'string' ? undefined : options.filter;
-    if (typeof filter === 'string' && filter !== DESIGN) return named(db, options, begin, session);
-    const made = { ...options, filter: filter === DESIGN ? isDesign : filter };
+    const { filter } = options;
+    const isNamed = typeof filter === 'string';
+    const isBuiltIn = options.doc_ids || options.selector || filter === DESIGN;
+    if (isNamed && !isBuiltIn) return named(db, options, begin, session);
+    const made = isNamed ? { ...options, filter: filter === DESIGN ? isDesign : undefined } : options;
     const changes = new Changes(session, made);
     begin(made, changes);
     return changes;
@@ -143,7 +145,7 @@ function isDesign({ _id }) {
 }
 
 /**
- * A feed whose filter PouchDB makes: a selector, or a function of a design document.
+ * A feed whose filter PouchDB makes of a function in a design document.
  * @param {any} db
  * @param {any} options
  * @param {(options: any, changes: Changes) => void} begin

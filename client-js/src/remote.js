@@ -38,7 +38,7 @@ export class RemoteDatabase {
 
   /**
    * The changes feed, with every leaf's document.
-   * @param {{since?: string, live: boolean, doc_ids?: string[]}} params
+   * @param {{since?: string, live: boolean, doc_ids?: string[], selector?: object, skip_tombstones: boolean}} params
    */
   changes(params) {
     return this.#channel.stream('changes', { ...params, style: 'all_docs', docs: true });

@@ -19,19 +19,44 @@ import { Reporter } from './reporter.js';
 
 /**
  * What a sync does.
- * @typedef {object} SyncOptions
+ * @typedef {DirectionOptions & CommonOptions} SyncOptions
+ */
+
+/**
+ * What is the same for both directions.
+ * @typedef {object} CommonOptions
  * @property {string} [remoteName] The database behind the gateway; the local one's name if not given.
  * @property {any} [credentials] What to show the gateway: any JSON, or a function that returns it or
  *   a promise of it, and is asked for every new channel, before a grant ends and after a refusal.
  * @property {boolean} [live] Whether to go on until cancelled; true if not given.
  * @property {boolean} [retry] Whether to wait for another connection when there is none; as `live`
  *   if not given.
- * @property {boolean | object} [push] False to pull only.
- * @property {boolean | object} [pull] False to push only.
- * @property {string[]} [doc_ids] Only these documents.
- * @property {number} [batch_size] Local changes read at a time; 500 if not given.
+ * @property {boolean | DirectionOptions} [push] False to pull only, or options of this direction.
+ * @property {boolean | DirectionOptions} [pull] False to push only, or options of this direction.
  * @property {boolean} [create] Whether to have the database made if it is not there.
  */
+
+/**
+ * What may differ between the directions.
+ * @typedef {object} DirectionOptions
+ * @property {boolean} [live]
+ * @property {string[]} [doc_ids] Only these documents.
+ * @property {object} [selector] Only documents that this Mango selector matches.
+ * @property {Filter} [filter] Only documents that the function lets pass.
+ * @property {any} [query_params] For the filter.
+ * @property {number} [batch_size] Local changes read at a time; 500 if not given.
+ * @property {number} [batches_limit] Local batches in flight at a time; 4 if not given.
+ */
+
+/**
+ * Sees the winning rev, also where it is a tombstone.
+ * @callback Filter
+ * @param {Doc} doc
+ * @param {{query: any}} request With `query_params`.
+ * @returns {any} Truthy to let the document pass.
+ */
+
+/** @typedef {DirectionOptions & {live: boolean, batch_size: number, batches_limit: number}} FlowOptions */
 
 /**
  * What one batch did so far.
@@ -39,6 +64,8 @@ import { Reporter } from './reporter.js';
  */
 
 const BATCH_SIZE = 500;
+
+const BATCHES_LIMIT = 4;
 
 /** How long a cancelled sync may take to finish what it is writing. */
 const CANCEL_WAIT_MS = 10_000;
@@ -50,7 +77,7 @@ export class Run {
    * @param {LocalDatabase} parts.local
    * @param {string} parts.localId
    * @param {RemoteDatabase} parts.remote
-   * @param {{live: boolean, doc_ids?: string[], batch_size: number}} parts.options
+   * @param {Record<Direction, FlowOptions>} parts.options
    * @param {Reporter} parts.reporter
    * @param {DeniedList} parts.denied
    * @param {Record<Direction, RecentRevs>} parts.moved Revisions that one direction moved, for the
@@ -68,10 +95,13 @@ export class Run {
     this.sessionId = sessionId;
   }
 
-  /** What makes this replication a part of a whole one. */
-  get narrowing() {
-    const { doc_ids } = this.options;
-    return doc_ids ? { doc_ids } : {};
+  /**
+   * What makes a replication a part of a whole one.
+   * @param {Direction} direction
+   */
+  narrowing(direction) {
+    const { doc_ids, selector, filter, query_params } = this.options[direction];
+    return { doc_ids, selector, filter: filter && String(filter), query_params };
   }
 
   /**
@@ -134,10 +164,10 @@ export class Sync extends Emitter {
    */
   constructor(connection, times, db, options) {
     super();
-    const { live = true, batch_size = BATCH_SIZE, doc_ids } = options;
+    const { live = true } = options;
     this.#connection = connection;
     this.#local = new LocalDatabase(db);
-    this.#options = { live, batch_size, ...(doc_ids ? { doc_ids } : {}) };
+    this.#options = { push: optionsOf('push', options), pull: optionsOf('pull', options) };
     /** @type {Direction[]} */
     const both = ['push', 'pull'];
     this.#directions = both.filter((direction) => options[direction] !== false);
@@ -277,4 +307,23 @@ export class Sync extends Emitter {
       sessionId: this.#sessionId,
     });
   }
+}
+
+/**
+ * @param {Direction} direction
+ * @param {SyncOptions} options
+ * @returns {FlowOptions}
+ */
+function optionsOf(direction, options) {
+  const own = typeof options[direction] === 'object' ? options[direction] : {};
+  const { live = true, batch_size = BATCH_SIZE, batches_limit = BATCHES_LIMIT, ...others } = {
+    ...options,
+    ...own,
+  };
+  const { doc_ids, selector, filter, query_params } = others;
+  if (filter !== undefined && typeof filter !== 'function') {
+    throw new TypeError('filter must be a function');
+  }
+  if (filter && selector) throw new TypeError('give a filter or a selector, not both');
+  return { live, batch_size, batches_limit, doc_ids, selector, filter, query_params };
 }
