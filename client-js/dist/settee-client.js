@@ -1142,6 +1142,14 @@ function isNew(doc, attachment) {
 function withoutHistory({ _revisions, ...doc }) {
   return doc;
 }
+function filtered(filter, doc, query_params) {
+  try {
+    return Boolean(filter(doc, { query: query_params }));
+  } catch (thrown) {
+    const reason = `Filter function threw: ${asError(thrown)}`;
+    throw new SetteeError({ status: 400, error: "bad_request", reason });
+  }
+}
 function* chunked(all2, size) {
   for (let from = 0; from < all2.length; from += size) yield all2.slice(from, from + size);
 }
@@ -1418,9 +1426,16 @@ function compress(state, w) {
 // src/checkpoint.js
 var HISTORY_MAX = 5;
 var DELAY_MS = 1e3;
-function replicationId({ source, target, doc_ids, view }) {
+function replicationId({ source, target, doc_ids, selector, filter, query_params, view }) {
   const ids = doc_ids && [...new Set(doc_ids)].sort();
-  return sha256(JSON.stringify({ source, target, doc_ids: ids, view })).slice(0, 32);
+  const narrowing = { doc_ids: ids, selector: sorted(selector), filter, query_params: sorted(query_params) };
+  return sha256(JSON.stringify({ source, target, ...narrowing, view })).slice(0, 32);
+}
+function sorted(json) {
+  if (Array.isArray(json)) return json.map(sorted);
+  if (typeof json !== "object" || json === null) return json;
+  const members = Object.entries(json).sort(([a], [b]) => a < b ? -1 : 1);
+  return Object.fromEntries(members.map(([name, value]) => [name, sorted(value)]));
 }
 function nextCheckpoint(latest, session_id, last_seq) {
   const earlier = (latest?.history ?? []).filter((entry) => entry.session_id !== session_id);
@@ -1529,7 +1544,7 @@ var LocalFeed = class {
   #error;
   /**
    * @param {any} db
-   * @param {{since: number | string, live: boolean, doc_ids?: string[], batch_size: number}} options
+   * @param {import('./sync.js').FlowOptions & {since: number | string}} options
    */
   constructor(db, { since, ...options }) {
     this.#db = db;
@@ -1574,13 +1589,15 @@ var LocalFeed = class {
     return { rows: found.results.map(changedDoc), last_seq: this.#since, pending };
   }
   #query() {
-    const { batch_size, doc_ids } = this.#options;
+    const { batch_size, doc_ids, selector, filter, query_params } = this.#options;
     return {
       since: this.#since,
       style: "all_docs",
       include_docs: true,
       batch_size,
-      ...doc_ids ? { doc_ids } : {}
+      ...doc_ids ? { doc_ids } : {},
+      ...selector ? { selector } : {},
+      ...filter ? { filter, query_params } : {}
     };
   }
   #pagesEnded() {
@@ -1618,18 +1635,18 @@ function changedDoc({ id, changes, doc }) {
 }
 
 // src/push.js
-var BATCHES_IN_FLIGHT = 4;
 var OPTIMISTIC_DOCS_MAX = 16;
 var FETCH_DOCS_MAX = 100;
 var Push = class {
   #run;
+  #options;
   #feed = (
     /** @type {LocalFeed | undefined} */
     void 0
   );
   #checkpoints;
   #inFlight = 0;
-  #places = new Semaphore(BATCHES_IN_FLIGHT);
+  #places;
   /** @type {Promise<void>} */
   #told = Promise.resolve();
   /** @type {any} */
@@ -1639,8 +1656,10 @@ var Push = class {
   /** @param {import('./sync.js').Run} run */
   constructor(run2) {
     this.#run = run2;
+    this.#options = run2.options.push;
+    this.#places = new Semaphore(Math.max(1, this.#options.batches_limit));
     this.#checkpoints = new Checkpoints({
-      identity: { source: run2.localId, target: run2.remote.identity, ...run2.narrowing },
+      identity: { source: run2.localId, target: run2.remote.identity, ...run2.narrowing("push") },
       source: run2.local,
       target: run2.remote,
       sessionId: run2.sessionId,
@@ -1649,12 +1668,11 @@ var Push = class {
   }
   /** Runs until the local feed ends, the sync is stopped, or something fails. */
   async run() {
-    const { local, options } = this.#run;
+    const { local } = this.#run;
     await this.#checkpoints.open();
     await this.retryDenied();
     const since = seqOf(this.#checkpoints.since);
-    const { live, doc_ids, batch_size } = options;
-    const feed = new LocalFeed(local.db, { since, live, doc_ids, batch_size });
+    const feed = new LocalFeed(local.db, { ...this.#options, since });
     this.#feed = feed;
     if (this.#stopped) feed.close();
     for (let batch = await feed.next(); batch; batch = await feed.next()) {
@@ -1713,11 +1731,11 @@ var Push = class {
   }
   /** @param {import('./feed.js').LocalBatch} batch */
   async #process({ rows, pending }) {
-    const { moved, options, local, remote } = this.#run;
+    const { moved, local, remote } = this.#run;
     const written = { docs: [], docs_read: 0, errors: [] };
     const news = rows.filter(({ id, leaves }) => !moved.pull.hasAll(id, leaves));
     if (news.length === 0) return written;
-    const optimistic = options.live && pending === 0 && news.length <= OPTIMISTIC_DOCS_MAX;
+    const optimistic = this.#options.live && pending === 0 && news.length <= OPTIMISTIC_DOCS_MAX;
     const wanted = optimistic ? allLeaves(news) : await remote.missing(asked(news));
     const { atHand, others } = split(wanted, news);
     await this.#write(atHand, written);
@@ -1844,6 +1862,7 @@ function split(wanted, rows) {
 var FETCH_DOCS_MAX2 = 100;
 var Pull = class {
   #run;
+  #options;
   #checkpoints;
   /** @type {import('./channel.js').CallStream | undefined} */
   #stream;
@@ -1856,7 +1875,9 @@ var Pull = class {
   /** @param {import('./sync.js').Run} run */
   constructor(run2) {
     this.#run = run2;
-    const { remote, narrowing } = run2;
+    this.#options = run2.options.pull;
+    const { remote } = run2;
+    const narrowing = run2.narrowing("pull");
     this.#checkpoints = new Checkpoints({
       identity: { source: remote.identity, target: run2.localId, ...narrowing, view: remote.view },
       source: remote,
@@ -1870,13 +1891,14 @@ var Pull = class {
   }
   /** Runs until the gateway's stream ends, the sync is stopped, or something fails. */
   async run() {
-    const { local, remote, options, reporter } = this.#run;
+    const { local, remote, reporter } = this.#run;
     await this.#checkpoints.open();
     await this.retryDenied();
     const { since } = this.#checkpoints;
-    const { live, doc_ids } = options;
+    const { live, doc_ids, selector } = this.#options;
     this.#mayKnow = since !== void 0 || !await local.isEmpty();
-    const stream = await remote.changes({ since, live, doc_ids });
+    const skip_tombstones = !this.#mayKnow;
+    const stream = await remote.changes({ since, live, doc_ids, selector, skip_tombstones });
     this.#stream = stream;
     if (this.#stopped) stream.cancel();
     for (let batch = await this.#next(stream); batch; batch = await this.#next(stream)) {
@@ -1908,7 +1930,7 @@ var Pull = class {
     const first = await stream.next();
     if (!first) return null;
     let { rows, note } = first;
-    while (rows.length < this.#run.options.batch_size && stream.ready) {
+    while (rows.length < this.#options.batch_size && stream.ready) {
       const more = await stream.next();
       rows = rows.concat(more.rows);
       note = more.note;
@@ -1921,7 +1943,7 @@ var Pull = class {
     const { local, moved, reporter } = this.#run;
     const written = { docs: [], docs_read: 0, errors: [] };
     const isOurs = ({ id, changes }) => moved.push.hasAll(id, changes.map((change) => change.rev));
-    const news = rows.filter((row) => !isOurs(row));
+    const news = rows.filter((row) => !isOurs(row) && this.#passes(row));
     const lost = news.flatMap(
       ({ id, changes, docs: docs2 = [] }) => without(
         changes.map((change) => [id, change.rev]),
@@ -1937,6 +1959,16 @@ var Pull = class {
     this.#checkpoints.reach(last_seq);
     reporter.change("pull", { ...written, last_seq, pending });
     if (pending === 0) reporter.rest("pull");
+  }
+  /**
+   * Asks the application's filter about a document's winning rev.
+   * @param {any} row
+   */
+  #passes({ changes, docs = [] }) {
+    const { filter, query_params } = this.#options;
+    if (!filter) return true;
+    const winner = docs.find((doc) => doc._rev === changes[0].rev) ?? docs[0];
+    return winner && filtered(filter, withoutHistory(winner), query_params);
   }
   /**
    * @param {Doc[]} docs
@@ -2096,7 +2128,7 @@ var RemoteDatabase = class {
   }
   /**
    * The changes feed, with every leaf's document.
-   * @param {{since?: string, live: boolean, doc_ids?: string[]}} params
+   * @param {{since?: string, live: boolean, doc_ids?: string[], selector?: object, skip_tombstones: boolean}} params
    */
   changes(params) {
     return this.#channel.stream("changes", { ...params, style: "all_docs", docs: true });
@@ -2449,6 +2481,7 @@ function pendingOf(direction, pending) {
 
 // src/sync.js
 var BATCH_SIZE = 500;
+var BATCHES_LIMIT = 4;
 var CANCEL_WAIT_MS = 1e4;
 var Run = class {
   /**
@@ -2456,7 +2489,7 @@ var Run = class {
    * @param {LocalDatabase} parts.local
    * @param {string} parts.localId
    * @param {RemoteDatabase} parts.remote
-   * @param {{live: boolean, doc_ids?: string[], batch_size: number}} parts.options
+   * @param {Record<Direction, FlowOptions>} parts.options
    * @param {Reporter} parts.reporter
    * @param {DeniedList} parts.denied
    * @param {Record<Direction, RecentRevs>} parts.moved Revisions that one direction moved, for the
@@ -2473,10 +2506,13 @@ var Run = class {
     this.moved = moved;
     this.sessionId = sessionId;
   }
-  /** What makes this replication a part of a whole one. */
-  get narrowing() {
-    const { doc_ids } = this.options;
-    return doc_ids ? { doc_ids } : {};
+  /**
+   * What makes a replication a part of a whole one.
+   * @param {Direction} direction
+   */
+  narrowing(direction) {
+    const { doc_ids, selector, filter, query_params } = this.options[direction];
+    return { doc_ids, selector, filter: filter && String(filter), query_params };
   }
   /**
    * Takes note of what is about to be written: one side has it already, and the change that the
@@ -2531,10 +2567,10 @@ var Sync = class extends Emitter {
    */
   constructor(connection, times, db, options) {
     super();
-    const { live = true, batch_size = BATCH_SIZE, doc_ids } = options;
+    const { live = true } = options;
     this.#connection = connection;
     this.#local = new LocalDatabase(db);
-    this.#options = { live, batch_size, ...doc_ids ? { doc_ids } : {} };
+    this.#options = { push: optionsOf("push", options), pull: optionsOf("pull", options) };
     const both = ["push", "pull"];
     this.#directions = both.filter((direction) => options[direction] !== false);
     this.#reporter = new Reporter(this, this.#directions);
@@ -2666,6 +2702,19 @@ var Sync = class extends Emitter {
     });
   }
 };
+function optionsOf(direction, options) {
+  const own = typeof options[direction] === "object" ? options[direction] : {};
+  const { live = true, batch_size = BATCH_SIZE, batches_limit = BATCHES_LIMIT, ...others } = {
+    ...options,
+    ...own
+  };
+  const { doc_ids, selector, filter, query_params } = others;
+  if (filter !== void 0 && typeof filter !== "function") {
+    throw new TypeError("filter must be a function");
+  }
+  if (filter && selector) throw new TypeError("give a filter or a selector, not both");
+  return { live, batch_size, batches_limit, doc_ids, selector, filter, query_params };
+}
 
 // src/client.js
 var Client = class extends Emitter {
@@ -2870,7 +2919,7 @@ var Changes = class {
     await this.#take(held, stream.value);
   }
   #params() {
-    const { continuous, descending, style, include_docs, conflicts, doc_ids, filter } = this.#options;
+    const { continuous, descending, style, include_docs, conflicts, doc_ids, selector, filter } = this.#options;
     return {
       since: this.#since,
       ...continuous ? { live: true } : {},
@@ -2878,6 +2927,7 @@ var Changes = class {
       // What the filter leaves out does not count.
       ...Number.isFinite(this.#left) && !continuous && !filter ? { limit: this.#left } : {},
       ...doc_ids ? { doc_ids } : {},
+      ...selector ? { selector } : {},
       // Conflicts are found among the leaves.
       ...conflicts && include_docs ? { docs: true, style: "all_docs", echo: true } : { style: style ?? "main_only", include_docs: Boolean(include_docs || filter) }
     };
@@ -2919,13 +2969,7 @@ var Changes = class {
   /** @param {any} change */
   #passes({ doc }) {
     const { filter, query_params } = this.#options;
-    if (!filter) return true;
-    try {
-      return filter(doc, { query: query_params });
-    } catch (thrown) {
-      const reason = `Filter function threw: ${asError(thrown)}`;
-      throw new SetteeError({ status: 400, error: "bad_request", reason });
-    }
+    return !filter || filtered(filter, doc, query_params);
   }
   /** @param {any} change */
   async #finish(change) {
@@ -3240,9 +3284,11 @@ function addFeed(db, session) {
     changes.run().then(tell, fail);
   };
   db._changes = (options) => {
-    const filter = options.doc_ids && typeof options.filter === "string" ? void 0 : options.filter;
-    if (typeof filter === "string" && filter !== DESIGN) return named(db, options, begin, session);
-    const made = { ...options, filter: filter === DESIGN ? isDesign : filter };
+    const { filter } = options;
+    const isNamed = typeof filter === "string";
+    const isBuiltIn = options.doc_ids || options.selector || filter === DESIGN;
+    if (isNamed && !isBuiltIn) return named(db, options, begin, session);
+    const made = isNamed ? { ...options, filter: filter === DESIGN ? isDesign : void 0 } : options;
     const changes = new Changes(session, made);
     begin(made, changes);
     return changes;

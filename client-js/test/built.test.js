@@ -58,14 +58,19 @@ sync.on('change', (info) => console.log(info)).cancel();
 const denied: string[] = sync.denied().map((one) => one.reason);
 const error = new SetteeError({ status: 404, error: 'not_found', reason: 'missing' });
 export const all: [number, string[]] = [error.status, denied];
+client.sync({}, { filter: (doc) => doc._id > 'a', push: { selector: { n: 1 } }, pull: false });
+const plugin: (pouch: any) => void = Settee;
+const options: AdapterOptions = { client, credentials: 'x', create: true };
+plugin(options);
 // @ts-expect-error an option that does not exist
 client.sync({}, { remote_name: 'todos' });
 `;
 
 test('declarations serve TypeScript in modules and in CommonJS', async () => {
-  const esm = `import { createClient, SetteeError, type Client, type Sync } from 'settee-client';`;
+  const names = 'createClient, SetteeError, type AdapterOptions, type Client, type Sync';
+  const esm = `import Settee, { ${names} } from 'settee-client';`;
   const cjs = `import settee = require('settee-client');
-import { createClient, SetteeError, type Client, type Sync } from 'settee-client';
+import { Settee, ${names} } from 'settee-client';
 export const same: typeof createClient = settee.createClient;`;
   const compilerOptions = {
     target: 'es2022',
