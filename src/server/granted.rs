@@ -110,49 +110,32 @@ impl Granted {
     }
 
     /// Whether a write stays within the part of the database that the grant shows: what is written
-    /// must pass, and must not lay itself over an open document that is hidden.
+    /// must pass, and must neither follow a hidden revision nor lay itself over a hidden document.
     async fn may_place(&self, document: &Document, mode: EditMode) -> Result<bool, StoreError> {
         if self.shows_all() {
             return Ok(true);
         }
+        let matches = self.selectors().iter().all(|selector| selector.matches(document));
         match self.database.get(&document.id, &GetOptions::default()).await {
             Ok(winner) if !self.shows(&winner).await? => return Ok(false),
             Ok(_) | Err(StoreError::DocDeleted { .. }) => {}
             // A document that was made and deleted before it was ever sent leaves a tombstone.
-            Err(StoreError::DocMissing { .. }) if document.deleted => {
-                return Ok(document.body == Body::empty() || self.matches(document));
+            Err(StoreError::DocMissing { .. }) => {
+                return Ok(matches || document.deleted && document.body == Body::empty());
             }
-            Err(StoreError::DocMissing { .. }) => {}
             Err(error) => return Err(error),
         }
-        if self.matches(document) || !document.deleted {
-            return Ok(self.matches(document));
-        }
-        let replaced: Vec<Rev> = match mode {
+        let path: Vec<Rev> = match mode {
             EditMode::Edit => document.rev.iter().cloned().collect(),
-            EditMode::Replicated => document
-                .path()
-                .iter()
-                .flat_map(|path| path.revs().skip(1).collect::<Vec<_>>())
-                .collect(),
-        };
-        self.shows_first_stored(&document.id, replaced).await
-    }
-
-    fn matches(&self, document: &Document) -> bool {
-        self.selectors().iter().all(|selector| selector.matches(document))
-    }
-
-    async fn shows_first_stored(&self, id: &DocId, revs: Vec<Rev>) -> Result<bool, StoreError> {
-        for rev in revs {
-            let options = GetOptions { rev: Some(rev), ..GetOptions::default() };
-            match self.database.get(id, &options).await {
-                Ok(document) => return self.shows(&document).await,
-                Err(StoreError::DocMissing { .. }) => {}
-                Err(error) => return Err(error),
+            EditMode::Replicated => {
+                document.path().map_or_else(Vec::new, |path| path.revs().collect())
             }
+        };
+        match self.database.nearest_stored(&document.id, &path).await? {
+            Some(earlier) if !self.shows(&earlier).await? => Ok(false),
+            Some(_) => Ok(matches || document.deleted),
+            None => Ok(matches),
         }
-        Ok(false)
     }
 
     /// Local documents are written whatever the grant, since checkpoints live there and a reader

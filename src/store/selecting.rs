@@ -10,7 +10,7 @@ use super::database::Database;
 use super::error::StoreError;
 use super::feed::{ChangeDocs, Feed, Style};
 use super::read::plain;
-use crate::doc::{DocId, Document, Rev, RevTree, Selector};
+use crate::doc::{DocId, Document, Rev, RevState, RevTree, Selector};
 
 /// Rows of a feed whose states are read at a time.
 const PAGE_ROWS: usize = 64;
@@ -35,13 +35,53 @@ impl Database {
         if !document.deleted {
             return Ok(false);
         }
-        let ids = std::slice::from_ref(&document.id);
-        let state = self.backend().read(self.key(), ids, ReadBody::No).await?.pop().flatten();
-        let tree = state.map_or_else(RevTree::default, |state| state.tree);
+        let tree = self.tree_of(&document.id).await?;
         self.admits_in(selectors, document, &tree).await
     }
 
-    /// The same for a revision of a tree that is at hand.
+    /// The first of some revisions of a document that is stored with its body.
+    ///
+    /// # Errors
+    /// [`StoreError::DatabaseDestroyed`], [`StoreError::Io`].
+    ///
+    /// # Cancel safety
+    /// Dropping the future changes nothing.
+    pub async fn nearest_stored(
+        &self,
+        id: &DocId,
+        revs: &[Rev],
+    ) -> Result<Option<Document>, StoreError> {
+        let tree = self.tree_of(id).await?;
+        self.nearest_in(id, &tree, revs.iter(), |_| true).await
+    }
+
+    async fn tree_of(&self, id: &DocId) -> Result<RevTree, StoreError> {
+        self.alive()?;
+        let ids = std::slice::from_ref(id);
+        let state = self.backend().read(self.key(), ids, ReadBody::No).await?.pop().flatten();
+        Ok(state.map_or_else(RevTree::default, |state| state.tree))
+    }
+
+    async fn nearest_in(
+        &self,
+        id: &DocId,
+        tree: &RevTree,
+        revs: impl Iterator<Item = &Rev> + Send,
+        wanted: impl Fn(RevState) -> bool + Send,
+    ) -> Result<Option<Document>, StoreError> {
+        for rev in revs {
+            let state = tree.state(rev).filter(|state| state.body_bytes.is_some());
+            if !state.is_some_and(&wanted) {
+                continue;
+            }
+            if let Some(record) = self.one_body(id, rev).await? {
+                return Ok(Some(plain(id, rev, tree, record)));
+            }
+        }
+        Ok(None)
+    }
+
+    /// [`Database::admits`] for a revision of a tree that is at hand.
     async fn admits_in(
         &self,
         selectors: &[Selector],
@@ -53,18 +93,11 @@ impl Database {
         if failing.is_empty() || !document.deleted {
             return Ok(failing.is_empty());
         }
-        let path = document.rev.as_ref().and_then(|rev| tree.path_of(rev)).or(document.path());
-        let ancestors = path.iter().flat_map(|path| path.revs().skip(1).collect::<Vec<Rev>>());
-        for rev in ancestors {
-            let state = tree.state(&rev);
-            if state.is_none_or(|state| state.deleted || state.body_bytes.is_none()) {
-                continue;
-            }
-            let Some(record) = self.one_body(&document.id, &rev).await? else { continue };
-            let deleted = plain(&document.id, &rev, tree, record);
-            return Ok(failing.iter().all(|selector| selector.matches(&deleted)));
-        }
-        Ok(false)
+        let path = document.rev.as_ref().and_then(|rev| tree.path_of(rev));
+        let ancestors: Vec<Rev> = path.map_or_else(Vec::new, |path| path.revs().skip(1).collect());
+        let (id, is_open) = (&document.id, |state: RevState| !state.deleted);
+        let deleted = self.nearest_in(id, tree, ancestors.iter(), is_open).await?;
+        Ok(deleted.is_some_and(|deleted| failing.iter().all(|s| s.matches(&deleted))))
     }
 
     /// Whether the winning rev of a document passes.
