@@ -3244,9 +3244,9 @@ function standAlone(db, known2) {
     if (!known2.includes(listener)) db.removeListener("destroyed", listener);
   }
   const byName = db.constructor._destructionListeners;
-  const others = byName.get(db.name).filter((other) => other !== db);
+  const others = byName?.get(db.name)?.filter((other) => other !== db) ?? [];
   if (others.length > 0) byName.set(db.name, others);
-  else byName.delete(db.name);
+  else byName?.delete(db.name);
 }
 function addReading(db, session) {
   const documents = new Documents(session);

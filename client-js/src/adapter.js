@@ -67,9 +67,9 @@ function standAlone(db, known) {
     if (!known.includes(listener)) db.removeListener('destroyed', listener);
   }
   const byName = db.constructor._destructionListeners;
-  const others = byName.get(db.name).filter((/** @type {any} */ other) => other !== db);
+  const others = byName?.get(db.name)?.filter((/** @type {any} */ other) => other !== db) ?? [];
   if (others.length > 0) byName.set(db.name, others);
-  else byName.delete(db.name);
+  else byName?.delete(db.name);
 }
 
 /**
