@@ -1050,7 +1050,7 @@ var Session = class {
   #keeper;
   #isKept = false;
   #closed = false;
-  /** @type {Array<{resolve: (channel: import('./channel.js').Channel) => void, reject: (error: Error) => void}>} */
+  /** @type {import('./link.js').Opening[]} */
   #waiting = [];
   /** @param {import('./keeper.js').Keeper} keeper */
   constructor(keeper) {
@@ -1121,7 +1121,7 @@ function inDoubt(error) {
   return new SetteeError({
     status,
     error: name,
-    reason: `${reason}; whether the documents were written is not known`
+    reason: `${reason}; whether it took effect is not known`
   });
 }
 
@@ -2999,24 +2999,34 @@ var RESERVED = /* @__PURE__ */ new Set([
 function check(doc, newEdits) {
   const { _id } = doc;
   if (!newEdits) {
-    if (!doc._rev) throw refused("bad_request", "a revision that exists elsewhere must name its _rev");
+    if (!doc._rev) throw refused(400, "bad_request", "a revision from elsewhere must have a _rev");
     return;
   }
+  if (_id === void 0 && doc._deleted) throw refused(412, "missing_id", "_id is required for puts");
   if (_id !== void 0 && typeof _id !== "string") {
-    throw refused("bad_request", "_id field must contain a string");
+    throw refused(400, "bad_request", "_id field must contain a string");
   }
   if (_id?.startsWith("_") && !/^_(design|local)\//.test(_id)) {
-    throw refused("bad_request", "Only reserved document ids may start with underscore.");
+    throw refused(400, "bad_request", "Only reserved document ids may start with underscore.");
   }
   const unknown = Object.keys(doc).find((name) => name.startsWith("_") && !RESERVED.has(name));
-  if (unknown) throw refused("doc_validation", `Bad special document member: ${unknown}`);
+  if (unknown) throw refused(500, "doc_validation", `Bad special document member: ${unknown}`);
 }
-function refused(error, reason) {
-  return new PouchError({ status: error === "doc_validation" ? 500 : 400, error, reason });
+function refused(status, error, reason) {
+  return new PouchError({ status, error, reason });
 }
 
 // src/adapter-documents.js
-var GET = ["rev", "latest", "revs", "revs_info", "conflicts", "deleted_conflicts", "local_seq", "open_revs"];
+var GET = [
+  "rev",
+  "latest",
+  "revs",
+  "revs_info",
+  "conflicts",
+  "deleted_conflicts",
+  "local_seq",
+  "open_revs"
+];
 var ALL_DOCS = [
   "startkey",
   "endkey",
@@ -3224,7 +3234,8 @@ function Settee(PouchDB) {
 function SetteeAdapter(options, callback) {
   const { client, credentials = null, create = false, name } = options;
   if (typeof client?.session !== "function") {
-    throw new TypeError("the adapter 'settee' needs a client: new PouchDB(name, { adapter: 'settee', client })");
+    const how = "new PouchDB(name, { adapter: 'settee', client })";
+    throw new TypeError(`the adapter 'settee' needs a client: ${how}`);
   }
   const session = client.session({ database: name, credentials, create });
   this._remote = true;

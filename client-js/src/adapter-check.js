@@ -18,24 +18,26 @@ const RESERVED = new Set([
 export function check(doc, newEdits) {
   const { _id } = doc;
   if (!newEdits) {
-    if (!doc._rev) throw refused('bad_request', 'a revision that exists elsewhere must name its _rev');
+    if (!doc._rev) throw refused(400, 'bad_request', 'a revision from elsewhere must have a _rev');
     return;
   }
+  if (_id === undefined && doc._deleted) throw refused(412, 'missing_id', '_id is required for puts');
   if (_id !== undefined && typeof _id !== 'string') {
-    throw refused('bad_request', '_id field must contain a string');
+    throw refused(400, 'bad_request', '_id field must contain a string');
   }
   if (_id?.startsWith('_') && !/^_(design|local)\//.test(_id)) {
-    throw refused('bad_request', 'Only reserved document ids may start with underscore.');
+    throw refused(400, 'bad_request', 'Only reserved document ids may start with underscore.');
   }
   const unknown = Object.keys(doc).find((name) => name.startsWith('_') && !RESERVED.has(name));
-  if (unknown) throw refused('doc_validation', `Bad special document member: ${unknown}`);
+  // PouchDB's status, which is not CouchDB's.
+  if (unknown) throw refused(500, 'doc_validation', `Bad special document member: ${unknown}`);
 }
 
 /**
+ * @param {number} status
  * @param {string} error
  * @param {string} reason
  */
-function refused(error, reason) {
-  // PouchDB's status for a bad member is not CouchDB's.
-  return new PouchError({ status: error === 'doc_validation' ? 500 : 400, error, reason });
+function refused(status, error, reason) {
+  return new PouchError({ status, error, reason });
 }

@@ -13,7 +13,9 @@ import { RemoteDatabase } from './remote.js';
 /** @typedef {import('./session.js').Session} Session */
 
 /** Options of `get` that the gateway knows. */
-const GET = ['rev', 'latest', 'revs', 'revs_info', 'conflicts', 'deleted_conflicts', 'local_seq', 'open_revs'];
+const GET = [
+  'rev', 'latest', 'revs', 'revs_info', 'conflicts', 'deleted_conflicts', 'local_seq', 'open_revs',
+];
 
 /** Options of `allDocs` that the gateway knows. */
 const ALL_DOCS = [

@@ -40,7 +40,8 @@ export function Settee(PouchDB) {
 function SetteeAdapter(options, callback) {
   const { client, credentials = null, create = false, name } = options;
   if (typeof client?.session !== 'function') {
-    throw new TypeError("the adapter 'settee' needs a client: new PouchDB(name, { adapter: 'settee', client })");
+    const how = "new PouchDB(name, { adapter: 'settee', client })";
+    throw new TypeError(`the adapter 'settee' needs a client: ${how}`);
   }
   const session = client.session({ database: name, credentials, create });
   this._remote = true;

@@ -9,7 +9,7 @@ export class Session {
   #keeper;
   #isKept = false;
   #closed = false;
-  /** @type {Array<{resolve: (channel: import('./channel.js').Channel) => void, reject: (error: Error) => void}>} */
+  /** @type {import('./link.js').Opening[]} */
   #waiting = [];
 
   /** @param {import('./keeper.js').Keeper} keeper */
@@ -82,7 +82,7 @@ function closed() {
 }
 
 /**
- * The channel was lost after a write was sent and before it was answered.
+ * The channel was lost after something was asked and before it was answered.
  * @param {any} error
  */
 function inDoubt(error) {
@@ -90,6 +90,6 @@ function inDoubt(error) {
   return new SetteeError({
     status,
     error: name,
-    reason: `${reason}; whether the documents were written is not known`,
+    reason: `${reason}; whether it took effect is not known`,
   });
 }

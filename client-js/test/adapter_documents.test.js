@@ -103,10 +103,10 @@ test('a write of many tells of each, and writes nothing that PouchDB would refus
   assert.equal(rows[0].ok, true);
   assert.deepEqual([rows[1].id, rows[1].status, rows[1].error], ['b', 409, true]);
   assert.match(rows[2].rev, /^2-/);
-  const invalid = [{ _id: '_bad' }, { _id: 1 }, { _id: 'x', _unknown: 1 }];
+  const invalid = [{ _id: '_bad' }, { _id: 1 }, { _id: 'x', _unknown: 1 }, { _deleted: true }];
   for (const doc of invalid) {
     const error = await rejection(db.bulkDocs([{ _id: 'innocent' }, doc]));
-    assert.ok(['bad_request', 'doc_validation'].includes(error.name), error.name);
+    assert.ok(['bad_request', 'doc_validation', 'missing_id'].includes(error.name), error.name);
   }
   assert.equal((await rejection(db.get('innocent'))).status, 404);
   const replicated = { _id: 'r', _rev: '2-b', _revisions: { start: 2, ids: ['b', 'a'] } };
