@@ -162,6 +162,28 @@ fn ids(rows: &[AllDocsRow]) -> Vec<&str> {
 }
 
 #[tokio::test]
+async fn pages_after_skipped_rows_bring_all_of_the_rest() {
+    for (_, store, _dir) in stores() {
+        let db = database(&store).await;
+        let open = filled(&db).await;
+        for (skip, limit) in [(200, 64), (790, 5), (799, 64), (0, 300)] {
+            let mut options = AllDocsOptions { skip, limit: Some(limit), ..Default::default() };
+            let mut found: Vec<String> = Vec::new();
+            loop {
+                let after = found.last().map(|last| id(last));
+                let page = db.all_docs_page(&options, after.as_ref(), usize::MAX).await.unwrap();
+                found.extend(page.rows.iter().map(|row| row.id.to_string()));
+                options.skip = 0;
+                if page.ended {
+                    break;
+                }
+            }
+            assert_eq!(found, open[skip..], "{skip} {limit}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn ranges_are_read_in_byte_order() {
     for (_, store, _dir) in stores() {
         let db = database(&store).await;

@@ -16,7 +16,9 @@ const IN_NODE = typeof scope.process?.versions?.node === 'string' && !scope.wind
  * @returns {any} A Buffer or a Blob.
  */
 export function joined(pieces, type) {
-  return IN_NODE ? scope.Buffer.concat(pieces) : new Blob(/** @type {any} */ (pieces), { type });
+  if (!IN_NODE) return new Blob(/** @type {any} */ (pieces), { type });
+  // PouchDB's Buffers name their type as Blobs do.
+  return Object.assign(scope.Buffer.concat(pieces), { type });
 }
 
 /**
@@ -39,4 +41,35 @@ export async function* chunksOf(data) {
   for (let from = 0; from < data.size; from += SLICE_BYTES) {
     yield new Uint8Array(await data.slice(from, from + SLICE_BYTES).arrayBuffer());
   }
+}
+
+/** Characters of a string made at a time; a multiple of 3, so that pieces of base64 can be joined. */
+const CHARS_MAX = 3 * 8192;
+
+/**
+ * @param {any} data A Buffer or a Blob.
+ * @returns {Promise<string>}
+ */
+export async function toBase64(data) {
+  if (IN_NODE && data instanceof Uint8Array) return scope.Buffer.from(data).toString('base64');
+  const bytes = data instanceof Uint8Array ? data : new Uint8Array(await data.arrayBuffer());
+  let text = '';
+  for (let from = 0; from < bytes.length; from += CHARS_MAX) {
+    text += btoa(String.fromCharCode(...bytes.subarray(from, from + CHARS_MAX)));
+  }
+  return text;
+}
+
+/**
+ * @param {string} text
+ * @returns {Uint8Array}
+ */
+export function fromBase64(text) {
+  let binary;
+  try {
+    binary = atob(text);
+  } catch {
+    throw new TypeError('Attachment is not a valid base64 string');
+  }
+  return Uint8Array.from(binary, (char) => char.charCodeAt(0));
 }

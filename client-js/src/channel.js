@@ -28,7 +28,7 @@ const CHANGES = 'changes';
  * What was opened.
  * @typedef {object} Opened
  * @property {{db_name: string, doc_count: number, update_seq: string, uuid: string}} info
- * @property {{read: boolean, write: boolean, user?: string, expires_in_ms?: number, view?: string}} access
+ * @property {{read: boolean, write: boolean, destroy: boolean, user?: string, expires_in_ms?: number, view?: string}} access
  * @property {{bulk_rows_max: number, doc_bytes_max: number, upload_credit: number, uploads_max: number}} limits
  */
 
@@ -59,6 +59,11 @@ export class Channel {
     this.onGrant = () => {};
   }
 
+  /** Whether the channel has ended. */
+  get isOver() {
+    return this.#error !== undefined;
+  }
+
   /**
    * @param {string} method
    * @param {object} [params]
@@ -75,7 +80,7 @@ export class Channel {
    * @returns {Promise<any>}
    */
   async callText(method, params) {
-    await this.#link.calls.acquire();
+    await this.#link.calls.acquire(this);
     try {
       return await new Promise((reply, fail) => this.#begin(method, params, { reply, fail }));
     } finally {
@@ -90,7 +95,7 @@ export class Channel {
    */
   async stream(method, params) {
     const counts = method !== CHANGES;
-    if (counts) await this.#link.calls.acquire();
+    if (counts) await this.#link.calls.acquire(this);
     const over = () => counts && this.#link.calls.release();
     const stream = new CallStream(this, over);
     const text = JSON.stringify({ ...params, credit: CREDIT });
@@ -105,7 +110,7 @@ export class Channel {
    * @returns {Promise<{digest: string, length: number}>}
    */
   async upload(params, chunks) {
-    await this.#link.calls.acquire();
+    await this.#link.calls.acquire(this);
     try {
       return await this.#upload(params, chunks);
     } finally {

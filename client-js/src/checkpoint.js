@@ -43,6 +43,9 @@ const DELAY_MS = 1_000;
  * @property {string} source
  * @property {string} target
  * @property {string[]} [doc_ids] Only these documents; order and repeats make no difference.
+ * @property {object} [selector] Only documents that match; the order of members makes no difference.
+ * @property {string} [filter] The text of the function that picks the documents.
+ * @property {any} [query_params] For the function.
  * @property {string} [view] The part of the source that its grant shows.
  */
 
@@ -50,9 +53,22 @@ const DELAY_MS = 1_000;
  * @param {Identity} identity
  * @returns {string} 32 hex digits.
  */
-export function replicationId({ source, target, doc_ids, view }) {
+export function replicationId({ source, target, doc_ids, selector, filter, query_params, view }) {
   const ids = doc_ids && [...new Set(doc_ids)].sort();
-  return sha256(JSON.stringify({ source, target, doc_ids: ids, view })).slice(0, 32);
+  const narrowing = { doc_ids: ids, selector: sorted(selector), filter, query_params: sorted(query_params) };
+  return sha256(JSON.stringify({ source, target, ...narrowing, view })).slice(0, 32);
+}
+
+/**
+ * JSON with the members of objects in order.
+ * @param {any} json
+ * @returns {any}
+ */
+function sorted(json) {
+  if (Array.isArray(json)) return json.map(sorted);
+  if (typeof json !== 'object' || json === null) return json;
+  const members = Object.entries(json).sort(([a], [b]) => (a < b ? -1 : 1));
+  return Object.fromEntries(members.map(([name, value]) => [name, sorted(value)]));
 }
 
 /**

@@ -4,6 +4,8 @@
 
 import { Connection, TIMES } from './connection.js';
 import { Emitter } from './emitter.js';
+import { Keeper } from './keeper.js';
+import { Session } from './session.js';
 import { Sync } from './sync.js';
 
 /**
@@ -39,6 +41,11 @@ export class Client extends Emitter {
     connection.on('complaint', (error) => this.emit('error', error));
   }
 
+  /** The gateway's address, once `connect` told it. */
+  get url() {
+    return this.#connection.url;
+  }
+
   /** Whether there is a connection. */
   get isConnected() {
     return this.#connection.link !== undefined;
@@ -70,6 +77,14 @@ export class Client extends Emitter {
     const forget = () => this.#syncs.delete(sync);
     sync.then(forget, forget);
     return sync;
+  }
+
+  /**
+   * A database for the PouchDB adapter, opened when it is first used.
+   * @param {Omit<import('./keeper.js').Kept, 'retry'>} kept
+   */
+  session(kept) {
+    return new Session(new Keeper(this.#connection, this.#times, { ...kept, retry: true }, () => {}));
   }
 
   /**

@@ -2,6 +2,8 @@
  * What documents say of themselves.
  */
 
+import { asError, SetteeError } from './errors.js';
+
 /** @typedef {{_id: string, _rev: string, _deleted?: boolean, _revisions?: {start: number, ids: string[]}, _attachments?: Record<string, any>, [member: string]: any}} Doc */
 
 /** @typedef {[id: string, rev: string]} Revision */
@@ -41,6 +43,22 @@ export function isNew(doc, attachment) {
  */
 export function withoutHistory({ _revisions, ...doc }) {
   return doc;
+}
+
+/**
+ * Asks a filter of the application's, as PouchDB does.
+ * @param {(doc: Doc, request: {query: any}) => any} filter
+ * @param {Doc} doc
+ * @param {any} query_params
+ * @returns {boolean}
+ */
+export function filtered(filter, doc, query_params) {
+  try {
+    return Boolean(filter(doc, { query: query_params }));
+  } catch (thrown) {
+    const reason = `Filter function threw: ${asError(thrown)}`;
+    throw new SetteeError({ status: 400, error: 'bad_request', reason });
+  }
 }
 
 /**

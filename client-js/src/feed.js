@@ -34,7 +34,7 @@ export class LocalFeed {
 
   /**
    * @param {any} db
-   * @param {{since: number | string, live: boolean, doc_ids?: string[], batch_size: number}} options
+   * @param {import('./sync.js').FlowOptions & {since: number | string}} options
    */
   constructor(db, { since, ...options }) {
     this.#db = db;
@@ -85,13 +85,15 @@ export class LocalFeed {
   }
 
   #query() {
-    const { batch_size, doc_ids } = this.#options;
+    const { batch_size, doc_ids, selector, filter, query_params } = this.#options;
     return {
       since: this.#since,
       style: 'all_docs',
       include_docs: true,
       batch_size,
       ...(doc_ids ? { doc_ids } : {}),
+      ...(selector ? { selector } : {}),
+      ...(filter ? { filter, query_params } : {}),
     };
   }
 

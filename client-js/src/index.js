@@ -5,3 +5,7 @@
 export { createClient, Client } from './client.js';
 export { SetteeError } from './errors.js';
 export { Sync } from './sync.js';
+export { Settee, Settee as default } from './adapter.js';
+
+/** @typedef {import('./adapter.js').AdapterOptions} AdapterOptions */
+/** @typedef {import('./sync.js').SyncOptions} SyncOptions */

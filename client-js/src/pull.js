@@ -3,7 +3,7 @@
  */
 
 import { Checkpoints } from './checkpoint.js';
-import { chunked, hasAttachments, isNew } from './documents.js';
+import { chunked, filtered, hasAttachments, isNew, withoutHistory } from './documents.js';
 import { broken } from './errors.js';
 import { without } from './push.js';
 
@@ -16,6 +16,7 @@ const FETCH_DOCS_MAX = 100;
 
 export class Pull {
   #run;
+  #options;
   #checkpoints;
   /** @type {import('./channel.js').CallStream | undefined} */
   #stream;
@@ -29,7 +30,9 @@ export class Pull {
   /** @param {import('./sync.js').Run} run */
   constructor(run) {
     this.#run = run;
-    const { remote, narrowing } = run;
+    this.#options = run.options.pull;
+    const { remote } = run;
+    const narrowing = run.narrowing('pull');
     this.#checkpoints = new Checkpoints({
       identity: { source: remote.identity, target: run.localId, ...narrowing, view: remote.view },
       source: remote,
@@ -44,14 +47,15 @@ export class Pull {
 
   /** Runs until the gateway's stream ends, the sync is stopped, or something fails. */
   async run() {
-    const { local, remote, options, reporter } = this.#run;
+    const { local, remote, reporter } = this.#run;
     await this.#checkpoints.open();
     await this.retryDenied();
     const { since } = this.#checkpoints;
-    const { live, doc_ids } = options;
+    const { live, doc_ids, selector } = this.#options;
     this.#mayKnow = since !== undefined || !(await local.isEmpty());
-    // With tombstones even into an empty database: a document may be deleted after it was sent.
-    const stream = await remote.changes({ since, live, doc_ids });
+    // What was deleted before it could come need not come. What is deleted from now on does.
+    const skip_tombstones = !this.#mayKnow;
+    const stream = await remote.changes({ since, live, doc_ids, selector, skip_tombstones });
     this.#stream = stream;
     if (this.#stopped) stream.cancel();
     for (let batch = await this.#next(stream); batch; batch = await this.#next(stream)) {
@@ -86,7 +90,7 @@ export class Pull {
     const first = await stream.next();
     if (!first) return null;
     let { rows, note } = first;
-    while (rows.length < this.#run.options.batch_size && stream.ready) {
+    while (rows.length < this.#options.batch_size && stream.ready) {
       const more = await stream.next();
       rows = rows.concat(more.rows);
       note = more.note;
@@ -102,7 +106,7 @@ export class Pull {
     const written = { docs: [], docs_read: 0, errors: [] };
     const isOurs = (/** @type {any} */ { id, changes }) =>
       moved.push.hasAll(id, changes.map((/** @type {any} */ change) => change.rev));
-    const news = rows.filter((row) => !isOurs(row));
+    const news = rows.filter((row) => !isOurs(row) && this.#passes(row));
     const lost = news.flatMap(({ id, changes, docs = [] }) =>
       without(
         changes.map((/** @type {any} */ change) => [id, change.rev]),
@@ -118,6 +122,17 @@ export class Pull {
     this.#checkpoints.reach(last_seq);
     reporter.change('pull', { ...written, last_seq, pending });
     if (pending === 0) reporter.rest('pull');
+  }
+
+  /**
+   * Asks the application's filter about a document's winning rev.
+   * @param {any} row
+   */
+  #passes({ changes, docs = [] }) {
+    const { filter, query_params } = this.#options;
+    if (!filter) return true;
+    const winner = docs.find((/** @type {Doc} */ doc) => doc._rev === changes[0].rev) ?? docs[0];
+    return winner && filtered(filter, withoutHistory(winner), query_params);
   }
 
   /**
@@ -161,7 +176,7 @@ export class Pull {
     for (const [name, attachment] of Object.entries(doc._attachments ?? {})) {
       const { content_type, revpos, digest } = attachment;
       attachments[name] = isWanted(doc, attachment)
-        ? { content_type, revpos, digest, data: await this.#run.remote.attachment(doc, name, content_type) }
+        ? { content_type, revpos, digest, data: await this.#run.remote.attachment(doc, name) }
         : attachment;
     }
     return { ...doc, _attachments: attachments };

@@ -14,9 +14,6 @@ import { Semaphore } from './semaphore.js';
 /** @typedef {import('./documents.js').Revision} Revision */
 /** @typedef {import('./denied.js').Refusal} Refusal */
 
-/** Batches in flight. */
-const BATCHES_IN_FLIGHT = 4;
-
 /**
  * A live batch of at most this many documents is written without asking what is missing: one round
  * trip instead of two, at the risk of sending what is known.
@@ -28,10 +25,11 @@ const FETCH_DOCS_MAX = 100;
 
 export class Push {
   #run;
+  #options;
   #feed = /** @type {LocalFeed | undefined} */ (undefined);
   #checkpoints;
   #inFlight = 0;
-  #places = new Semaphore(BATCHES_IN_FLIGHT);
+  #places;
   /** @type {Promise<void>} */
   #told = Promise.resolve();
   /** @type {any} */
@@ -42,8 +40,10 @@ export class Push {
   /** @param {import('./sync.js').Run} run */
   constructor(run) {
     this.#run = run;
+    this.#options = run.options.push;
+    this.#places = new Semaphore(Math.max(1, this.#options.batches_limit));
     this.#checkpoints = new Checkpoints({
-      identity: { source: run.localId, target: run.remote.identity, ...run.narrowing },
+      identity: { source: run.localId, target: run.remote.identity, ...run.narrowing('push') },
       source: run.local,
       target: run.remote,
       sessionId: run.sessionId,
@@ -53,12 +53,11 @@ export class Push {
 
   /** Runs until the local feed ends, the sync is stopped, or something fails. */
   async run() {
-    const { local, options } = this.#run;
+    const { local } = this.#run;
     await this.#checkpoints.open();
     await this.retryDenied();
     const since = seqOf(this.#checkpoints.since);
-    const { live, doc_ids, batch_size } = options;
-    const feed = new LocalFeed(local.db, { since, live, doc_ids, batch_size });
+    const feed = new LocalFeed(local.db, { ...this.#options, since });
     this.#feed = feed;
     if (this.#stopped) feed.close();
     for (let batch = await feed.next(); batch; batch = await feed.next()) {
@@ -123,12 +122,12 @@ export class Push {
 
   /** @param {import('./feed.js').LocalBatch} batch */
   async #process({ rows, pending }) {
-    const { moved, options, local, remote } = this.#run;
+    const { moved, local, remote } = this.#run;
     /** @type {import('./sync.js').Written} */
     const written = { docs: [], docs_read: 0, errors: [] };
     const news = rows.filter(({ id, leaves }) => !moved.pull.hasAll(id, leaves));
     if (news.length === 0) return written;
-    const optimistic = options.live && pending === 0 && news.length <= OPTIMISTIC_DOCS_MAX;
+    const optimistic = this.#options.live && pending === 0 && news.length <= OPTIMISTIC_DOCS_MAX;
     const wanted = optimistic ? allLeaves(news) : await remote.missing(asked(news));
     const { atHand, others } = split(wanted, news);
     await this.#write(atHand, written);

@@ -38,7 +38,7 @@ export class RemoteDatabase {
 
   /**
    * The changes feed, with every leaf's document.
-   * @param {{since?: string, live: boolean, doc_ids?: string[]}} params
+   * @param {{since?: string, live: boolean, doc_ids?: string[], selector?: object, skip_tombstones: boolean}} params
    */
   changes(params) {
     return this.#channel.stream('changes', { ...params, style: 'all_docs', docs: true });
@@ -81,27 +81,54 @@ export class RemoteDatabase {
    * @returns {Promise<Refusal[]>}
    */
   async write(docs) {
-    const { bulk_rows_max, doc_bytes_max } = this.#channel.opened.limits;
     const refused = [];
+    for (const { part, texts, tooLarge } of this.#parts(docs)) {
+      refused.push(...(tooLarge ? [tooLarge] : await this.#writePart(part, texts)));
+    }
+    return refused;
+  }
+
+  /**
+   * Makes new revisions. Returns a row for each document, in order.
+   * @param {any[]} docs
+   * @returns {Promise<any[]>}
+   */
+  async edit(docs) {
+    const rows = [];
+    for (const { texts, tooLarge } of this.#parts(docs)) {
+      const params = `{"docs":[${texts.join()}]}`;
+      rows.push(...(tooLarge ? [tooLarge] : await this.#channel.callText('bulk_docs', params)));
+    }
+    return rows;
+  }
+
+  /**
+   * Cuts a write into messages. A document that the gateway would not take is a part of its own.
+   * @param {Doc[]} docs
+   * @returns {Generator<{part: Doc[], texts: string[], tooLarge?: Refusal}>}
+   */
+  *#parts(docs) {
+    const { bulk_rows_max, doc_bytes_max } = this.#channel.opened.limits;
     let [part, texts, chars] = [/** @type {Doc[]} */ ([]), /** @type {string[]} */ ([]), 0];
-    const flush = async () => {
-      if (part.length > 0) refused.push(...(await this.#writePart(part, texts)));
-      [part, texts, chars] = [[], [], 0];
-    };
     for (const doc of docs) {
       const text = JSON.stringify(doc);
-      if (text.length > doc_bytes_max) {
+      const isTooLarge = text.length > doc_bytes_max;
+      const isFull = chars + text.length > WRITE_CHARS_TARGET || part.length >= bulk_rows_max;
+      if ((isFull || isTooLarge) && part.length > 0) {
+        yield { part, texts };
+        [part, texts, chars] = [[], [], 0];
+      }
+      if (isTooLarge) {
         const reason = `a document may have ${doc_bytes_max} bytes`;
-        refused.push(refusal(doc, { status: 413, error: 'too_large', reason }));
+        const why = { status: 413, error: 'too_large', reason };
+        yield { part: [doc], texts: [text], tooLarge: refusal(doc, why) };
         continue;
       }
-      if (chars + text.length > WRITE_CHARS_TARGET || part.length >= bulk_rows_max) await flush();
       part.push(doc);
       texts.push(text);
       chars += text.length;
     }
-    await flush();
-    return refused;
+    if (part.length > 0) yield { part, texts };
   }
 
   /**
@@ -125,24 +152,24 @@ export class RemoteDatabase {
   }
 
   /**
-   * @param {Doc} doc
+   * @param {{_id: string, _rev?: string}} doc The winning rev, where none is named.
    * @param {string} name
-   * @param {string} type
    * @returns {Promise<any>} A Buffer or a Blob.
    */
-  async attachment({ _id, _rev }, name, type) {
+  async attachment({ _id, _rev }, name) {
     const stream = await this.#channel.stream('attachment', { id: _id, rev: _rev, name });
     const pieces = [];
     for (let piece = await stream.next(); piece; piece = await stream.next()) pieces.push(piece);
-    const data = joined(pieces, type);
-    if (byteLength(data) !== stream.value.length) throw broken('an attachment came incomplete');
+    const { length, content_type } = stream.value;
+    const data = joined(pieces, content_type);
+    if (byteLength(data) !== length) throw broken('an attachment came incomplete');
     return data;
   }
 
   /**
    * Sends an attachment's bytes, for documents to refer to by their digest.
    * @param {any} data A Buffer or a Blob.
-   * @param {string} digest
+   * @param {string} [digest] Checked, if given.
    */
   upload(data, digest) {
     return this.#channel.upload({ length: byteLength(data), digest }, chunksOf(data));

@@ -1,13 +1,12 @@
 /**
- * A sync over a client's connection: opens a channel whenever there is a connection, and keeps its
- * credentials fresh.
+ * A sync over a client's connection: both directions over one channel after another.
  */
 
-import { pauseAfter } from './connection.js';
 import { DeniedList } from './denied.js';
 import { withoutHistory } from './documents.js';
 import { Emitter } from './emitter.js';
-import { asError, ended, SetteeError } from './errors.js';
+import { asError } from './errors.js';
+import { Keeper } from './keeper.js';
 import { LocalDatabase } from './local.js';
 import { Pull } from './pull.js';
 import { Push } from './push.js';
@@ -20,19 +19,44 @@ import { Reporter } from './reporter.js';
 
 /**
  * What a sync does.
- * @typedef {object} SyncOptions
+ * @typedef {DirectionOptions & CommonOptions} SyncOptions
+ */
+
+/**
+ * What is the same for both directions.
+ * @typedef {object} CommonOptions
  * @property {string} [remoteName] The database behind the gateway; the local one's name if not given.
  * @property {any} [credentials] What to show the gateway: any JSON, or a function that returns it or
  *   a promise of it, and is asked for every new channel, before a grant ends and after a refusal.
  * @property {boolean} [live] Whether to go on until cancelled; true if not given.
  * @property {boolean} [retry] Whether to wait for another connection when there is none; as `live`
  *   if not given.
- * @property {boolean | object} [push] False to pull only.
- * @property {boolean | object} [pull] False to push only.
- * @property {string[]} [doc_ids] Only these documents.
- * @property {number} [batch_size] Local changes read at a time; 500 if not given.
+ * @property {boolean | DirectionOptions} [push] False to pull only, or options of this direction.
+ * @property {boolean | DirectionOptions} [pull] False to push only, or options of this direction.
  * @property {boolean} [create] Whether to have the database made if it is not there.
  */
+
+/**
+ * What may differ between the directions.
+ * @typedef {object} DirectionOptions
+ * @property {boolean} [live]
+ * @property {string[]} [doc_ids] Only these documents.
+ * @property {object} [selector] Only documents that this Mango selector matches.
+ * @property {Filter} [filter] Only documents that the function lets pass.
+ * @property {any} [query_params] For the filter.
+ * @property {number} [batch_size] Local changes read at a time; 500 if not given.
+ * @property {number} [batches_limit] Local batches in flight at a time; 4 if not given.
+ */
+
+/**
+ * Sees the winning rev, also where it is a tombstone.
+ * @callback Filter
+ * @param {Doc} doc
+ * @param {{query: any}} request With `query_params`.
+ * @returns {any} Truthy to let the document pass.
+ */
+
+/** @typedef {DirectionOptions & {live: boolean, batch_size: number, batches_limit: number}} FlowOptions */
 
 /**
  * What one batch did so far.
@@ -41,20 +65,10 @@ import { Reporter } from './reporter.js';
 
 const BATCH_SIZE = 500;
 
+const BATCHES_LIMIT = 4;
+
 /** How long a cancelled sync may take to finish what it is writing. */
 const CANCEL_WAIT_MS = 10_000;
-
-/** Refusals in a row before a sync that can ask for credentials gives up. */
-const REFUSALS_MAX = 5;
-
-/** Shortest time between two sets of credentials. */
-const REFRESH_MIN_MS = 1_000;
-
-/** Longest time that a timer can be set to. */
-const TIMER_MAX_MS = 2 ** 31 - 1;
-
-/** Name of the error of a credentials function that failed. */
-const NO_CREDENTIALS = 'no_credentials';
 
 /** What both directions share over one connection. */
 export class Run {
@@ -63,7 +77,7 @@ export class Run {
    * @param {LocalDatabase} parts.local
    * @param {string} parts.localId
    * @param {RemoteDatabase} parts.remote
-   * @param {{live: boolean, doc_ids?: string[], batch_size: number}} parts.options
+   * @param {Record<Direction, FlowOptions>} parts.options
    * @param {Reporter} parts.reporter
    * @param {DeniedList} parts.denied
    * @param {Record<Direction, RecentRevs>} parts.moved Revisions that one direction moved, for the
@@ -81,10 +95,13 @@ export class Run {
     this.sessionId = sessionId;
   }
 
-  /** What makes this replication a part of a whole one. */
-  get narrowing() {
-    const { doc_ids } = this.options;
-    return doc_ids ? { doc_ids } : {};
+  /**
+   * What makes a replication a part of a whole one.
+   * @param {Direction} direction
+   */
+  narrowing(direction) {
+    const { doc_ids, selector, filter, query_params } = this.options[direction];
+    return { doc_ids, selector, filter: filter && String(filter), query_params };
   }
 
   /**
@@ -125,12 +142,8 @@ export class Run {
  */
 export class Sync extends Emitter {
   #connection;
-  #times;
+  #keeper;
   #local;
-  #remoteName;
-  #credentials;
-  #create;
-  #retry;
   #options;
   #reporter;
   #denied;
@@ -140,12 +153,6 @@ export class Sync extends Emitter {
   #sessionId = crypto.randomUUID();
   /** @type {Array<Push | Pull>} */
   #flows = [];
-  /** @type {import('./channel.js').Channel | undefined} */
-  #channel;
-  #isCancelled = false;
-  #cancel = () => {};
-  /** @type {Promise<void>} */
-  #cancelled = new Promise((resolve) => (this.#cancel = resolve));
   /** @type {Promise<any>} */
   #promise;
 
@@ -157,20 +164,23 @@ export class Sync extends Emitter {
    */
   constructor(connection, times, db, options) {
     super();
-    const { live = true, batch_size = BATCH_SIZE, doc_ids } = options;
+    const { live = true } = options;
     this.#connection = connection;
-    this.#times = times;
     this.#local = new LocalDatabase(db);
-    this.#remoteName = options.remoteName ?? db.name;
-    this.#credentials = options.credentials ?? null;
-    this.#create = options.create ?? false;
-    this.#retry = options.retry ?? live;
-    this.#options = { live, batch_size, ...(doc_ids ? { doc_ids } : {}) };
+    this.#options = { push: optionsOf('push', options), pull: optionsOf('pull', options) };
     /** @type {Direction[]} */
     const both = ['push', 'pull'];
     this.#directions = both.filter((direction) => options[direction] !== false);
     this.#reporter = new Reporter(this, this.#directions);
     this.#denied = new DeniedList(this.#local);
+    const kept = {
+      database: options.remoteName ?? db.name,
+      credentials: options.credentials ?? null,
+      create: options.create ?? false,
+      retry: options.retry ?? live,
+    };
+    const interrupted = this.#reporter.interrupted.bind(this.#reporter);
+    this.#keeper = new Keeper(connection, times, kept, interrupted);
     this.#promise = this.#run();
     // Who listens to `error` need not catch as well.
     this.#promise.catch(() => {});
@@ -182,11 +192,10 @@ export class Sync extends Emitter {
    * @returns {Promise<void>}
    */
   async cancel() {
-    if (!this.#isCancelled) {
-      this.#isCancelled = true;
-      this.#cancel();
+    if (!this.#keeper.isStopped) {
+      this.#keeper.stop();
       for (const flow of this.#flows) flow.stop();
-      const timer = setTimeout(() => this.#channel?.close(), CANCEL_WAIT_MS);
+      const timer = setTimeout(() => this.#keeper.channel?.close(), CANCEL_WAIT_MS);
       this.#promise.catch(() => {}).finally(() => clearTimeout(timer));
     }
     await this.#promise.catch(() => {});
@@ -244,139 +253,15 @@ export class Sync extends Emitter {
     this.#connection.on('down', lost);
     let error;
     try {
-      await this.#keep();
+      await this.#keeper.run((channel) => this.#exchange(channel));
     } catch (thrown) {
-      if (!this.#isCancelled) error = asError(thrown);
+      if (!this.#keeper.isStopped) error = asError(thrown);
     }
     db.removeListener('destroyed', destroyed);
     this.#connection.off('down', lost);
-    const info = this.#reporter.end(error, this.#isCancelled);
+    const info = this.#reporter.end(error, this.#keeper.isStopped);
     if (error) throw error;
     return info;
-  }
-
-  /** Syncs over one connection after another, until the sync is done or fails. */
-  async #keep() {
-    let failures = 0;
-    let refusals = 0;
-    for (;;) {
-      const link = await this.#waitForLink();
-      if (!link) return;
-      const began = Date.now();
-      const { opened, error } = await this.#over(link);
-      if (!error || this.#isCancelled) return;
-      const settled = opened && Date.now() - began >= this.#times.settled;
-      failures = settled ? 1 : failures + 1;
-      refusals = opened ? 0 : refusals + 1;
-      this.#judge(error, opened, refusals);
-      if (failures > 1) await this.#pause(pauseAfter(failures - 1, this.#times, Math.random()));
-    }
-  }
-
-  /**
-   * Tells why nothing can be done at present, or throws what cannot be overcome.
-   * @param {Error} error
-   * @param {boolean} opened
-   * @param {number} refusals
-   */
-  #judge(error, opened, refusals) {
-    if (!(error instanceof SetteeError)) throw error;
-    if (error.isTransient && this.#retry) {
-      const state = error.error === NO_CREDENTIALS ? 'auth-needed' : 'offline';
-      this.#reporter.interrupted(state, error);
-      return;
-    }
-    // A grant that had worked has ended: the same credentials may bring another.
-    const mayAsk = typeof this.#credentials === 'function' || opened;
-    if (!error.isUnauthorized || !mayAsk || refusals >= REFUSALS_MAX) throw error;
-    this.#reporter.interrupted('auth-needed', error);
-  }
-
-  /** @param {number} ms */
-  async #pause(ms) {
-    let timer;
-    const over = new Promise((resolve) => (timer = setTimeout(resolve, ms)));
-    await Promise.race([over, this.#cancelled]);
-    clearTimeout(timer);
-  }
-
-  /** The connection's link, once there is one; undefined when the sync is cancelled meanwhile. */
-  async #waitForLink() {
-    const connection = this.#connection;
-    while (!this.#isCancelled) {
-      if (connection.isClosed) throw ended();
-      if (connection.link) return connection.link;
-      if (connection.failures > 0) {
-        if (!this.#retry) throw connection.cause;
-        this.#reporter.interrupted('offline', connection.cause);
-      }
-      await this.#connectionChanges();
-    }
-    return undefined;
-  }
-
-  #connectionChanges() {
-    const connection = this.#connection;
-    const events = ['up', 'down', 'closed'];
-    let changed = () => {};
-    const change = new Promise((resolve) => (changed = () => resolve(undefined)));
-    for (const event of events) connection.on(event, changed);
-    return Promise.race([change, this.#cancelled]).finally(() => {
-      for (const event of events) connection.off(event, changed);
-    });
-  }
-
-  /**
-   * Syncs over one connection.
-   * @param {import('./link.js').Link} link
-   * @returns {Promise<{opened: boolean, error?: any}>}
-   */
-  async #over(link) {
-    let channel;
-    try {
-      channel = await this.#open(link);
-    } catch (error) {
-      return { opened: false, error };
-    }
-    if (!channel) return { opened: false };
-    this.#channel = channel;
-    const stopRefreshing = this.#refresh(channel);
-    try {
-      await this.#exchange(channel);
-      return { opened: true };
-    } catch (error) {
-      return { opened: true, error };
-    } finally {
-      stopRefreshing();
-      channel.close();
-      this.#channel = undefined;
-    }
-  }
-
-  /**
-   * @param {import('./link.js').Link} link
-   * @returns The channel, or undefined when the sync is cancelled meanwhile.
-   */
-  async #open(link) {
-    const opening = (async () => {
-      const credentials = await this.#ask();
-      if (this.#isCancelled) return undefined;
-      return link.open({ database: this.#remoteName, credentials, create: this.#create });
-    })();
-    const channel = await Promise.race([opening, this.#cancelled]);
-    // One that opens too late is not left behind.
-    if (!channel) opening.then((late) => late?.close(), () => {});
-    return channel || undefined;
-  }
-
-  async #ask() {
-    if (typeof this.#credentials !== 'function') return this.#credentials;
-    try {
-      return (await this.#credentials()) ?? null;
-    } catch (thrown) {
-      const reason = `no credentials: ${asError(thrown).message}`;
-      throw new SetteeError({ status: 0, error: NO_CREDENTIALS, reason });
-    }
   }
 
   /**
@@ -387,7 +272,7 @@ export class Sync extends Emitter {
     const run = await this.#makeRun(channel);
     const flows = this.#directions.map((d) => (d === 'push' ? new Push(run) : new Pull(run)));
     this.#flows = flows;
-    if (this.#isCancelled) for (const flow of flows) flow.stop();
+    if (this.#keeper.isStopped) for (const flow of flows) flow.stop();
     const running = flows.map((flow) => flow.run());
     const broke = channel.ended.then((error) => Promise.reject(error));
     broke.catch(() => {});
@@ -422,37 +307,23 @@ export class Sync extends Emitter {
       sessionId: this.#sessionId,
     });
   }
+}
 
-  /**
-   * Shows new credentials before each grant ends. Returns what stops it.
-   * @param {import('./channel.js').Channel} channel
-   */
-  #refresh(channel) {
-    if (typeof this.#credentials !== 'function') return () => {};
-    /** @type {any} */
-    let timer;
-    let stopped = false;
-    const show = async () => {
-      try {
-        const credentials = await this.#ask();
-        if (!stopped) channel.credentials(credentials);
-      } catch {
-        // The grant still holds; when it ends, the sync tells that it needs others.
-        if (!stopped) timer = setTimeout(show, REFRESH_MIN_MS);
-      }
-    };
-    const plan = () => {
-      clearTimeout(timer);
-      const ms = channel.opened.access.expires_in_ms;
-      // Early enough for the answer to arrive, and not at once again and again.
-      const wait = Math.min(Math.max((ms ?? 0) * 0.8, REFRESH_MIN_MS), TIMER_MAX_MS);
-      if (ms !== undefined && !stopped) timer = setTimeout(show, wait);
-    };
-    channel.onGrant = plan;
-    plan();
-    return () => {
-      stopped = true;
-      clearTimeout(timer);
-    };
+/**
+ * @param {Direction} direction
+ * @param {SyncOptions} options
+ * @returns {FlowOptions}
+ */
+function optionsOf(direction, options) {
+  const own = typeof options[direction] === 'object' ? options[direction] : {};
+  const { live = true, batch_size = BATCH_SIZE, batches_limit = BATCHES_LIMIT, ...others } = {
+    ...options,
+    ...own,
+  };
+  const { doc_ids, selector, filter, query_params } = others;
+  if (filter !== undefined && typeof filter !== 'function') {
+    throw new TypeError('filter must be a function');
   }
+  if (filter && selector) throw new TypeError('give a filter or a selector, not both');
+  return { live, batch_size, batches_limit, doc_ids, selector, filter, query_params };
 }

@@ -43,9 +43,16 @@ test('a replication id depends on everything that narrows', () => {
     { ...identity, doc_ids: [] },
     { ...identity, doc_ids: ['x'] },
     { ...identity, view: 'v' },
+    { ...identity, selector: { a: 1 } },
+    { ...identity, selector: { a: 2 } },
+    { ...identity, filter: '() => true' },
+    { ...identity, filter: '() => true', query_params: { a: 1 } },
   ].map(replicationId);
   assert.equal(new Set(ids).size, ids.length);
   assert.match(ids[0], /^[0-9a-f]{32}$/);
+  const selectors = [{ a: 1, b: [{ c: 2, d: 3 }] }, { b: [{ d: 3, c: 2 }], a: 1 }];
+  const [one, other] = selectors.map((selector) => replicationId({ ...identity, selector }));
+  assert.equal(one, other);
   const repeated = replicationId({ ...identity, doc_ids: ['x', 'y', 'x'] });
   assert.equal(repeated, replicationId({ ...identity, doc_ids: ['y', 'x'] }));
 });

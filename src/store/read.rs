@@ -468,7 +468,8 @@ impl Database {
                     return Ok(AllDocsPage { rows, ended: false });
                 }
             }
-            if ended {
+            // With nothing left, rows of this page may have been passed over.
+            if ended && left > 0 {
                 return Ok(AllDocsPage { rows, ended: true });
             }
         }
