@@ -33,6 +33,10 @@ test('a client that disconnects stays away until it connects again, and loses no
   assert.deepEqual(attempts, []);
   assert.equal(await other.get('while-away').catch((error) => error.status), 404);
 
+  const { pushedTo } = sync.status();
+  const unsent = await one.changes({ since: Number(pushedTo) });
+  assert.deepEqual(unsent.results.map(({ id }) => id), ['while-away']);
+
   const both = [arrived(other, 'while-away'), arrived(one, 'from-other')];
   client.connect(proxy.url);
   await Promise.all(both);
