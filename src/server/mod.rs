@@ -9,6 +9,7 @@ mod auth;
 mod calls;
 mod census;
 mod channel;
+mod client_module;
 mod connection;
 mod error;
 mod granted;

@@ -1,4 +1,5 @@
-//! HTTP routes: the WebSocket upgrade on any path, `/`, `/_up`, and static files.
+//! HTTP routes: the WebSocket upgrade on any path, `/`, `/_up`, the JavaScript client, and static
+//! files.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -26,6 +27,7 @@ use crate::proto::message::WireError;
 use crate::transport::ByteStream;
 
 use super::accept::ConnectionInfo;
+use super::client_module;
 use super::connection::{self, Peer};
 use super::error::{Refusal, ToWire as _, http_body};
 use super::{Origins, Shared};
@@ -68,6 +70,8 @@ pub(super) fn routes(
     let not_found = warp::any().map(|| error_response(&Refusal::NoRoute.to_wire()));
     upgrade
         .or(up)
+        .unify()
+        .or(client_module::route(shared))
         .unify()
         .or(static_files(shared))
         .unify()
@@ -203,7 +207,7 @@ fn without_secrets(headers: &HeaderMap) -> HeaderMap {
 impl Origins {
     /// A browser always sends `Origin`; a request without it comes from another kind of program,
     /// which no page of another site can command.
-    fn allow(&self, headers: &HeaderMap) -> bool {
+    pub(super) fn allow(&self, headers: &HeaderMap) -> bool {
         let Some(origin) = headers.get(ORIGIN) else { return true };
         if self.any {
             return true;

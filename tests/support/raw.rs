@@ -144,6 +144,14 @@ impl Raw {
         (status, String::from_utf8(body).expect("a body is text"))
     }
 
+    /// Everything until the gateway ends the connection.
+    pub async fn rest(&mut self) -> String {
+        let mut text = String::new();
+        let read = tokio::time::timeout(PATIENCE, self.stream.read_to_string(&mut text)).await;
+        read.expect("an end in time").expect("text");
+        text
+    }
+
     async fn byte(&mut self) -> Option<u8> {
         let mut byte = [0];
         let read = tokio::time::timeout(PATIENCE, self.stream.read_exact(&mut byte)).await;

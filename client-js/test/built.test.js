@@ -1,0 +1,89 @@
+/** What is published: the built modules, and their declarations. */
+
+import assert from 'node:assert/strict';
+import { execFile } from 'node:child_process';
+import { mkdir, mkdtemp, readFile, rm, symlink, writeFile } from 'node:fs/promises';
+import { createRequire } from 'node:module';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { after, before, test } from 'node:test';
+import { fileURLToPath } from 'node:url';
+import { promisify } from 'node:util';
+
+const run = promisify(execFile);
+const root = fileURLToPath(new URL('..', import.meta.url));
+const tsc = join(createRequire(import.meta.url).resolve('typescript/package.json'), '../bin/tsc');
+let place;
+let built;
+
+before(async () => {
+  place = await mkdtemp(join(tmpdir(), 'settee-built-'));
+  built = join(place, 'node_modules/settee-client');
+  await mkdir(built, { recursive: true });
+  await symlink(join(root, 'package.json'), join(built, 'package.json'));
+  await run(process.execPath, [join(root, 'scripts/build.js'), built], { cwd: root });
+});
+after(() => rm(place, { recursive: true, force: true }));
+
+for (const file of ['settee-client.js', 'settee-client.cjs']) {
+  test(`dist/${file} is built from these sources`, async () => {
+    const [committed, fresh] = await Promise.all([
+      readFile(join(root, 'dist', file), 'utf8'),
+      readFile(join(built, 'dist', file), 'utf8'),
+    ]);
+    const isSame = committed === fresh;
+    assert.ok(isSame, `client-js/dist/${file} is out of date: run "npm run build" in client-js/`);
+    assert.ok(!fresh.includes(root), 'a built file names no directory of this machine');
+  });
+}
+
+const USE = `console.log(typeof createClient, new SetteeError({ status: 404, error: 'e', reason: 'r' }).status)`;
+
+test('import and require both load it', async () => {
+  const cwd = place;
+  const imported = `import { createClient, SetteeError } from 'settee-client'; ${USE}`;
+  const required = `const { createClient, SetteeError } = require('settee-client'); ${USE}`;
+  const [esm, cjs] = await Promise.all([
+    run(process.execPath, ['--input-type=module', '-e', imported], { cwd }),
+    run(process.execPath, ['--input-type=commonjs', '-e', required], { cwd }),
+  ]);
+  assert.equal(esm.stdout, 'function 404\n');
+  assert.equal(cjs.stdout, 'function 404\n');
+});
+
+const CONSUMER = `
+const client: Client = createClient({ times: { pauseFirst: 100 } }).connect('ws://gateway');
+const sync: Sync = client.sync({}, { remoteName: 'todos', credentials: async () => 'x', live: false });
+sync.on('change', (info) => console.log(info)).cancel();
+const denied: string[] = sync.denied().map((one) => one.reason);
+const error = new SetteeError({ status: 404, error: 'not_found', reason: 'missing' });
+export const all: [number, string[]] = [error.status, denied];
+// @ts-expect-error an option that does not exist
+client.sync({}, { remote_name: 'todos' });
+`;
+
+test('declarations serve TypeScript in modules and in CommonJS', async () => {
+  const esm = `import { createClient, SetteeError, type Client, type Sync } from 'settee-client';`;
+  const cjs = `import settee = require('settee-client');
+import { createClient, SetteeError, type Client, type Sync } from 'settee-client';
+export const same: typeof createClient = settee.createClient;`;
+  const compilerOptions = {
+    target: 'es2022',
+    lib: ['es2022', 'dom'],
+    module: 'node16',
+    moduleResolution: 'node16',
+    strict: true,
+    types: [],
+    noEmit: true,
+  };
+  await Promise.all([
+    writeFile(join(place, 'esm.mts'), esm + CONSUMER),
+    writeFile(join(place, 'cjs.cts'), cjs + CONSUMER),
+    writeFile(join(place, 'tsconfig.json'), JSON.stringify({ compilerOptions, include: ['*.?ts'] })),
+  ]);
+  const told = await run(process.execPath, [tsc, '--project', place]).then(
+    () => '',
+    (error) => error.stdout,
+  );
+  assert.equal(told, '');
+});
