@@ -38,9 +38,11 @@ export function drag(event, row, dropped) {
  * @param {number} y
  */
 function follow(row, y) {
-  const { previousElementSibling: above, nextElementSibling: below } = row;
-  if (above && y < middle(above)) above.before(row);
-  else if (below && y > middle(below)) below.after(row);
+  const above = () => row.previousElementSibling;
+  const below = () => row.nextElementSibling;
+  // A quick pointer passes several rows between two events.
+  for (let next = above(); next && y < middle(next); next = above()) next.before(row);
+  for (let next = below(); next && y > middle(next); next = below()) next.after(row);
   row.scrollIntoView({ block: 'nearest' });
 }
 
