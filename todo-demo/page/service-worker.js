@@ -19,7 +19,8 @@ async function answer(request) {
   try {
     return await fetch(request);
   } catch (error) {
-    const cached = await caches.match(request, { cacheName: SHELL, ignoreSearch: true });
+    // The client module varies by Origin, which a page sends for scripts but not to fill the cache.
+    const cached = await caches.match(request, { cacheName: SHELL, ignoreSearch: true, ignoreVary: true });
     if (cached) return cached;
     throw error;
   }

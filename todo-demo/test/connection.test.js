@@ -63,7 +63,7 @@ test('a document that the gateway refuses is listed, and taken when it may be', 
     await other.lists('short');
     await one.openDetails();
     await one.page.locator('#denied-list').getByText(long).waitFor();
-    assert.match(await one.page.locator('#denied-list').textContent(), /in To do: not taken by the gateway: /);
+    assert.match(await one.page.locator('#denied-list').textContent(), /In To do, not taken by the gateway: /);
 
     await setting.gateway.kill();
     await setting.gateway.restart(SERVING);

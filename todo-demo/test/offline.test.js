@@ -143,7 +143,7 @@ test('a reload keeps everything, with the switch off and with the gateway gone',
 
     await one.switchOnline();
     await one.synced();
-    await one.waits(async () => (await caches.match('/style/base.css')) && navigator.serviceWorker.controller);
+    await one.waits(() => !document.querySelector('#kept')?.hidden && navigator.serviceWorker.controller);
     await setting.gateway.kill();
     await one.status('offline');
     await one.add('Plums');

@@ -3,6 +3,7 @@
 import { Lists } from './store/lists.js';
 import { Gateway } from './sync/gateway.js';
 import { keepShell } from './offline_shell.js';
+import { find } from './view/dom.js';
 import { ListView } from './view/list_view.js';
 import { ListsView } from './view/lists_view.js';
 import { setUpKeyboard } from './view/keyboard.js';
@@ -29,7 +30,7 @@ lists.addEventListener('closed', async (/** @type {any} */ { detail }) => {
 await lists.open();
 await gateway.follow(lists.db);
 document.documentElement.dataset.ready = '';
-await keepShell();
+if (await keepShell()) find('#kept').hidden = false;
 
 /** `#token=…` in the address that `todo-demo/start` prints: taken once, and out of sight. */
 function takeTokenFromAddress() {

@@ -23,12 +23,16 @@ export class Lists extends EventTarget {
   /** @type {Map<string, ListEntry>} */
   #entries = new Map();
   #taken = Promise.resolve();
+  /** Whether all lists of this browser have been read. */
+  isOpen = false;
 
   async open() {
     await this.#addFirst();
     const options = { include_docs: true };
     const { results, last_seq } = await this.db.changes({ ...options, since: 0 });
     for (const row of results) await this.#take(row);
+    this.isOpen = true;
+    this.dispatchEvent(new Event('change'));
     const feed = this.db.changes({ ...options, since: last_seq, live: true, return_docs: false });
     feed.on('change', (/** @type {any} */ row) => {
       this.#taken = this.#taken.then(() => this.#take(row));
@@ -46,12 +50,22 @@ export class Lists extends EventTarget {
   }
 
   /**
+   * Resolves when the list is open.
    * @param {string} name
    * @returns {Promise<string>} The new list's id.
    */
   async add(name) {
     const _id = `list-${crypto.randomUUID()}`;
+    const opened = new Promise((resolve) => {
+      const look = (/** @type {any} */ { detail }) => {
+        if (detail.name !== _id) return;
+        this.removeEventListener('opened', look);
+        resolve(undefined);
+      };
+      this.addEventListener('opened', look);
+    });
     await this.db.put({ _id, name });
+    await opened;
     return _id;
   }
 

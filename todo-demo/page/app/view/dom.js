@@ -45,16 +45,10 @@ export function find(selector) {
 
 /** Lines of icons on a square of 24. */
 const ICONS = {
-  add: ['M12 5v14', 'M5 12h14'],
-  close: ['M6 6l12 12', 'M18 6L6 18'],
   remove: ['M4 7h16', 'M9 7V4h6v3', 'M6 7l1 13h10l1-13', 'M10 11v6', 'M14 11v6'],
   edit: ['M4 20h4L19 9l-4-4L4 16z', 'M13 7l4 4'],
   grip: ['M9 6h.01', 'M15 6h.01', 'M9 12h.01', 'M15 12h.01', 'M9 18h.01', 'M15 18h.01'],
-  image: ['M4 5h16v14H4z', 'M4 16l5-5 4 4 3-3 4 4', 'M15.5 9h.01'],
-  versions: ['M6 4v16', 'M6 13c0-5 12-3 12-9', 'M15 6l3-3 3 3'],
-  theme: ['M12 4a8 8 0 1 0 8 8 6 6 0 0 1-8-8z'],
-  help: ['M9 9a3 3 0 1 1 4 2.8c-.8.4-1 .9-1 1.7', 'M12 17h.01'],
-  chevron: ['M7 10l5 5 5-5'],
+  versions: ['M9 9h11v11H9z', 'M5 15V5h10'],
 };
 
 /** @param {keyof typeof ICONS} name */

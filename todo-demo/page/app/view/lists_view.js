@@ -38,8 +38,12 @@ export class ListsView extends EventTarget {
   }
 
   show() {
-    const { entries, isFull } = this.#lists;
+    const { entries, isFull, isOpen } = this.#lists;
+    // Which of them to show can be said only when all are there.
+    if (!isOpen) return;
     const { selected } = this;
+    // A list that comes, or gets another name, does not push the shown one away.
+    this.#selected = selected?.id ?? '';
     arrange(this.#element, entries.map((entry) => this.#item(entry, entry === selected)));
     for (const id of this.#items.keys()) {
       if (!entries.some((entry) => entry.id === id)) this.#items.delete(id);

@@ -73,7 +73,8 @@ export class StatusLine {
     find('#to-send').textContent = String(toSend);
     find('#to-fetch').textContent = toFetch === null ? '?' : String(toFetch);
     find('#to-fetch').title = toFetch === null ? 'Nobody can know without a connection' : '';
-    find('#last-exchange').textContent = lastExchange ? `last exchange ${clock(lastExchange)}` : 'nothing exchanged yet';
+    const said = lastExchange ? [h('span', { class: 'long' }, 'last exchange '), clock(lastExchange)] : [];
+    find('#last-exchange').replaceChildren(...said);
     find('#reason').textContent = reason;
     this.#announce(state);
     if (state === 'auth-needed') find('#details').open = true;
@@ -111,7 +112,7 @@ export class StatusLine {
       const todo = this.#lists.entries.find((entry) => entry.id === database)?.list.find(id);
       const name = todo?.doc.title ?? id;
       const way = direction === 'push' ? 'not taken by the gateway' : 'not stored here';
-      return h('li', {}, h('strong', {}, name), ` in ${this.#nameOf(database)}: ${way}: ${reason}`);
+      return h('li', {}, h('strong', {}, name), `In ${this.#nameOf(database)}, ${way}: ${reason}`);
     });
     find('#denied-list').replaceChildren(...items);
   }
