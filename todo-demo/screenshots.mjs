@@ -7,17 +7,43 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { SERVING, withSetting } from './test/support/browser.js';
-import { picture } from './test/support/images.js';
 
 const PLACE = fileURLToPath(new URL('screenshots', import.meta.url));
 const DESKTOP = { viewport: { width: 1080, height: 720 } };
 const PHONE = { viewport: { width: 360, height: 740 }, deviceScaleFactor: 2, isMobile: true, hasTouch: true };
+
+/** Something that looks like candles at night. */
+async function candles(device) {
+  const url = await device.page.evaluate(() => {
+    const canvas = document.createElement('canvas');
+    [canvas.width, canvas.height] = [240, 240];
+    const to = /** @type {CanvasRenderingContext2D} */ (canvas.getContext('2d'));
+    to.fillStyle = '#2a2433';
+    to.fillRect(0, 0, 240, 240);
+    for (const [x, top] of [[60, 120], [120, 80], [180, 135]]) {
+      const glow = to.createRadialGradient(x, top - 20, 4, x, top - 20, 70);
+      glow.addColorStop(0, 'rgb(255 205 110 / 70%)');
+      glow.addColorStop(1, 'rgb(255 205 110 / 0%)');
+      to.fillStyle = glow;
+      to.fillRect(0, 0, 240, 240);
+      to.fillStyle = '#efe3cf';
+      to.fillRect(x - 17, top, 34, 240 - top);
+      to.fillStyle = '#ffc861';
+      to.beginPath();
+      to.ellipse(x, top - 20, 8, 17, 0, 0, 7);
+      to.fill();
+    }
+    return canvas.toDataURL('image/png');
+  });
+  return { name: 'candles.png', mimeType: 'image/png', buffer: Buffer.from(url.split(',')[1], 'base64') };
+}
 
 async function shoot(device, name) {
   await device.page.evaluate(() => {
     document.activeElement?.blur();
     if (!document.querySelector('.editor')) scrollTo(0, 0);
   });
+  await device.page.mouse.move(0, 0);
   await device.page.screenshot({ path: join(PLACE, `${name}.png`) });
 }
 
@@ -27,7 +53,7 @@ async function fill(device) {
   await device.makeList('Garden party');
   await device.add('Send the invitations', 'Bake the cake', 'Borrow chairs', 'Buy candles', 'Choose the music', 'Hang the lights');
   await device.edit('Bake the cake', { note: 'Lemon, two layers. Ann brings the large tin.' });
-  await device.edit('Buy candles', { image: picture('candles.png', [224, 150, 60]) });
+  await device.edit('Buy candles', { image: await candles(device) });
   await device.check('Send the invitations');
   await device.synced();
 }

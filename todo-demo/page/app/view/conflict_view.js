@@ -43,8 +43,11 @@ function cards(list, versions) {
     announce(chosen._deleted ? 'Deleted' : `Kept ${chosen.title}`);
   };
   return versions.map((doc, n) => {
-    const name = `Version ${String.fromCharCode(65 + n)}`;
-    const button = h('button', { type: 'button', class: 'button primary', onclick: () => keep(doc) }, keepText(doc, name));
+    const letter = String.fromCharCode(65 + n);
+    const name = `Version ${letter}`;
+    const kind = doc._deleted ? 'button danger' : 'button primary';
+    const text = doc._deleted ? 'Delete it' : `Keep version ${letter}`;
+    const button = h('button', { type: 'button', class: kind, onclick: () => keep(doc) }, text);
     const shownNow = n === 0 && h('span', { class: 'tag' }, 'shown in the list');
     return h(
       'section',
@@ -55,14 +58,6 @@ function cards(list, versions) {
       button,
     );
   });
-}
-
-/**
- * @param {TodoDoc} doc
- * @param {string} name
- */
-function keepText(doc, name) {
-  return doc._deleted ? 'Delete it' : `Keep ${name.toLowerCase().replace(/.$/, (c) => c.toUpperCase())}`;
 }
 
 /** @param {TodoDoc} doc */

@@ -73,8 +73,7 @@ export class StatusLine {
     find('#to-send').textContent = String(toSend);
     find('#to-fetch').textContent = toFetch === null ? '?' : String(toFetch);
     find('#to-fetch').title = toFetch === null ? 'Nobody can know without a connection' : '';
-    const said = lastExchange ? [h('span', { class: 'long' }, 'last exchange '), clock(lastExchange)] : [];
-    find('#last-exchange').replaceChildren(...said);
+    find('#last-exchange').textContent = lastExchange ? `last exchange ${clock(lastExchange)}` : '';
     find('#reason').textContent = reason;
     this.#announce(state);
     if (state === 'auth-needed') find('#details').open = true;
@@ -119,7 +118,7 @@ export class StatusLine {
 
   /** @param {string} database */
   #nameOf(database) {
-    if (database === REGISTRY) return 'the lists themselves';
+    if (database === REGISTRY) return 'Names of the lists';
     return this.#lists.entries.find(({ id }) => id === database)?.name ?? database;
   }
 }

@@ -95,7 +95,7 @@ export class TodoEditor {
       this.#showPicture();
     };
     const image = this.#shownImage();
-    const button = h('button', { type: 'button', class: 'button', onclick: remove }, 'Remove the image');
+    const button = h('button', { type: 'button', class: 'button', onclick: remove }, 'Remove it');
     this.#picture.replaceChildren(...(image ? [image, button] : []));
   }
 
