@@ -10,7 +10,7 @@ import { SERVING, withSetting } from './test/support/browser.js';
 
 const PLACE = fileURLToPath(new URL('screenshots', import.meta.url));
 const DESKTOP = { viewport: { width: 1080, height: 720 } };
-const PHONE = { viewport: { width: 360, height: 740 }, deviceScaleFactor: 2, isMobile: true, hasTouch: true };
+const PHONE = { viewport: { width: 360, height: 740 }, deviceScaleFactor: 1.5, isMobile: true, hasTouch: true };
 
 /** Something that looks like candles at night. */
 async function candles(device) {

@@ -55,7 +55,7 @@ test('a document that the gateway refuses is listed, and taken when it may be', 
   const config = join(directory, 'settee.toml');
   await writeFile(config, '[limits]\ndoc_bytes_max = 400\n');
   await withSetting(async (setting) => {
-    const one = await setting.device();
+    const one = await setting.device({ viewport: { width: 360, height: 700 } });
     const other = await setting.device();
     const long = 'A long story. '.repeat(30).trim();
     await one.add('short', long);
@@ -64,6 +64,9 @@ test('a document that the gateway refuses is listed, and taken when it may be', 
     await one.openDetails();
     await one.page.locator('#denied-list').getByText(long).waitFor();
     assert.match(await one.page.locator('#denied-list').textContent(), /In To do, not taken by the gateway: /);
+    assert.equal(await one.page.evaluate(() => document.documentElement.scrollWidth), 360);
+    await one.page.getByRole('button', { name: 'Try again' }).click();
+    await one.status('some-denied', 0);
 
     await setting.gateway.kill();
     await setting.gateway.restart(SERVING);

@@ -58,8 +58,8 @@ function stateOf({ isOnline, needsToken, isConnected }, standings) {
   if (needsToken) return 'auth-needed';
   if (!isConnected || any('offline')) return 'offline';
   if (standings.some(({ error }) => error)) return 'failed';
-  // Between the last push and the count that takes note of it there is nothing to wait for.
-  if (any('catching-up')) return 'catching-up';
+  // A change that was made just now is to be sent, though its sync has not heard of it yet.
+  if (any('catching-up') || standings.some(({ toSend }) => toSend > 0)) return 'catching-up';
   return any('some-denied') ? 'some-denied' : 'up-to-date';
 }
 
