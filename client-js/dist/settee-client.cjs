@@ -1553,6 +1553,7 @@ var Push = class {
   /** Tries again what was refused earlier. */
   async retryDenied() {
     const { denied, local, reporter } = this.#run;
+    const wasResting = reporter.isResting("push");
     const list = denied.list().filter((one) => one.direction === "push");
     const revisions = list.map(({ id, rev }) => (
       /** @type {Revision} */
@@ -1565,6 +1566,7 @@ var Push = class {
       await this.#write(docs, written);
     }
     reporter.deniedCount(denied.size);
+    if (wasResting) reporter.rest("push");
   }
 };
 function seqOf(text) {
@@ -1743,6 +1745,7 @@ var Pull = class {
   /** Tries again what was refused earlier. */
   async retryDenied() {
     const { denied, remote, reporter } = this.#run;
+    const wasResting = reporter.isResting("pull");
     const list = denied.list().filter((one) => one.direction === "pull");
     const revisions = list.map(({ id, rev }) => (
       /** @type {Revision} */
@@ -1755,6 +1758,7 @@ var Pull = class {
       await this.#write(docs, written);
     }
     reporter.deniedCount(denied.size);
+    if (wasResting) reporter.rest("pull");
   }
 };
 
@@ -2060,6 +2064,13 @@ var Reporter = class {
       lastExchange: /* @__PURE__ */ new Date()
     });
     if (allRest) this.#pause();
+  }
+  /**
+   * Whether nothing is known that is left to do.
+   * @param {Direction} direction
+   */
+  isResting(direction) {
+    return !this.#working.has(direction) && !this.#unsettled.has(direction);
   }
   /**
    * @param {Direction} direction

@@ -1525,6 +1525,7 @@ var Push = class {
   /** Tries again what was refused earlier. */
   async retryDenied() {
     const { denied, local, reporter } = this.#run;
+    const wasResting = reporter.isResting("push");
     const list = denied.list().filter((one) => one.direction === "push");
     const revisions = list.map(({ id, rev }) => (
       /** @type {Revision} */
@@ -1537,6 +1538,7 @@ var Push = class {
       await this.#write(docs, written);
     }
     reporter.deniedCount(denied.size);
+    if (wasResting) reporter.rest("push");
   }
 };
 function seqOf(text) {
@@ -1715,6 +1717,7 @@ var Pull = class {
   /** Tries again what was refused earlier. */
   async retryDenied() {
     const { denied, remote, reporter } = this.#run;
+    const wasResting = reporter.isResting("pull");
     const list = denied.list().filter((one) => one.direction === "pull");
     const revisions = list.map(({ id, rev }) => (
       /** @type {Revision} */
@@ -1727,6 +1730,7 @@ var Pull = class {
       await this.#write(docs, written);
     }
     reporter.deniedCount(denied.size);
+    if (wasResting) reporter.rest("pull");
   }
 };
 
@@ -2032,6 +2036,13 @@ var Reporter = class {
       lastExchange: /* @__PURE__ */ new Date()
     });
     if (allRest) this.#pause();
+  }
+  /**
+   * Whether nothing is known that is left to do.
+   * @param {Direction} direction
+   */
+  isResting(direction) {
+    return !this.#working.has(direction) && !this.#unsettled.has(direction);
   }
   /**
    * @param {Direction} direction

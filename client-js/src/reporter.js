@@ -121,6 +121,14 @@ export class Reporter {
   }
 
   /**
+   * Whether nothing is known that is left to do.
+   * @param {Direction} direction
+   */
+  isResting(direction) {
+    return !this.#working.has(direction) && !this.#unsettled.has(direction);
+  }
+
+  /**
    * @param {Direction} direction
    * @param {Pick<Change, 'docs' | 'docs_read' | 'errors' | 'last_seq' | 'pending'>} batch
    */

@@ -65,6 +65,34 @@ test('an image travels byte for byte, and survives its to-do being deleted and b
     await other.page.locator('#picture[open] img.large').waitFor();
   }));
 
+test('an image is pasted, replaced and removed; what is no image is refused', () =>
+  withSetting(async (setting) => {
+    const one = await setting.device();
+    await one.add('Look');
+    const paste = (type) =>
+      one.page.locator('.editor').evaluate((form, mime) => {
+        const clipboardData = new DataTransfer();
+        const svg = '<svg xmlns="http://www.w3.org/2000/svg" width="9" height="9"/>';
+        clipboardData.items.add(new File([svg], 'pasted', { type: mime }));
+        form.dispatchEvent(new ClipboardEvent('paste', { clipboardData, bubbles: true }));
+      }, type);
+    await one.row('Look').locator('.text').click();
+    await paste('text/plain');
+    await one.page.getByText('That is not an image.').waitFor();
+    await paste('image/svg+xml');
+    await one.page.locator('.editor .preview').waitFor();
+    await one.page.getByRole('button', { name: 'Save' }).click();
+    await one.waits(() => document.querySelector('img.thumbnail')?.naturalWidth === 9);
+    await one.edit('Look', { image: picture('other.png', [1, 2, 3], 12) });
+    await one.waits(() => document.querySelector('img.thumbnail')?.naturalWidth === 12);
+    await one.row('Look').locator('.text').click();
+    await one.page.getByRole('button', { name: 'Remove it' }).click();
+    await one.page.getByRole('button', { name: 'Save' }).click();
+    await one.page.locator('img.thumbnail').waitFor({ state: 'detached' });
+    const [doc] = await one.leaves('list-first');
+    assert.equal(doc._attachments, undefined);
+  }));
+
 test('what somebody typed is shown as they typed it', () =>
   withSetting(async (setting) => {
     const one = await setting.device();
@@ -89,11 +117,12 @@ test('an edit that was overtaken is not saved over what nobody has seen', () =>
     await one.row('Call').locator('.text').click();
     await one.page.locator('.editor').getByLabel('To-do').fill('Call Ann');
     await other.edit('Call', { to: 'Call Bob' });
-    await one.waits(() => document.querySelector('#lists .count') && true);
-    await one.synced();
+    // What comes later says that the edit is here too.
+    await other.add('later');
+    await one.row('later').waitFor();
     await one.page.getByRole('button', { name: 'Save' }).click();
     await one.page.getByText('Save again to replace that').waitFor();
     await one.page.getByRole('button', { name: 'Save' }).click();
-    await other.lists('Call Ann');
-    assert.equal((await other.leaves('list-first')).length, 1);
+    await other.lists('Call Ann', 'later');
+    assert.equal((await other.leaves('list-first')).length, 2);
   }));

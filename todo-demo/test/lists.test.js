@@ -35,6 +35,25 @@ test('lists come, are renamed and go in every browser, all over one socket', () 
     assert.equal(open, 4);
   }));
 
+test('the last list can be deleted, and does not come back by itself', () =>
+  withSetting(async (setting) => {
+    const one = await setting.device();
+    const other = await setting.device();
+    await one.synced();
+    await one.switchOffline();
+    await one.page.getByRole('button', { name: 'Delete this list' }).click();
+    await one.page.getByRole('button', { name: 'Delete the list' }).click();
+    await one.page.getByText('There is no list.').waitFor();
+    await one.switchOnline();
+    await other.page.getByText('There is no list.').waitFor();
+    await other.page.reload();
+    await other.ready();
+    await other.synced();
+    assert.deepEqual(await other.databases(), []);
+    await other.makeList('Fresh');
+    await one.page.locator('#lists .name', { hasText: 'Fresh' }).waitFor();
+  }));
+
 test('browsers that begin apart begin with one list', () =>
   withSetting(async (setting) => {
     const one = await setting.device({ token: '' });

@@ -122,6 +122,25 @@ test('a deletion can be chosen over an edit', () =>
     await assertAllSame(setting, [one, other]);
   }));
 
+test('two windows of one browser show the same, also offline', () =>
+  withSetting(async (setting) => {
+    const one = await setting.device();
+    await one.add('Seen in both');
+    const second = await setting.window(one);
+    await second.lists('Seen in both');
+    for (const device of [one, second]) await device.switchOffline();
+    await second.edit('Seen in both', { to: 'Still seen in both' });
+    await one.lists('Still seen in both');
+    await one.status('switched-off', 1);
+    await second.status('switched-off', 1);
+    await one.switchOnline();
+    await one.synced();
+    await second.switchOnline();
+    await second.synced();
+    const other = await setting.device();
+    await other.lists('Still seen in both');
+  }));
+
 test('a reload keeps everything, with the switch off and with the gateway gone', () =>
   withSetting(async (setting) => {
     const one = await setting.device();

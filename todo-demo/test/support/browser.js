@@ -55,6 +55,15 @@ export class Setting {
     return device;
   }
 
+  /** A further window of a device. */
+  async window({ context }) {
+    const device = new Device(context, await context.newPage());
+    this.#devices.push(device);
+    await device.page.goto(this.url);
+    await device.ready();
+    return device;
+  }
+
   /** Also says that no page complained about anything. */
   async close() {
     await this.#browser.close();

@@ -97,15 +97,8 @@ export class TodoList extends EventTarget {
    * @param {string} id
    * @param {Partial<TodoDoc>} members
    */
-  async change(id, members) {
-    for (;;) {
-      const doc = await this.db.get(id);
-      try {
-        return await this.db.put({ ...doc, ...members, ...signature() });
-      } catch (error) {
-        if (!isConflict(error)) throw error;
-      }
-    }
+  change(id, members) {
+    return this.#onLatest(id, (doc) => ({ ...doc, ...members, ...signature() }));
   }
 
   /**
@@ -116,23 +109,14 @@ export class TodoList extends EventTarget {
    * @param {File | Blob | null | undefined} image `null` removes it, undefined leaves it.
    */
   async save(doc, members, image) {
-    /** @type {Record<string, any>} */
-    const attachments = { ...doc._attachments };
-    if (image === null) delete attachments[IMAGE];
-    else if (image) attachments[IMAGE] = { content_type: image.type, data: image };
-    await this.db.put({ ...doc, ...members, ...signature(), _attachments: attachments });
+    const { _attachments, ...rest } = doc;
+    const attachments = image === undefined ? { _attachments } : attached(image);
+    await this.db.put({ ...rest, ...members, ...signature(), ...attachments });
   }
 
   /** @param {TodoDoc} doc */
-  async remove(doc) {
-    for (;;) {
-      const { _rev, title } = await this.db.get(doc._id);
-      try {
-        return await this.db.put(deletion({ ...doc, _rev, title }, signature()));
-      } catch (error) {
-        if (!isConflict(error)) throw error;
-      }
-    }
+  remove({ _id }) {
+    return this.#onLatest(_id, (doc) => deletion(doc, signature()));
   }
 
   /**
@@ -141,13 +125,8 @@ export class TodoList extends EventTarget {
    */
   async restore(doc) {
     const { _id, _rev, _attachments, ...members } = doc;
-    /** @type {Record<string, any>} */
-    const attachments = {};
-    if (_attachments?.[IMAGE]) {
-      const { content_type } = _attachments[IMAGE];
-      attachments[IMAGE] = { content_type, data: await this.db.getAttachment(_id, IMAGE, { rev: _rev }) };
-    }
-    await this.db.put({ _id, ...members, ...signature(), _attachments: attachments });
+    const image = _attachments?.[IMAGE] ? await this.image(doc) : null;
+    await this.db.put({ _id, ...members, ...signature(), ...attached(image) });
   }
 
   /**
@@ -183,6 +162,23 @@ export class TodoList extends EventTarget {
     return keep(this.db, versions, chosen, signature());
   }
 
+  /**
+   * Writes what is made of the latest revision. A to-do that was deleted meanwhile stays deleted.
+   * @param {string} id
+   * @param {(doc: TodoDoc) => object} make
+   */
+  async #onLatest(id, make) {
+    for (;;) {
+      try {
+        return await this.db.put(make(await this.db.get(id)));
+      } catch (error) {
+        if (/** @type {any} */ (error).status === 404) return undefined;
+        // A newer revision came between reading and writing.
+        if (!isConflict(error)) throw error;
+      }
+    }
+  }
+
   #docs() {
     return this.todos.map(({ doc }) => doc);
   }
@@ -197,6 +193,14 @@ export class TodoList extends EventTarget {
     const versions = changes.length > 1 ? await versionsOf(this.db, id) : [];
     this.#todos.set(id, { doc, versions: versions.length > 1 ? versions : [] });
   }
+}
+
+/**
+ * @param {Blob | null} image
+ * @returns {{_attachments?: Record<string, any>}}
+ */
+function attached(image) {
+  return image ? { _attachments: { [IMAGE]: { content_type: image.type, data: image } } } : {};
 }
 
 /** What every write says about itself. */

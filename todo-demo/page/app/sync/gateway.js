@@ -28,10 +28,17 @@ class Followed {
 
   /** @returns {import('./summary.js').Standing} */
   get standing() {
-    const { state, pendingPull, lastExchange } = this.sync.status();
-    const denied = this.sync.denied();
-    const toSend = this.unsent.count;
-    return { name: this.db.name, state, toSend, toFetch: pendingPull, lastExchange, denied, error: this.error };
+    const { state, pendingPush, pendingPull, lastExchange } = this.sync.status();
+    return {
+      name: this.db.name,
+      state,
+      // A gateway that has lost its data is sent everything again, of which only the sync knows.
+      toSend: Math.max(this.unsent.count, pendingPush),
+      toFetch: pendingPull,
+      lastExchange,
+      denied: this.sync.denied(),
+      error: this.error,
+    };
   }
 }
 

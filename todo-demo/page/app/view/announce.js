@@ -4,41 +4,47 @@ import { find, h } from './dom.js';
 
 const SHOWN_MS = 8_000;
 
+/** Takes the offer away that is shown. */
+let withdraw = () => {};
+
 /** @param {string} text */
 export function announce(text) {
   find('#announcements').textContent = text;
 }
 
-/** @type {any} */
-let timer;
+/** What was offered belongs to something that is not shown any more. */
+export function dismiss() {
+  withdraw();
+}
 
 /**
+ * Shows an offer for a while; there is one at a time.
  * @param {string} text
- * @param {string} offer
+ * @param {string} label
  * @param {() => void} accept
  */
-export function offer(text, offer, accept) {
-  announce(`${text} ${offer}: Control Z.`);
-  const close = () => {
+export function offer(text, label, accept) {
+  withdraw();
+  const ends = new AbortController();
+  const timer = setTimeout(() => withdraw(), SHOWN_MS);
+  withdraw = () => {
+    ends.abort();
     clearTimeout(timer);
     find('#toast').replaceChildren();
-    document.removeEventListener('keydown', undo);
+    withdraw = () => {};
   };
   const take = () => {
-    close();
+    withdraw();
     accept();
   };
-  const undo = (/** @type {KeyboardEvent} */ event) => {
+  const button = h('button', { type: 'button', class: 'link', onclick: take }, label);
+  find('#toast').replaceChildren(h('div', { class: 'toast' }, h('span', {}, text), button));
+  const key = (/** @type {KeyboardEvent} */ event) => {
     const isTyping = event.target instanceof HTMLElement && event.target.matches('input[type=text], textarea');
     if (event.key !== 'z' || !(event.ctrlKey || event.metaKey) || isTyping) return;
     event.preventDefault();
     take();
   };
-  find('#toast').dispatchEvent(new Event('replaced'));
-  clearTimeout(timer);
-  const button = h('button', { type: 'button', class: 'link', onclick: take }, offer);
-  find('#toast').replaceChildren(h('div', { class: 'toast' }, h('span', {}, text), button));
-  find('#toast').addEventListener('replaced', close, { once: true });
-  document.addEventListener('keydown', undo);
-  timer = setTimeout(close, SHOWN_MS);
+  document.addEventListener('keydown', key, { signal: ends.signal });
+  announce(`${text} ${label}: Control Z.`);
 }

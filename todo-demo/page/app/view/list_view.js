@@ -1,6 +1,6 @@
 /** The list that is shown: its to-dos, the form that adds one, the filter. */
 
-import { announce, offer } from './announce.js';
+import { announce, dismiss, offer } from './announce.js';
 import { openConflict } from './conflict_view.js';
 import { find, h } from './dom.js';
 import { drag } from './dragging.js';
@@ -44,7 +44,7 @@ export class ListView {
     this.#list = list;
     this.#rows.clear();
     this.#element.replaceChildren();
-    find('#toast').replaceChildren();
+    dismiss();
     list?.addEventListener('change', this.#changed);
     this.show();
   }

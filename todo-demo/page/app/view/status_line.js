@@ -31,6 +31,7 @@ export class StatusLine {
   #lists;
   #isPlanned = false;
   #announced = '';
+  #shown = '';
 
   /**
    * @param {import('../sync/gateway.js').Gateway} gateway
@@ -76,7 +77,8 @@ export class StatusLine {
     find('#last-exchange').textContent = lastExchange ? `last exchange ${clock(lastExchange)}` : '';
     find('#reason').textContent = reason;
     this.#announce(state);
-    if (state === 'auth-needed') find('#details').open = true;
+    if (state === 'auth-needed' && state !== this.#shown) find('#details').open = true;
+    this.#shown = state;
     this.#showLists();
     this.#showDenied(denied);
   }

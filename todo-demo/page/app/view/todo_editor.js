@@ -118,13 +118,13 @@ export class TodoEditor {
       await this.#list.save(this.#doc, { title, note: this.#note.value.trim() }, this.#image);
       this.#done();
     } catch (error) {
-      if (!isConflict(error)) throw error;
-      await this.#overtaken();
+      if (isConflict(error)) this.#overtaken();
+      else this.#say(`Not saved: ${/** @type {any} */ (error).message}`);
     }
   }
 
   /** Somebody else's edit came while this one was being made: it is shown before it is replaced. */
-  async #overtaken() {
+  #overtaken() {
     const latest = this.#list.find(this.#doc._id)?.doc;
     if (!latest) {
       this.#say('This to-do was deleted meanwhile.');
