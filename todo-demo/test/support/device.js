@@ -14,7 +14,7 @@ export class Device {
   constructor(context, page) {
     this.context = context;
     this.page = page;
-    page.setDefaultTimeout(8_000);
+    page.setDefaultTimeout(30_000);
     page.on('console', (message) => {
       const isExpected = EXPECTED.test(message.text()) || EXPECTED.test(message.location().url);
       if (['error', 'warning'].includes(message.type()) && !isExpected) {
