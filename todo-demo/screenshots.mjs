@@ -6,7 +6,7 @@ import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { SERVING, withSetting } from './test/support/browser.js';
+import { closeBrowser, SERVING, withSetting } from './test/support/browser.js';
 
 const PLACE = fileURLToPath(new URL('screenshots', import.meta.url));
 const DESKTOP = { viewport: { width: 1080, height: 720 } };
@@ -128,3 +128,4 @@ await withSetting(async (setting) => {
   await shoot(stranger, 'token-phone');
 });
 await refused();
+await closeBrowser();

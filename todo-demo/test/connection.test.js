@@ -2,8 +2,10 @@ import assert from 'node:assert/strict';
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { test } from 'node:test';
-import { SERVING, withSetting } from './support/browser.js';
+import { after, test } from 'node:test';
+import { closeBrowser, SERVING, withSetting } from './support/browser.js';
+
+after(closeBrowser);
 
 async function enterToken(device, token) {
   await device.page.getByLabel('Token').fill(token);

@@ -1,7 +1,9 @@
 import assert from 'node:assert/strict';
-import { test } from 'node:test';
-import { withSetting } from './support/browser.js';
+import { after, test } from 'node:test';
+import { closeBrowser, withSetting } from './support/browser.js';
 import { picture } from './support/images.js';
+
+after(closeBrowser);
 
 test('to-dos are added, edited, completed, filtered, moved, deleted and brought back', () =>
   withSetting(async (setting) => {

@@ -1,6 +1,8 @@
 import assert from 'node:assert/strict';
-import { test } from 'node:test';
-import { withSetting } from './support/browser.js';
+import { after, test } from 'node:test';
+import { closeBrowser, withSetting } from './support/browser.js';
+
+after(closeBrowser);
 
 test('lists come, are renamed and go in every browser, all over one socket', () =>
   withSetting(async (setting) => {

@@ -1,7 +1,9 @@
 import assert from 'node:assert/strict';
-import { test } from 'node:test';
-import { withSetting } from './support/browser.js';
+import { after, test } from 'node:test';
+import { closeBrowser, withSetting } from './support/browser.js';
 import { assertSame, dumped } from './support/equal.js';
+
+after(closeBrowser);
 
 /** Both devices and the gateway hold the same in every database. */
 async function assertAllSame(setting, devices) {

@@ -2,8 +2,10 @@ import assert from 'node:assert/strict';
 import { cp, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { test } from 'node:test';
-import { PAGE, withSetting } from './support/browser.js';
+import { after, test } from 'node:test';
+import { closeBrowser, PAGE, withSetting } from './support/browser.js';
+
+after(closeBrowser);
 
 /** Runs in a Worker: writes a document, has it synced, and reads it back through another database. */
 const WORKER = `

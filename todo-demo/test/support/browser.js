@@ -24,12 +24,21 @@ const ARGS = [
   '--disable-sync',
 ];
 
-export function launch() {
+/** One for all tests of a file; what they do in it is apart. @type {Promise<any> | undefined} */
+let browser;
+
+function launched() {
   const executablePath = process.env.CHROMIUM ?? '/usr/bin/chromium';
-  return chromium.launch({ executablePath, args: ARGS });
+  browser ??= chromium.launch({ executablePath, args: ARGS });
+  return browser;
 }
 
-/** Everything that one test file uses; `close` ends all of it. */
+/** To be called after the last test. */
+export async function closeBrowser() {
+  await (await browser)?.close();
+}
+
+/** A gateway and its devices; `close` ends all of it. */
 export class Setting {
   #browser;
   #devices = [];
@@ -37,7 +46,7 @@ export class Setting {
   static async make(gatewayArgs = SERVING) {
     const setting = new Setting();
     setting.gateway = await Gateway.start(gatewayArgs);
-    setting.#browser = await launch();
+    setting.#browser = await launched();
     return setting;
   }
 
@@ -66,13 +75,13 @@ export class Setting {
 
   /** Also says that no page complained about anything. */
   async close() {
-    await this.#browser.close();
+    await Promise.all(this.#devices.map(({ context }) => context.close()));
     await this.gateway.remove();
     for (const device of this.#devices) assert.deepEqual(device.complaints, []);
   }
 }
 
-/** Runs a test with a gateway and a browser of its own. */
+/** Runs a test with a gateway of its own. */
 export async function withSetting(run, gatewayArgs) {
   const setting = await Setting.make(gatewayArgs);
   try {
