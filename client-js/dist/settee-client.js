@@ -676,6 +676,7 @@ var Connection = class extends Emitter {
   #failures = 0;
   #heard = 0;
   #upSince = 0;
+  #started = false;
   #closed = false;
   #stopWaking = () => {
   };
@@ -698,21 +699,32 @@ var Connection = class extends Emitter {
     return this.#closed;
   }
   /**
-   * Begins to dial; goes on until `close`.
+   * Begins to dial; goes on until `pause` or `close`. Does nothing if it has begun, or if `url` is not
+   * wanted any more.
    * @param {string} url
    */
   start(url) {
-    if (this.#closed) return;
-    this.url = url;
+    if (this.#closed || this.#started || this.url !== url) return;
+    this.#started = true;
+    this.#failures = 0;
     this.#stopWaking = onWake(() => this.wake());
     this.#dial(0);
+  }
+  /** Ends the connection and makes no other until `start`. */
+  pause() {
+    if (this.#closed || !this.url) return;
+    this.url = "";
+    this.#stop();
+    this.#failures = 1;
+    const socket = this.#socket;
+    this.#lose(disconnected("disconnected"));
+    socket?.close(1e3);
   }
   /** Ends the connection and makes no other. */
   close() {
     if (this.#closed) return;
     this.#closed = true;
-    this.#stopWaking();
-    clearTimeout(this.#timer);
+    this.#stop();
     const socket = this.#socket;
     this.#lose(ended());
     socket?.close(1e3);
@@ -723,17 +735,22 @@ var Connection = class extends Emitter {
    * lives.
    */
   wake() {
-    if (this.#closed) return;
+    if (!this.#started) return;
     if (this.link) this.#probe(this.link);
-    else if (this.url && !this.#socket) {
+    else if (!this.#socket) {
       clearTimeout(this.#timer);
       this.#dial(0);
     }
   }
+  #stop() {
+    this.#started = false;
+    this.#stopWaking();
+    clearTimeout(this.#timer);
+  }
   /** @param {number} pause How long this attempt was put off. */
   #dial(pause) {
     this.emit("attempt", this.#failures, pause);
-    if (this.#closed) return;
+    if (!this.#started || this.#socket) return;
     let socket;
     try {
       socket = new this.#WebSocket(this.url, SUBPROTOCOL);
@@ -819,11 +836,11 @@ var Connection = class extends Emitter {
   }
   /** @param {Error} error */
   #fail(error) {
-    if (this.#closed) return;
+    if (!this.#started) return;
     const settled = this.link && Date.now() - this.#upSince >= this.#times.settled;
     this.#failures = settled ? 1 : this.#failures + 1;
     this.#lose(error);
-    if (this.#closed) return;
+    if (!this.#started || this.#socket) return;
     const pause = pauseAfter(this.#failures, this.#times, Math.random());
     this.#timer = setTimeout(() => this.#dial(pause), pause);
   }
@@ -1810,6 +1827,7 @@ var Push = class {
   /** Tries again what was refused earlier. */
   async retryDenied() {
     const { denied, local, reporter } = this.#run;
+    const wasResting = reporter.isResting("push");
     const list = denied.list().filter((one) => one.direction === "push");
     const revisions = list.map(({ id, rev }) => (
       /** @type {Revision} */
@@ -1822,6 +1840,7 @@ var Push = class {
       await this.#write(docs, written);
     }
     reporter.deniedCount(denied.size);
+    if (wasResting) reporter.rest("push");
   }
 };
 function seqOf(text) {
@@ -2014,6 +2033,7 @@ var Pull = class {
   /** Tries again what was refused earlier. */
   async retryDenied() {
     const { denied, remote, reporter } = this.#run;
+    const wasResting = reporter.isResting("pull");
     const list = denied.list().filter((one) => one.direction === "pull");
     const revisions = list.map(({ id, rev }) => (
       /** @type {Revision} */
@@ -2026,6 +2046,7 @@ var Pull = class {
       await this.#write(docs, written);
     }
     reporter.deniedCount(denied.size);
+    if (wasResting) reporter.rest("pull");
   }
 };
 
@@ -2320,6 +2341,7 @@ var Reporter = class {
     state: "catching-up",
     pendingPush: 0,
     pendingPull: 0,
+    pushedTo: null,
     lastError: null,
     lastExchange: null
   };
@@ -2377,6 +2399,13 @@ var Reporter = class {
     if (allRest) this.#pause();
   }
   /**
+   * Whether nothing is known that is left to do.
+   * @param {Direction} direction
+   */
+  isResting(direction) {
+    return !this.#working.has(direction) && !this.#unsettled.has(direction);
+  }
+  /**
    * @param {Direction} direction
    * @param {Pick<Change, 'docs' | 'docs_read' | 'errors' | 'last_seq' | 'pending'>} batch
    */
@@ -2388,7 +2417,8 @@ var Reporter = class {
     summary.doc_write_failures += failures;
     summary.errors = [...summary.errors, ...batch.errors].slice(-ERRORS_MAX);
     summary.last_seq = batch.last_seq;
-    this.#update({ ...pendingOf(direction, batch.pending), lastExchange: /* @__PURE__ */ new Date() });
+    const reached = direction === "push" ? { pushedTo: batch.last_seq } : {};
+    this.#update({ ...pendingOf(direction, batch.pending), ...reached, lastExchange: /* @__PURE__ */ new Date() });
     if (batch.docs_read === 0) return;
     this.#activate(direction);
     const change = {
@@ -2745,7 +2775,7 @@ var Client = class extends Emitter {
     return this.#connection.link !== void 0;
   }
   /**
-   * Connects, and connects again whenever the connection is lost, until `end`.
+   * Connects, and connects again whenever the connection is lost, until `disconnect` or `end`.
    * @param {string} url `ws://HOST:PORT` or `wss://HOST`; `http` and `https` stand for them.
    */
   connect(url) {
@@ -2754,6 +2784,14 @@ var Client = class extends Emitter {
     if (this.#connection.url) throw new Error("this client is connected already");
     this.#connection.url = href;
     queueMicrotask(() => this.#connection.start(href));
+    return this;
+  }
+  /**
+   * Ends the connection and makes no other until `connect` is called again. Syncs that retry wait
+   * for that, offline; what a cut leaves unfinished is done then.
+   */
+  disconnect() {
+    this.#connection.pause();
     return this;
   }
   /**

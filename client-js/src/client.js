@@ -52,7 +52,7 @@ export class Client extends Emitter {
   }
 
   /**
-   * Connects, and connects again whenever the connection is lost, until `end`.
+   * Connects, and connects again whenever the connection is lost, until `disconnect` or `end`.
    * @param {string} url `ws://HOST:PORT` or `wss://HOST`; `http` and `https` stand for them.
    */
   connect(url) {
@@ -62,6 +62,15 @@ export class Client extends Emitter {
     this.#connection.url = href;
     // Whoever connects attaches listeners first.
     queueMicrotask(() => this.#connection.start(href));
+    return this;
+  }
+
+  /**
+   * Ends the connection and makes no other until `connect` is called again. Syncs that retry wait
+   * for that, offline; what a cut leaves unfinished is done then.
+   */
+  disconnect() {
+    this.#connection.pause();
     return this;
   }
 

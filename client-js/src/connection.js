@@ -58,6 +58,7 @@ export class Connection extends Emitter {
   #failures = 0;
   #heard = 0;
   #upSince = 0;
+  #started = false;
   #closed = false;
   #stopWaking = () => {};
 
@@ -85,22 +86,35 @@ export class Connection extends Emitter {
   }
 
   /**
-   * Begins to dial; goes on until `close`.
+   * Begins to dial; goes on until `pause` or `close`. Does nothing if it has begun, or if `url` is not
+   * wanted any more.
    * @param {string} url
    */
   start(url) {
-    if (this.#closed) return;
-    this.url = url;
+    if (this.#closed || this.#started || this.url !== url) return;
+    this.#started = true;
+    this.#failures = 0;
     this.#stopWaking = onWake(() => this.wake());
     this.#dial(0);
+  }
+
+  /** Ends the connection and makes no other until `start`. */
+  pause() {
+    if (this.#closed || !this.url) return;
+    this.url = '';
+    this.#stop();
+    // Who does not wait for a connection is told that there is none.
+    this.#failures = 1;
+    const socket = this.#socket;
+    this.#lose(disconnected('disconnected'));
+    socket?.close(1000);
   }
 
   /** Ends the connection and makes no other. */
   close() {
     if (this.#closed) return;
     this.#closed = true;
-    this.#stopWaking();
-    clearTimeout(this.#timer);
+    this.#stop();
     const socket = this.#socket;
     this.#lose(ended());
     socket?.close(1000);
@@ -112,18 +126,24 @@ export class Connection extends Emitter {
    * lives.
    */
   wake() {
-    if (this.#closed) return;
+    if (!this.#started) return;
     if (this.link) this.#probe(this.link);
-    else if (this.url && !this.#socket) {
+    else if (!this.#socket) {
       clearTimeout(this.#timer);
       this.#dial(0);
     }
   }
 
+  #stop() {
+    this.#started = false;
+    this.#stopWaking();
+    clearTimeout(this.#timer);
+  }
+
   /** @param {number} pause How long this attempt was put off. */
   #dial(pause) {
     this.emit('attempt', this.#failures, pause);
-    if (this.#closed) return;
+    if (!this.#started || this.#socket) return;
     let socket;
     try {
       socket = new this.#WebSocket(this.url, SUBPROTOCOL);
@@ -207,11 +227,11 @@ export class Connection extends Emitter {
 
   /** @param {Error} error */
   #fail(error) {
-    if (this.#closed) return;
+    if (!this.#started) return;
     const settled = this.link && Date.now() - this.#upSince >= this.#times.settled;
     this.#failures = settled ? 1 : this.#failures + 1;
     this.#lose(error);
-    if (this.#closed) return;
+    if (!this.#started || this.#socket) return;
     const pause = pauseAfter(this.#failures, this.#times, Math.random());
     this.#timer = setTimeout(() => this.#dial(pause), pause);
   }

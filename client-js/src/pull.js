@@ -185,6 +185,7 @@ export class Pull {
   /** Tries again what was refused earlier. */
   async retryDenied() {
     const { denied, remote, reporter } = this.#run;
+    const wasResting = reporter.isResting('pull');
     const list = denied.list().filter((one) => one.direction === 'pull');
     const revisions = list.map(({ id, rev }) => /** @type {Revision} */ ([id, rev]));
     for (const wanted of chunked(revisions, FETCH_DOCS_MAX)) {
@@ -195,5 +196,6 @@ export class Pull {
       await this.#write(docs, written);
     }
     reporter.deniedCount(denied.size);
+    if (wasResting) reporter.rest('pull');
   }
 }

@@ -203,6 +203,7 @@ export class Push {
   /** Tries again what was refused earlier. */
   async retryDenied() {
     const { denied, local, reporter } = this.#run;
+    const wasResting = reporter.isResting('push');
     const list = denied.list().filter((one) => one.direction === 'push');
     const revisions = list.map(({ id, rev }) => /** @type {Revision} */ ([id, rev]));
     for (const wanted of chunked(revisions, FETCH_DOCS_MAX)) {
@@ -213,6 +214,7 @@ export class Push {
       await this.#write(docs, written);
     }
     reporter.deniedCount(denied.size);
+    if (wasResting) reporter.rest('push');
   }
 }
 

@@ -19,6 +19,8 @@ const ERRORS_MAX = 100;
  * @property {State} state
  * @property {number} pendingPush Changes still to push, as far as is known.
  * @property {number} pendingPull Changes still to pull, as far as is known.
+ * @property {string | null} pushedTo The place of the local feed up to which everything was taken, or
+ *   refused and listed; what changed after it is still to push, also while there is no connection.
  * @property {Error | null} lastError What went wrong last, even if it was overcome.
  * @property {Date | null} lastExchange When the other side was last heard.
  */
@@ -55,6 +57,7 @@ export class Reporter {
     state: 'catching-up',
     pendingPush: 0,
     pendingPull: 0,
+    pushedTo: null,
     lastError: null,
     lastExchange: null,
   };
@@ -118,6 +121,14 @@ export class Reporter {
   }
 
   /**
+   * Whether nothing is known that is left to do.
+   * @param {Direction} direction
+   */
+  isResting(direction) {
+    return !this.#working.has(direction) && !this.#unsettled.has(direction);
+  }
+
+  /**
    * @param {Direction} direction
    * @param {Pick<Change, 'docs' | 'docs_read' | 'errors' | 'last_seq' | 'pending'>} batch
    */
@@ -129,7 +140,8 @@ export class Reporter {
     summary.doc_write_failures += failures;
     summary.errors = [...summary.errors, ...batch.errors].slice(-ERRORS_MAX);
     summary.last_seq = batch.last_seq;
-    this.#update({ ...pendingOf(direction, batch.pending), lastExchange: new Date() });
+    const reached = direction === 'push' ? { pushedTo: batch.last_seq } : {};
+    this.#update({ ...pendingOf(direction, batch.pending), ...reached, lastExchange: new Date() });
     if (batch.docs_read === 0) return;
     this.#activate(direction);
     /** @type {Change} */

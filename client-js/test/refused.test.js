@@ -90,6 +90,7 @@ test('a refused document is told, listed, kept over restarts, and taken once it 
   assert.equal(second.denied()[0].id, 'bad');
   await second.retryDenied();
   assert.equal(second.denied().length, 1);
+  assert.equal(second.status().state, 'some-denied');
 
   const { _rev } = await db.get('bad');
   const mended = next(second, 'status', ({ state }) => state === 'up-to-date');

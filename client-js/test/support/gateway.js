@@ -8,17 +8,20 @@ import { once } from 'node:events';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 
-const BINARY =
+export const BINARY =
   process.env.SETTEE_BIN ?? fileURLToPath(new URL('../../../target/debug/settee', import.meta.url));
 
 export const CREDENTIALS = { token: 'secret' };
 
 export class Gateway {
   #data;
+  #args;
   #child;
 
-  static async start() {
+  /** With further arguments of `settee serve`. */
+  static async start(args = []) {
     const gateway = new Gateway();
+    gateway.#args = args;
     gateway.#data = await mkdtemp(join(tmpdir(), 'settee-client-'));
     await gateway.#spawn('127.0.0.1:0');
     return gateway;
@@ -26,6 +29,7 @@ export class Gateway {
 
   async #spawn(listen) {
     const args = ['serve', '--listen', listen, '--data', this.#data, '--token', CREDENTIALS.token];
+    args.push(...this.#args);
     const env = { ...process.env, SETTEE_LOG: 'error' };
     const child = spawn(BINARY, args, { env, stdio: ['ignore', 'pipe', 'inherit'] });
     this.#child = child;
@@ -38,6 +42,10 @@ export class Gateway {
     this.url = line.replace('listening on http', 'ws');
   }
 
+  get data() {
+    return this.#data;
+  }
+
   /** SIGKILL, and waits for the end. */
   async kill() {
     this.#child.kill('SIGKILL');
@@ -46,8 +54,9 @@ export class Gateway {
     }
   }
 
-  /** On the same port and the same data. */
-  async restart() {
+  /** On the same port and the same data; with other further arguments, if given. */
+  async restart(args = this.#args) {
+    this.#args = args;
     await this.#spawn(new URL(this.url).host);
   }
 
