@@ -62,24 +62,29 @@ async fn print(what: &str, db: &Database, dir: &Path, since: Instant) {
     );
 }
 
-async fn run(docs: usize, edits: usize) {
+/// `compact_every`: rounds of edits after which the database is compacted.
+async fn run(docs: usize, edits: usize, compact_every: Option<usize>) {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let dir = directory.path();
     let name = DbName::parse("edited").expect("a legal name");
     let store = Store::open(dir).expect("the store opens");
     let db = store.create(&name).await.expect("a fresh store");
     let mut known = Vec::new();
-    println!("{docs} documents, {edits} edits of each");
+    let options = CompactOptions { gently: false, ..CompactOptions::default() };
+    let rounds = compact_every.map_or(String::new(), |n| format!(", compacted after every {n}"));
+    println!("{docs} documents, {edits} edits of each{rounds}");
     let began = Instant::now();
     round(&db, 0, docs, &mut known).await;
     print("made", &db, dir, began).await;
     for number in 1..=edits {
         round(&db, number, docs, &mut known).await;
+        if compact_every.is_some_and(|rounds| number.is_multiple_of(rounds)) {
+            db.compact(options).await.expect("it is compacted");
+        }
     }
     print("edited", &db, dir, began).await;
 
     let began = Instant::now();
-    let options = CompactOptions { gently: false, ..CompactOptions::default() };
     db.compact(options).await.expect("it is compacted");
     print("compacted", &db, dir, began).await;
 
@@ -112,5 +117,8 @@ fn main() {
     let mut numbers = std::env::args().skip(1).filter_map(|argument| argument.parse().ok());
     let docs = numbers.next().unwrap_or(100_000);
     let edits = numbers.next().unwrap_or(20);
-    tokio::runtime::Runtime::new().expect("a runtime").block_on(run(docs, edits));
+    tokio::runtime::Runtime::new().expect("a runtime").block_on(async {
+        run(docs, edits, None).await;
+        run(docs, edits, Some(2)).await;
+    });
 }

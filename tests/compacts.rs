@@ -68,7 +68,7 @@ async fn old_bodies_go_and_histories_stay() {
             let missing = read(&db, old).await.unwrap_err();
             assert!(matches!(missing, StoreError::DocMissing { .. }), "{missing}");
         }
-        let asked = OpenRevs::These(vec![first.clone(), third.clone()]);
+        let asked = OpenRevs::Revs(vec![first.clone(), third.clone()]);
         let opened = db.open_revs(&id("doc"), &asked, Default::default()).await.unwrap();
         assert!(matches!(&opened[0], OpenRev::Missing(rev) if *rev == first), "{opened:?}");
         assert!(matches!(&opened[1], OpenRev::Found(doc) if doc.body == self::doc(3).body));

@@ -24,7 +24,9 @@ async fn put(db: &Database, doc: &str) -> settee::Rev {
 
 /// What was told so far.
 fn told(updates: &mut DbUpdates) -> Vec<DbUpdate> {
-    let next = || updates.next().now_or_never().map(|next| next.expect("the store is there"));
+    // A task that is told many things is asked to pause by its runtime.
+    let mut now = || tokio::task::unconstrained(updates.next()).now_or_never();
+    let next = || now().map(|next| next.expect("the store is there"));
     std::iter::from_fn(next).map(|update| update.expect("none was dropped")).collect()
 }
 

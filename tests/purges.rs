@@ -47,7 +47,7 @@ async fn a_branch_goes_with_what_it_does_not_share() {
         let diff = db.revs_diff(&[(id("doc"), revs(&["3-d", "2-c", "2-b", "1-a"]))]).await.unwrap();
         let missing: Vec<Rev> = diff.into_iter().flat_map(|(_, diff)| diff.missing).collect();
         assert_eq!(missing, revs(&["3-d", "2-c"]), "they can be sent again");
-        assert_eq!(feed(&db).await, [("doc".to_owned(), 3)], "the document changed");
+        assert_eq!(feed(&db).await, [("doc".to_owned(), 2)], "the document changed");
         assert_eq!(db.info().await.unwrap().purge_seq, 1);
     }
 }
@@ -61,14 +61,14 @@ async fn a_document_goes_with_its_last_leaf() {
         assert_eq!(purge(&db, &["2-b", "3-d"]).await, revs(&["2-b", "3-d"]));
         let missing = db.get(&id("doc"), &GetOptions::default()).await.unwrap_err();
         assert!(matches!(missing, StoreError::DocMissing { .. }), "no tombstone: {missing}");
-        assert_eq!(feed(&db).await, [("other".to_owned(), 3)]);
+        assert_eq!(feed(&db).await, [("other".to_owned(), 2)]);
         let info = db.info().await.unwrap();
         assert_eq!((info.doc_count, info.deleted_count, info.purge_seq), (1, 0, 1));
         assert_eq!(info.body_bytes, info.leaf_bytes);
         // A listener that goes on from where the purge left the feed misses nothing.
         let seq = update_seq(&db).await;
         replicate(&db, vec![replicated("doc", &["1-z"], false)]).await.remove(0).unwrap();
-        assert_eq!(feed(&db).await, [("other".to_owned(), 3), ("doc".to_owned(), seq + 1)]);
+        assert_eq!(feed(&db).await, [("other".to_owned(), 2), ("doc".to_owned(), seq + 1)]);
         assert_sound(&db).await;
     }
 }

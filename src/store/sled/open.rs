@@ -78,7 +78,9 @@ pub(super) fn open(path: &Path, options: &SledOptions) -> Result<(Opened, DataFi
     } else if made != uuid {
         return Err(lost(&sled_dir));
     }
-    sync_dir(&sled_dir).map_err(doing("flush the data directory"))?;
+    for dir in [&sled_dir, path] {
+        sync_dir(dir).map_err(doing("flush the data directory"))?;
+    }
     rewrite::remove_leftovers(path).map_err(doing("remove what a rewriting left"))?;
     Ok((Opened { db, lock }, data))
 }

@@ -3,8 +3,8 @@
 //!
 //! The hard case is a process that is killed in between. The rows are copied into [`NEW_DIR`], which
 //! is read back and compared, and synced. Then the old directory is renamed to [`OLD_DIR`], the new
-//! one takes its name, and the old one is removed; the data directory is synced after each of these
-//! steps. What an opening finds tells how far it came:
+//! one takes its name, the data directory being synced after each, and the old one is removed. What
+//! an opening finds tells how far it came:
 //!
 //! | `sled` | `sled.old` | `sled.new` | |
 //! |---|---|---|---|
@@ -26,7 +26,7 @@ use crate::store::backend::DatabaseKey;
 use crate::store::error::StoreError;
 use crate::store::keys;
 
-pub(super) const NEW_DIR: &str = "sled.new";
+const NEW_DIR: &str = "sled.new";
 pub(super) const OLD_DIR: &str = "sled.old";
 /// Rows and bytes are copied in batches of about so many.
 const BATCH_ROWS: usize = 1_000;
@@ -145,7 +145,7 @@ pub(super) fn remove_leftovers(path: &Path) -> io::Result<()> {
             fs::remove_dir_all(leftover)?;
         }
     }
-    sync_dir(path)
+    Ok(())
 }
 
 /// Brings all files of a directory tree to the disk.
