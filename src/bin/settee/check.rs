@@ -11,7 +11,8 @@ use crate::place::{DirOrPlaceArgs, databases, open_store};
 
 /// Reads everything a data directory or a database holds and prints what does not fit together, a
 /// line for each problem. The exit code is 0 if there is none, else 1. Attachments that no revision
-/// names are told but are no problem.
+/// names are told but are no problem. Files of databases that were destroyed are removed by every
+/// opening of a data directory.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(flatten)]
