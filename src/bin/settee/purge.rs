@@ -9,8 +9,8 @@ use crate::place::{PlaceArgs, open_database, open_store};
 
 /// Takes leaf revisions of a document away as if they had never been there, with the ancestors that
 /// no other leaf has; a document goes with its last leaf. Nobody is told: a replica that has them
-/// sends them again, so purge there too. Prints what was purged, a line for each revision, and fails
-/// if one of them is no leaf. Attachments go with `settee compact`.
+/// may send them again, so purge there too. Prints what was purged, a line for each revision, and
+/// fails if one of them is no leaf. Attachments go with `settee compact`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(flatten)]

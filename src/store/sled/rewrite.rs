@@ -1,4 +1,4 @@
-//! Writing everything into a fresh sled, since sled never gives back the space that its file has
+//! Writing everything into a fresh sled, since sled hardly ever gives back space that its file has
 //! taken once.
 //!
 //! The hard case is a process that is killed in between. The rows are copied into [`NEW_DIR`], which
