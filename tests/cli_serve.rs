@@ -116,6 +116,8 @@ fn what_is_wrong_with_a_file_is_named() {
     assert!(unknown.contains("settee.toml: line 4") && unknown.contains("conections_max"));
     assert!(failure("tokens = [\"x\"]\nport = 1").contains("port"));
     assert!(failure("tokens = [\"x\"]\n[limits]\nrevs_limit = 0").contains("revs_limit"));
+    let part = failure("tokens = [\"x\"]\n[compaction]\nold_part_min = 2.0");
+    assert!(part.contains("old_part_min"), "{part}");
     let missing = settee(&["serve", "--config", "nowhere.toml"]).failure();
     assert!(missing.contains("nowhere.toml"), "{missing}");
 }

@@ -16,7 +16,7 @@ use crate::proto::ProtocolError;
 use crate::proto::call::WriteRow;
 use crate::proto::message::{PIECE_BYTES_MAX, WireError};
 use crate::proto::session::CallRefusal;
-use crate::store::{DocError, StoreError};
+use crate::store::{CompactionPolicyError, DocError, StoreError};
 
 use super::auth::{Denied, DeniedKind};
 
@@ -27,6 +27,9 @@ pub enum ServerError {
     /// A limit that cannot work.
     #[error(transparent)]
     Limits(#[from] LimitsError),
+    /// A policy of compaction that cannot be kept.
+    #[error(transparent)]
+    Compaction(#[from] CompactionPolicyError),
     /// An allowed origin that is not `SCHEME://HOST[:PORT]`.
     #[error("allowed origin {origin:?} is not of the form SCHEME://HOST or SCHEME://HOST:PORT")]
     Origin {

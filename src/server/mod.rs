@@ -39,7 +39,7 @@ use warp::filters::BoxedFilter;
 
 use crate::doc::DbName;
 use crate::limits::Limits;
-use crate::store::Store;
+use crate::store::{CompactionPolicy, Store};
 use crate::transport::Listener;
 use auth::DenyAll;
 use census::Census;
@@ -78,6 +78,7 @@ pub(crate) struct Shared {
     limits: Limits,
     origins: Origins,
     static_dir: Option<PathBuf>,
+    compaction: Option<CompactionPolicy>,
     census: Census,
     /// Open channels by a number of their own. Held for moments only.
     channels: Mutex<HashMap<u64, Weak<Channel>>>,
@@ -106,6 +107,7 @@ pub struct GatewayBuilder {
     limits: Limits,
     origins: Origins,
     static_dir: Option<PathBuf>,
+    compaction: Option<CompactionPolicy>,
 }
 
 impl fmt::Debug for GatewayBuilder {
@@ -150,12 +152,20 @@ impl GatewayBuilder {
         Self { static_dir: Some(directory.into()), ..self }
     }
 
+    /// When [`Gateway::serve`] compacts the store's databases while it runs
+    /// ([`Store::keep_compacted`]); `None` for never. The default policy if not said.
+    #[must_use]
+    pub fn compaction(self, policy: Option<CompactionPolicy>) -> Self {
+        Self { compaction: policy, ..self }
+    }
+
     /// The gateway.
     ///
     /// # Errors
     /// [`ServerError`] for a setting that cannot work.
     pub fn build(self) -> Result<Gateway, ServerError> {
         self.limits.validate()?;
+        self.compaction.iter().try_for_each(CompactionPolicy::validate)?;
         for origin in &self.origins.allowed {
             let host = origin.split_once("://").map(|(_, host)| host);
             if !host.is_some_and(|host| !host.is_empty() && !host.contains('/')) {
@@ -169,6 +179,7 @@ impl GatewayBuilder {
             limits: self.limits,
             origins: self.origins,
             static_dir: self.static_dir,
+            compaction: self.compaction,
             channels: Mutex::default(),
             channel_numbers: AtomicU64::new(0),
             revocations: AtomicU64::new(0),
@@ -188,6 +199,7 @@ impl Gateway {
             limits: Limits::default(),
             origins: Origins::default(),
             static_dir: None,
+            compaction: Some(CompactionPolicy::default()),
         }
     }
 
@@ -199,7 +211,8 @@ impl Gateway {
 
     /// Takes connections until `shutdown` is ready, then stops: no new connections or calls, calls
     /// in progress get `drain_timeout_ms`, then every connection is closed with code 1012. Returns
-    /// when the last connection has ended.
+    /// when the last connection has ended. Databases are compacted meanwhile, unless
+    /// [`GatewayBuilder::compaction`] said otherwise; that ends first.
     ///
     /// # Cancel safety
     /// Dropping the future ends every connection at once.
@@ -208,7 +221,8 @@ impl Gateway {
     }
 
     /// The gateway's routes, to be mounted in a program's own warp server. That server keeps its own
-    /// bounds on headers and connections; the gateway keeps those from the upgrade on.
+    /// bounds on headers and connections; the gateway keeps those from the upgrade on. Compaction is
+    /// the program's: [`Store::keep_compacted`].
     #[must_use]
     pub fn filter(&self) -> BoxedFilter<(warp::reply::Response,)> {
         routes::routes(&self.shared).boxed()

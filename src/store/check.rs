@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
+use std::time::Duration;
 
 use super::backend::{ChangesRange, DocsRange, Order, ReadBody, ReadDoc, StoredDoc};
 use super::database::Database;
@@ -20,6 +21,9 @@ pub struct CheckReport {
     pub bodies: u64,
     /// Attachments whose bytes were read, each content once.
     pub attachments: u64,
+    /// Attachments that no revision names. Nothing is wrong with them: their uploads may wait for a
+    /// document, or their revisions were removed; compaction removes them.
+    pub unnamed_attachments: u64,
     /// Everything that is wrong.
     pub problems: Vec<CheckProblem>,
 }
@@ -145,6 +149,10 @@ impl Database {
             }
         }
         self.check_seq_index(&mut check).await?;
+        let stored = self.backend().blobs(self.key(), Duration::ZERO).await?;
+        let unnamed: BTreeSet<BlobKey> =
+            stored.into_iter().filter(|key| !check.blobs.contains(key)).collect();
+        check.report.unnamed_attachments = unnamed.len() as u64;
         let counters = [
             ("docs", counts.docs, counted.docs),
             ("deleted_docs", counts.deleted_docs, counted.deleted_docs),

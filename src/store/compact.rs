@@ -86,8 +86,18 @@ impl Database {
         Ok(report)
     }
 
-    /// Removes attachment bytes that no stored revision names.
-    async fn sweep_attachments(&self, options: CompactOptions) -> Result<SweptBlobs, StoreError> {
+    /// Removes attachment bytes that no stored revision names, and nothing else: the part of
+    /// [`Database::compact`] that comes last.
+    ///
+    /// # Errors
+    /// As [`Database::compact`].
+    ///
+    /// # Cancel safety
+    /// As [`Database::compact`].
+    pub async fn sweep_attachments(
+        &self,
+        options: CompactOptions,
+    ) -> Result<SweptBlobs, StoreError> {
         let mut swept = SweptBlobs::default();
         let mut sweep = self.named(self.backend().sweep_blobs(self.key()).await)?;
         let stored = self.backend().blobs(self.key(), options.upload_age).await?;

@@ -20,7 +20,7 @@ pub struct Database {
 
 pub(super) struct DatabaseShared {
     pub(super) backend: Arc<dyn Backend>,
-    pub(super) limits: Limits,
+    pub(super) limits: Arc<Limits>,
     record: DatabaseRecord,
     destroyed: watch::Sender<bool>,
     settings: RwLock<DatabaseSettings>,
@@ -32,7 +32,7 @@ pub(super) struct DatabaseShared {
 impl DatabaseShared {
     pub(super) fn new(
         backend: Arc<dyn Backend>,
-        limits: Limits,
+        limits: Arc<Limits>,
         record: DatabaseRecord,
         settings: DatabaseSettings,
         updates: UpdateSender,

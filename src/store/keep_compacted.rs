@@ -34,7 +34,33 @@ impl Default for CompactionPolicy {
     }
 }
 
+/// A setting of a [`CompactionPolicy`] that cannot work.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum CompactionPolicyError {
+    /// No part of a whole.
+    #[error("old_part_min is {0}; it must be from 0 to 1")]
+    OldPart(f64),
+    /// No time between two looks.
+    #[error("the interval between two looks must not be 0")]
+    Interval,
+}
+
 impl CompactionPolicy {
+    /// Checks that the policy can be kept.
+    ///
+    /// # Errors
+    /// The first setting that cannot work.
+    pub fn validate(&self) -> Result<(), CompactionPolicyError> {
+        if !(0.0..=1.0).contains(&self.old_part_min) {
+            return Err(CompactionPolicyError::OldPart(self.old_part_min));
+        }
+        if self.interval.is_zero() {
+            return Err(CompactionPolicyError::Interval);
+        }
+        Ok(())
+    }
+
     fn wants(&self, info: &DatabaseInfo) -> bool {
         let old = info.body_bytes.saturating_sub(info.leaf_bytes);
         old >= self.old_bytes_min && old as f64 >= self.old_part_min * info.body_bytes as f64

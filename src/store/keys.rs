@@ -236,6 +236,12 @@ pub(super) fn all_swept() -> Bounds {
     all(STORE, Kind::Swept)
 }
 
+/// The database that a row belongs to; `None` for the store's own rows.
+pub(super) fn database_of(key: &[u8]) -> Option<DatabaseKey> {
+    let database = DatabaseKey(u32::from_be_bytes(*key.first_chunk()?));
+    (database != STORE).then_some(database)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

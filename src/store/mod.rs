@@ -40,13 +40,13 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 pub use attachments::AttachmentReader;
-pub use backend::{Backend, Counts, Uuid};
+pub use backend::{Backend, Counts, SweptBlobs, Uuid};
 pub use check::{CheckProblem, CheckReport};
 pub use compact::{CompactOptions, CompactReport};
 pub use database::{Database, DatabaseInfo};
 pub use error::{DocError, StoreError};
 pub use feed::{Change, ChangeDocs, Changes, ChangesOptions, Feed, FeedPage, Style};
-pub use keep_compacted::CompactionPolicy;
+pub use keep_compacted::{CompactionPolicy, CompactionPolicyError};
 pub use memory::MemoryBackend;
 pub use purge::Purged;
 pub use read::{
@@ -55,7 +55,7 @@ pub use read::{
 };
 pub use seq::{Seq, Since};
 #[cfg(feature = "sled")]
-pub use sled::{SledBackend, SledOptions};
+pub use sled::{Rewritten, SledBackend, SledOptions};
 pub use updates::{DbUpdate, DbUpdateKind, DbUpdates};
 pub use write::{EditMode, Refused, WriteOutcome, Written};
 
@@ -86,7 +86,7 @@ pub struct Store {
 
 struct StoreShared {
     backend: Arc<dyn Backend>,
-    limits: Limits,
+    limits: Arc<Limits>,
     /// Databases that somebody has open. Held for moments only, never over an await.
     open: Mutex<HashMap<DbName, Weak<DatabaseShared>>>,
     /// Serialises making and destroying databases, so that a handle is never handed out for a
@@ -124,6 +124,16 @@ impl Store {
         Ok(Self::with_backend(Arc::new(SledBackend::open(path.as_ref())?), limits))
     }
 
+    /// Writes the sled store of a directory that nobody has open into fresh files; see
+    /// [`SledBackend::rewrite`]. Blocks until it is done.
+    ///
+    /// # Errors
+    /// As [`Store::open`].
+    #[cfg(feature = "sled")]
+    pub fn rewrite(path: impl AsRef<std::path::Path>) -> Result<Rewritten, StoreError> {
+        SledBackend::rewrite(path.as_ref())
+    }
+
     /// Whether there is a sled store in a directory; opens nothing and makes nothing.
     #[cfg(feature = "sled")]
     #[must_use]
@@ -142,7 +152,7 @@ impl Store {
     pub fn with_backend(backend: Arc<dyn Backend>, limits: Limits) -> Self {
         let shared = StoreShared {
             backend,
-            limits,
+            limits: Arc::new(limits),
             open: Mutex::default(),
             naming: tokio::sync::Mutex::default(),
             updates: UpdateSender::default(),
@@ -295,7 +305,7 @@ impl Store {
         }
         let shared = Arc::new(DatabaseShared::new(
             Arc::clone(&self.shared.backend),
-            self.shared.limits.clone(),
+            Arc::clone(&self.shared.limits),
             record,
             settings,
             self.shared.updates.clone(),

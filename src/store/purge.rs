@@ -1,7 +1,7 @@
 //! Purging: taking revisions away as if they had never been there.
 //!
-//! Nothing is replicated: a replica that still has a purged revision sends it again. Purging is for
-//! what must not be kept, after the replicas were dealt with.
+//! Nothing is replicated: a replica that still has a purged revision keeps it, and may send it again.
+//! Purging is for what must not be kept, after the replicas were dealt with.
 
 use super::backend::{Commit, DocPurge, ReadBody, ReadDoc, StoredDoc};
 use super::database::Database;

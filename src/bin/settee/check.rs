@@ -2,15 +2,25 @@
 
 use std::io::Write as _;
 
+use settee::Database;
+use settee::store::CheckReport;
+
+use crate::compact::ALONE;
 use crate::failure::Failure;
 use crate::place::{DirOrPlaceArgs, databases, open_store};
 
 /// Reads everything a data directory or a database holds and prints what does not fit together, a
-/// line for each problem. The exit code is 0 if there is none, else 1.
+/// line for each problem. The exit code is 0 if there is none, else 1. Attachments that no revision
+/// names are told but are no problem. Files of databases that were destroyed are removed by every
+/// opening of a data directory.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(flatten)]
     place: DirOrPlaceArgs,
+    /// Removes attachments that no revision names, where nothing else is wrong. What is damaged
+    /// stays as it is
+    #[arg(long)]
+    repair: bool,
 }
 
 pub async fn run(args: Args) -> Result<(), Failure> {
@@ -36,7 +46,30 @@ pub async fn run(args: Args) -> Result<(), Failure> {
             "{name}: {found} ({docs} documents, {bodies} revisions, {attachments} attachments read)"
         )
         .map_err(Failure::stdout)?;
+        if report.unnamed_attachments > 0 {
+            let note = unnamed(&database, &report, args.repair).await?;
+            writeln!(stdout, "{name}: {note}").map_err(Failure::stdout)?;
+        }
     }
     store.close().await?;
     if problems > 0 { Err(Failure::Reported) } else { Ok(()) }
+}
+
+/// What is said of attachments that no revision names, and done about them.
+async fn unnamed(
+    database: &Database,
+    report: &CheckReport,
+    repair: bool,
+) -> Result<String, Failure> {
+    let count = report.unnamed_attachments;
+    if !repair {
+        return Ok(format!("{count} attachments that no revision names; --repair removes them"));
+    }
+    // A revision that cannot be read may name them.
+    if !report.problems.is_empty() {
+        return Ok(format!("{count} attachments that no revision names stay, since it is damaged"));
+    }
+    let swept = database.sweep_attachments(ALONE).await?;
+    let (removed, bytes) = (swept.blobs, swept.bytes);
+    Ok(format!("{removed} attachments of {bytes} bytes that no revision names removed"))
 }

@@ -1,9 +1,11 @@
 //! The settings of `serve`: a TOML file, and flags that override it.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde::Deserialize;
 use settee::Limits;
+use settee::store::CompactionPolicy;
 
 use crate::failure::Failure;
 
@@ -18,6 +20,41 @@ pub struct Config {
     pub static_dir: Option<PathBuf>,
     pub allowed_origins: Vec<String>,
     pub limits: Limits,
+    pub compaction: Compaction,
+}
+
+/// When databases are compacted while they are served.
+#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Compaction {
+    pub enabled: bool,
+    pub old_mib_min: u32,
+    pub old_part_min: f64,
+    pub interval_s: u32,
+}
+
+impl Default for Compaction {
+    fn default() -> Self {
+        let CompactionPolicy { old_bytes_min, old_part_min, interval, .. } =
+            CompactionPolicy::default();
+        Self {
+            enabled: true,
+            old_mib_min: (old_bytes_min >> 20) as u32,
+            old_part_min,
+            interval_s: interval.as_secs() as u32,
+        }
+    }
+}
+
+impl Compaction {
+    pub fn policy(self) -> Option<CompactionPolicy> {
+        self.enabled.then(|| CompactionPolicy {
+            old_bytes_min: u64::from(self.old_mib_min) << 20,
+            old_part_min: self.old_part_min,
+            interval: Duration::from_secs(self.interval_s.into()),
+            ..CompactionPolicy::default()
+        })
+    }
 }
 
 impl Config {
@@ -55,11 +92,29 @@ mod tests {
             open = false
             [limits]
             connections_max = 7
+            [compaction]
+            old_mib_min = 1
+            old_part_min = 0.25
+            interval_s = 5
         "#;
         let config = Config::parse(text).unwrap();
         assert_eq!(config.listen.as_deref(), Some("0.0.0.0:5984"));
         assert_eq!(config.tokens, ["a", "b"]);
         assert_eq!(config.limits, Limits { connections_max: 7, ..Limits::default() });
+        let policy = CompactionPolicy {
+            old_bytes_min: 1 << 20,
+            old_part_min: 0.25,
+            interval: Duration::from_secs(5),
+            ..CompactionPolicy::default()
+        };
+        assert_eq!(config.compaction.policy(), Some(policy));
+    }
+
+    #[test]
+    fn compaction_is_on_unless_it_is_turned_off() {
+        let policy = |text| Config::parse(text).unwrap().compaction.policy();
+        assert_eq!(policy(""), Some(CompactionPolicy::default()));
+        assert_eq!(policy("[compaction]\nenabled = false"), None);
     }
 
     #[test]
@@ -71,6 +126,7 @@ mod tests {
         };
         check("listen = \"a:1\"\ntoken = \"x\"", ["line 2", "token"]);
         check("[limits]\n\nconections_max = 1", ["line 3", "conections_max"]);
+        check("[compaction]\nold_mb_min = 1", ["line 2", "old_mb_min"]);
         check("tokens = 1", ["line 1", "sequence"]);
         check("open = \n", ["line 1", ""]);
     }

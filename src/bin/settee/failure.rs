@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use settee::client::ClientError;
 use settee::replicate::SyncError;
 use settee::server::ServerError;
-use settee::{LimitsError, ParseError, StoreError};
+use settee::{DocId, LimitsError, ParseError, StoreError};
 
 /// Why a command failed.
 #[derive(Debug, thiserror::Error)]
@@ -22,6 +22,12 @@ pub enum Failure {
     NoDataDir { path: PathBuf },
     #[error("there is no database {name} in {}; `settee info {}` lists those there are", dir.display(), dir.display())]
     NoDatabase { name: String, dir: PathBuf },
+    #[error(
+        "not purged, since it is no leaf of {id}: {revs}; `settee dump` shows the leaves there are"
+    )]
+    NoLeaf { id: DocId, revs: String },
+    #[error("{text:?} cannot be {what}: {source}")]
+    Malformed { text: String, what: &'static str, source: ParseError },
     #[error("{url:?} is not ws://HOST:PORT/DB, a gateway and the name of a database behind it")]
     Url { url: String },
     #[error("{}: {problem}", path.display())]

@@ -3,6 +3,7 @@
 use std::io::Write as _;
 
 use serde_json::{Value, json};
+use settee::Database;
 use settee::store::DatabaseInfo;
 
 use crate::failure::Failure;
@@ -23,7 +24,7 @@ pub async fn run(args: Args) -> Result<(), Failure> {
     let store = open_store(&dir)?;
     let mut infos = Vec::new();
     for database in databases(&store, &dir, name.as_ref()).await? {
-        infos.push(database.info().await?);
+        infos.push(Info::of(&database).await?);
     }
     let text = match (args.json, name) {
         (true, None) => {
@@ -38,37 +39,55 @@ pub async fn run(args: Args) -> Result<(), Failure> {
     writeln!(std::io::stdout(), "{text}").map_err(Failure::stdout)
 }
 
-fn as_json(info: &DatabaseInfo) -> Value {
+struct Info {
+    info: DatabaseInfo,
+    revs_limit: u32,
+}
+
+impl Info {
+    async fn of(database: &Database) -> Result<Self, Failure> {
+        Ok(Self { info: database.info().await?, revs_limit: database.revs_limit() })
+    }
+}
+
+fn as_json(Info { info, revs_limit }: &Info) -> Value {
     json!({
         "name": info.name.as_str(),
         "doc_count": info.doc_count,
         "deleted_count": info.deleted_count,
         "update_seq": info.update_seq.to_string(),
         "body_bytes": info.body_bytes,
+        "leaf_bytes": info.leaf_bytes,
+        "purge_seq": info.purge_seq,
+        "revs_limit": revs_limit,
         "incarnation": info.incarnation.to_string(),
     })
 }
 
-fn list(infos: &[DatabaseInfo]) -> String {
+fn list(infos: &[Info]) -> String {
     if infos.is_empty() {
         return "no databases".into();
     }
-    let widest = infos.iter().map(|info| info.name.as_str().len()).max().unwrap_or_default();
-    let line = |info: &DatabaseInfo| {
-        let DatabaseInfo { name, doc_count, deleted_count, .. } = info;
+    let lengths = infos.iter().map(|info| info.info.name.as_str().len());
+    let widest = lengths.max().unwrap_or_default();
+    let line = |info: &Info| {
+        let DatabaseInfo { name, doc_count, deleted_count, .. } = &info.info;
         format!("{:widest$}  {doc_count} documents, {deleted_count} deleted", name.as_str())
     };
     infos.iter().map(line).collect::<Vec<_>>().join("\n")
 }
 
-fn details(info: &DatabaseInfo) -> String {
-    format!(
-        "name         {}\ndocuments    {}\ndeleted      {}\nupdate seq   {}\nbody bytes   {}\nincarnation  {}",
-        info.name,
-        info.doc_count,
-        info.deleted_count,
-        info.update_seq,
-        info.body_bytes,
-        info.incarnation
-    )
+fn details(Info { info, revs_limit }: &Info) -> String {
+    let lines = [
+        ("name", info.name.to_string()),
+        ("documents", info.doc_count.to_string()),
+        ("deleted", info.deleted_count.to_string()),
+        ("update seq", info.update_seq.to_string()),
+        ("purge seq", info.purge_seq.to_string()),
+        ("body bytes", info.body_bytes.to_string()),
+        ("leaf bytes", info.leaf_bytes.to_string()),
+        ("revs limit", revs_limit.to_string()),
+        ("incarnation", info.incarnation.to_string()),
+    ];
+    lines.map(|(name, value)| format!("{name:<13}{value}")).join("\n")
 }

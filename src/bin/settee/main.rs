@@ -1,14 +1,18 @@
 //! The `settee` command: a gateway, and tools for the databases of a data directory.
 
 mod check;
+mod compact;
 mod config;
+mod destroy;
 mod dump;
 mod failure;
 mod info;
 mod input;
+mod list;
 mod load;
 mod place;
 mod progress;
+mod purge;
 mod serve;
 mod sync;
 mod token;
@@ -39,8 +43,16 @@ enum Command {
     Dump(dump::Args),
     /// Tell what a data directory or a database holds
     Info(info::Args),
+    /// List the databases of a data directory
+    List(list::Args),
     /// Read everything and say what does not fit together
     Check(check::Args),
+    /// Remove the bodies of old revisions, and attachments that nothing names
+    Compact(compact::Args),
+    /// Take revisions away as if they had never been there
+    Purge(purge::Args),
+    /// Destroy a database and everything in it
+    Destroy(destroy::Args),
 }
 
 fn main() -> ExitCode {
@@ -67,7 +79,11 @@ fn run(command: Command) -> Result<(), Failure> {
             Command::Load(args) => load::run(args).await,
             Command::Dump(args) => dump::run(args).await,
             Command::Info(args) => info::run(args).await,
+            Command::List(args) => list::run(args).await,
             Command::Check(args) => check::run(args).await,
+            Command::Compact(args) => compact::run(args).await,
+            Command::Purge(args) => purge::run(args).await,
+            Command::Destroy(args) => destroy::run(args).await,
         }
     });
     // A thread that waits for standard input cannot be told to stop.

@@ -88,11 +88,13 @@ pub fn open_store(dir: &Path) -> Result<Store, Failure> {
 /// Opens a database that must be there.
 pub async fn open_database(store: &Store, dir: &Path, name: &DbName) -> Result<Database, Failure> {
     match store.database(name).await {
-        Err(settee::StoreError::DatabaseMissing { name }) => {
-            Err(Failure::NoDatabase { name: name.to_string(), dir: dir.to_owned() })
-        }
+        Err(settee::StoreError::DatabaseMissing { name }) => Err(no_database(dir, &name)),
         other => Ok(other?),
     }
+}
+
+pub fn no_database(dir: &Path, name: &DbName) -> Failure {
+    Failure::NoDatabase { name: name.to_string(), dir: dir.to_owned() }
 }
 
 /// The databases that a command is about: the one named, or all.

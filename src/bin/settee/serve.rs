@@ -4,6 +4,7 @@ use std::io::{IsTerminal as _, Write as _};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use settee::server::ServerError;
 use settee::{AccessRequest, Gateway, Store};
 use tokio::net::{TcpListener, lookup_host};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -29,7 +30,7 @@ pub struct Args {
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
     /// A TOML file with the keys listen, data, tokens, open, static_dir, allowed_origins and the
-    /// table limits. Flags override it
+    /// tables limits and compaction. Flags override it
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// Lets whoever shows it open, make and destroy any database; may be repeated
@@ -59,6 +60,7 @@ impl Args {
             static_dir: self.static_dir.or(file.static_dir),
             allowed_origins: either(self.allowed_origins, file.allowed_origins),
             limits: file.limits,
+            compaction: file.compaction,
         })
     }
 }
@@ -66,6 +68,9 @@ impl Args {
 /// Everything is checked before the data directory is touched.
 fn check(settings: &Config) -> Result<(), Failure> {
     settings.limits.validate()?;
+    if let Some(policy) = settings.compaction.policy() {
+        policy.validate().map_err(ServerError::from)?;
+    }
     if settings.tokens.iter().any(String::is_empty) {
         return Err(Failure::EmptyToken);
     }
@@ -132,8 +137,10 @@ async fn addresses(listen: &str, open: bool) -> Result<Vec<SocketAddr>, Failure>
 }
 
 fn gateway(store: Store, settings: Config) -> Result<Gateway, Failure> {
-    let mut builder =
-        Gateway::builder(store).limits(settings.limits).allowed_origins(settings.allowed_origins);
+    let mut builder = Gateway::builder(store)
+        .limits(settings.limits)
+        .compaction(settings.compaction.policy())
+        .allowed_origins(settings.allowed_origins);
     if let Some(directory) = settings.static_dir {
         builder = builder.static_dir(directory);
     }

@@ -45,6 +45,9 @@ pub(super) fn clean(blobs: &Path, mut is_alive: impl FnMut(DatabaseKey) -> bool)
         let key = name.to_str().and_then(|name| u32::from_str_radix(name, 16).ok());
         if name == TEMPORARY_DIR || key.is_some_and(|key| !is_alive(DatabaseKey(key))) {
             fs::remove_dir_all(entry.path())?;
+            if let Some(key) = key {
+                tracing::info!(database = key, "removed attachments of a destroyed database");
+            }
         }
     }
     fs::create_dir(blobs.join(TEMPORARY_DIR))?;

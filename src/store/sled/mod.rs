@@ -15,6 +15,7 @@ mod open;
 mod reads;
 mod record;
 mod request;
+mod rewrite;
 mod shared;
 mod sweep;
 mod value;
@@ -49,6 +50,8 @@ type Db = ::sled::Db;
 
 /// Requests that wait for the committer; further callers wait for room.
 const QUEUE_REQUESTS_MAX: usize = 1024;
+
+pub use rewrite::Rewritten;
 
 /// How sled is opened.
 #[derive(Debug, Clone)]
@@ -94,6 +97,16 @@ impl SledBackend {
     #[must_use]
     pub fn is_at(path: &Path) -> bool {
         open::is_at(path)
+    }
+
+    /// Writes everything in a data directory that nobody has open into fresh files, since sled does
+    /// not give back the space of what was removed. Needs as much disk as the result takes, beside
+    /// the old files. A process that is killed meanwhile leaves the old data or the new.
+    ///
+    /// # Errors
+    /// As [`SledBackend::open`].
+    pub fn rewrite(path: &Path) -> Result<Rewritten, StoreError> {
+        rewrite::rewrite(path, &SledOptions::default())
     }
 
     /// As [`SledBackend::open`], with settings.

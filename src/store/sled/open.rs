@@ -7,13 +7,13 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use super::value::{self, SEGMENT_BYTES, Writes};
-use super::{Db, SledOptions, io_error};
+use super::{Db, SledOptions, io_error, rewrite};
 use crate::store::backend::Uuid;
 use crate::store::error::StoreError;
 use crate::store::{keys, migrate};
 
 const LOCK_FILE: &str = "lock";
-const SLED_DIR: &str = "sled";
+pub(super) const SLED_DIR: &str = "sled";
 /// How long sled's own lock may still be held by threads of an instance that this process closed.
 const SLED_LOCK_WAIT: Duration = Duration::from_secs(5);
 
@@ -22,7 +22,17 @@ const SLED_LOCK_WAIT: Duration = Duration::from_secs(5);
 pub(super) struct Opened {
     pub(super) db: Db,
     /// Locked as long as it is open; declared last, so that it is let go last.
-    _lock: File,
+    lock: File,
+}
+
+impl Opened {
+    /// Closes sled and waits until it has gone; the data directory stays locked by what is
+    /// answered.
+    pub(super) fn close(self, path: &Path) -> Result<File, StoreError> {
+        drop(self.db);
+        wait_closed(path, &path.join(SLED_DIR))?;
+        Ok(self.lock)
+    }
 }
 
 /// sled's data file, opened a second time: sled's flush writes to it but does not sync it.
@@ -30,6 +40,11 @@ pub(super) struct Opened {
 pub(super) struct DataFile(File);
 
 impl DataFile {
+    pub(super) fn open(sled_dir: &Path) -> Result<Self, StoreError> {
+        let data = File::options().read(true).write(true).open(sled_dir.join("db"));
+        data.map(Self).map_err(doing("open the database's file"))
+    }
+
     /// Brings all that was written to the disk.
     pub(super) fn flush(&self, db: &Db) -> Result<(), StoreError> {
         db.flush().map_err(|error| io_error("flush to disk", error))?;
@@ -48,10 +63,10 @@ pub(super) fn open(path: &Path, options: &SledOptions) -> Result<(Opened, DataFi
     let mut made = String::new();
     lock.read_to_string(&mut made).map_err(doing("read the lock file"))?;
     let sled_dir = path.join(SLED_DIR);
+    rewrite::recover(path).map_err(doing("put the rewritten database in its place"))?;
     remove_half_snapshots(&sled_dir).map_err(doing("remove a half-written snapshot"))?;
     let db = open_sled(path, &sled_dir, options)?;
-    let data = File::options().read(true).write(true).open(sled_dir.join("db"));
-    let data = DataFile(data.map_err(doing("open the database's file"))?);
+    let data = DataFile::open(&sled_dir)?;
     if !made.is_empty() && db.is_empty() {
         return Err(lost(&sled_dir));
     }
@@ -66,12 +81,14 @@ pub(super) fn open(path: &Path, options: &SledOptions) -> Result<(Opened, DataFi
     for dir in [&sled_dir, path] {
         sync_dir(dir).map_err(doing("flush the data directory"))?;
     }
-    Ok((Opened { db, _lock: lock }, data))
+    rewrite::remove_leftovers(path).map_err(doing("remove what a rewriting left"))?;
+    Ok((Opened { db, lock }, data))
 }
 
 /// Whether a directory looks like one that [`open`] made.
 pub(super) fn is_at(path: &Path) -> bool {
-    path.join(LOCK_FILE).is_file() && path.join(SLED_DIR).is_dir()
+    let dirs = [SLED_DIR, rewrite::OLD_DIR];
+    path.join(LOCK_FILE).is_file() && dirs.iter().any(|dir| path.join(dir).is_dir())
 }
 
 /// sled takes a log that it cannot read for one that ends there, and opens as if it were empty. The
@@ -127,7 +144,30 @@ fn remove_half_snapshots(sled_dir: &Path) -> io::Result<()> {
     Ok(())
 }
 
-fn open_sled(path: &Path, sled_dir: &Path, options: &SledOptions) -> Result<Db, StoreError> {
+/// Waits until threads of a sled that this process closed have let go of its directory: until then
+/// they may still write to it by its name.
+pub(super) fn wait_closed(path: &Path, sled_dir: &Path) -> Result<(), StoreError> {
+    let file = File::open(sled_dir.join("db")).map_err(doing("open the database's file"))?;
+    let started = Instant::now();
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(()),
+            Err(TryLockError::WouldBlock) if started.elapsed() > SLED_LOCK_WAIT => {
+                return Err(StoreError::Locked { path: path.to_owned() });
+            }
+            Err(TryLockError::WouldBlock) => std::thread::sleep(Duration::from_millis(5)),
+            Err(TryLockError::Error(source)) => {
+                return Err(StoreError::Io { doing: "lock the database's file", source });
+            }
+        }
+    }
+}
+
+pub(super) fn open_sled(
+    path: &Path,
+    sled_dir: &Path,
+    options: &SledOptions,
+) -> Result<Db, StoreError> {
     let config = ::sled::Config::new()
         .path(sled_dir)
         .cache_capacity(options.cache_bytes)
