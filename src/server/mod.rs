@@ -12,9 +12,12 @@ mod channel;
 mod connection;
 mod error;
 mod granted;
+mod legacy;
+mod opening;
 mod outbox;
 mod progress;
 mod routes;
+mod socket;
 mod state;
 mod streams;
 mod writer;
@@ -76,6 +79,8 @@ pub(crate) struct Shared {
     limits: Limits,
     origins: Origins,
     static_dir: Option<PathBuf>,
+    /// Whether a WebSocket without a subprotocol speaks the protocol of 2015.
+    legacy: bool,
     census: Census,
     /// Open channels by a number of their own. Held for moments only.
     channels: Mutex<HashMap<u64, Weak<Channel>>>,
@@ -104,6 +109,7 @@ pub struct GatewayBuilder {
     limits: Limits,
     origins: Origins,
     static_dir: Option<PathBuf>,
+    legacy: bool,
 }
 
 impl fmt::Debug for GatewayBuilder {
@@ -148,6 +154,13 @@ impl GatewayBuilder {
         Self { static_dir: Some(directory.into()), ..self }
     }
 
+    /// Whether clients of the npm package `pouch-websocket-sync` are served, which ask for no
+    /// subprotocol; they are by default. Without it they are refused with 400.
+    #[must_use]
+    pub fn legacy(self, legacy: bool) -> Self {
+        Self { legacy, ..self }
+    }
+
     /// The gateway.
     ///
     /// # Errors
@@ -167,6 +180,7 @@ impl GatewayBuilder {
             limits: self.limits,
             origins: self.origins,
             static_dir: self.static_dir,
+            legacy: self.legacy,
             channels: Mutex::default(),
             channel_numbers: AtomicU64::new(0),
             revocations: AtomicU64::new(0),
@@ -186,6 +200,7 @@ impl Gateway {
             limits: Limits::default(),
             origins: Origins::default(),
             static_dir: None,
+            legacy: true,
         }
     }
 

@@ -6,7 +6,8 @@ use super::backend::{DocsRange, Order, ReadBody, StoredDoc};
 use super::database::Database;
 use super::error::StoreError;
 use crate::doc::{
-    BodyRecord, DocId, Document, Leaf, ReadExtra, Rev, RevInfo, RevStatus, shown_attachments,
+    BodyRecord, DocId, Document, Leaf, ReadExtra, Rev, RevInfo, RevStatus, RevTree,
+    shown_attachments,
 };
 
 /// Documents read from the backend at a time. A short range reads at least the lesser number, since
@@ -150,6 +151,8 @@ pub struct AllDocsRow {
     pub rev: Option<Rev>,
     /// Whether the winning rev is a tombstone, which only `keys` can show.
     pub deleted: bool,
+    /// Number of its leaves, open and deleted.
+    pub leaves: usize,
     /// The document, if asked for and not deleted.
     pub doc: Option<Document>,
 }
@@ -189,6 +192,20 @@ impl Database {
             self.load_attachments(&mut document).await?;
         }
         Ok(document)
+    }
+
+    /// The revision tree of a document.
+    ///
+    /// # Errors
+    /// [`StoreError::DocMissing`] if there is no document.
+    ///
+    /// # Cancel safety
+    /// Dropping the future changes nothing.
+    pub async fn rev_tree(&self, id: &DocId) -> Result<RevTree, StoreError> {
+        self.alive()?;
+        let ids = std::slice::from_ref(id);
+        let state = self.backend().read(self.key(), ids, ReadBody::No).await?.pop().flatten();
+        Ok(state.ok_or_else(|| StoreError::DocMissing { id: id.clone() })?.tree)
     }
 
     async fn read_one(&self, id: &DocId) -> Result<Option<StoredDoc>, StoreError> {
@@ -402,7 +419,7 @@ impl Database {
         for (id, state) in wanted.into_iter().zip(states) {
             let row = match state {
                 Some(state) => self.row(id, state, options).await?,
-                None => AllDocsRow { id, rev: None, deleted: false, doc: None },
+                None => AllDocsRow { id, rev: None, deleted: false, leaves: 0, doc: None },
             };
             rows.push(row);
         }
@@ -464,10 +481,11 @@ impl Database {
         options: &AllDocsOptions,
     ) -> Result<AllDocsRow, StoreError> {
         let Some(winner) = state.tree.winner() else {
-            return Ok(AllDocsRow { id, rev: None, deleted: false, doc: None });
+            return Ok(AllDocsRow { id, rev: None, deleted: false, leaves: 0, doc: None });
         };
         let deleted = winner.state.deleted;
-        let mut row = AllDocsRow { id, rev: Some(winner.rev.clone()), deleted, doc: None };
+        let leaves = state.tree.leaves().len();
+        let mut row = AllDocsRow { id, rev: Some(winner.rev.clone()), deleted, leaves, doc: None };
         if deleted || !options.include_docs {
             return Ok(row);
         }
