@@ -42,15 +42,18 @@ pub(super) async fn begin(
         let granted = open.channel.granted();
         granted.check_read()?;
         let options = changes_options(&granted, &asked)?;
-        let feed = granted.database.feed(options).await.map_err(|error| error.to_wire())?;
-        Ok((permit, asked, feed))
+        let mut feed = granted.database.feed(options).await.map_err(|error| error.to_wire())?;
+        // Here and not in the feed's own task: a write that the client sent later is not in it. A
+        // feed's first page never waits for a change.
+        let first = next_page(open, &mut feed, rows_left(&asked)).await?;
+        Ok((permit, asked, feed, first))
     };
     match opened.await {
         Err(error) => tell_error(open, &listener, error).await,
-        Ok((permit, asked, feed)) => {
+        Ok((permit, asked, feed, first)) => {
             let open = Arc::clone(open);
             feeds.spawn(async move {
-                let told = match run(&open, &listener, &asked, feed).await {
+                let told = match run(&open, &listener, &asked, feed, first).await {
                     Err(Stop::Failed(error)) => tell_error(&open, &listener, error).await,
                     Err(Stop::Gone) | Ok(()) => Ok(()),
                 };
@@ -102,18 +105,29 @@ fn live(asked: &ChangesOptions) -> bool {
     asked.live || asked.continuous
 }
 
+fn rows_left(asked: &ChangesOptions) -> usize {
+    asked.limit.filter(|_| !live(asked)).map_or(usize::MAX, clamp)
+}
+
+async fn next_page(
+    open: &OpenChannel,
+    feed: &mut Feed,
+    left: usize,
+) -> Result<FeedPage, WireError> {
+    let page = feed.next_page(left.min(ROWS_MAX), open.limits().rows_bytes_target).await;
+    page.map_err(|error| error.to_wire())
+}
+
 async fn run(
     open: &OpenChannel,
     listener: &RawValue,
     asked: &ChangesOptions,
     mut feed: Feed,
+    mut page: FeedPage,
 ) -> Result<(), Stop> {
     let live = live(asked);
-    let mut left = asked.limit.filter(|_| !live).map_or(usize::MAX, clamp);
+    let mut left = rows_left(asked);
     loop {
-        open.until_room().await?;
-        let rows_max = left.min(ROWS_MAX);
-        let page = feed.next_page(rows_max, open.limits().rows_bytes_target).await?;
         // New judgement of the grant may have brought one that shows less.
         open.channel.granted().check_read()?;
         left -= page.rows.len().min(left);
@@ -130,6 +144,8 @@ async fn run(
         if ends {
             return Ok(());
         }
+        open.until_room().await?;
+        page = next_page(open, &mut feed, left).await?;
     }
 }
 
