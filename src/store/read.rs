@@ -194,18 +194,20 @@ impl Database {
         Ok(document)
     }
 
-    /// The revision tree of a document.
+    /// The revision trees of documents, in the order asked; `None` for one that is not there.
     ///
     /// # Errors
-    /// [`StoreError::DocMissing`] if there is no document.
+    /// [`StoreError::TooLarge`] for more ids than `bulk_rows_max`.
     ///
     /// # Cancel safety
     /// Dropping the future changes nothing.
-    pub async fn rev_tree(&self, id: &DocId) -> Result<RevTree, StoreError> {
+    pub async fn rev_trees(&self, ids: &[DocId]) -> Result<Vec<Option<RevTree>>, StoreError> {
         self.alive()?;
-        let ids = std::slice::from_ref(id);
-        let state = self.backend().read(self.key(), ids, ReadBody::No).await?.pop().flatten();
-        Ok(state.ok_or_else(|| StoreError::DocMissing { id: id.clone() })?.tree)
+        self.check_rows("revision trees in one read", ids.len())?;
+        let found = self.backend().read(self.key(), ids, ReadBody::No).await?;
+        // A database that was destroyed meanwhile reads as one without documents.
+        self.alive()?;
+        Ok(found.into_iter().map(|state| state.map(|state| state.tree)).collect())
     }
 
     async fn read_one(&self, id: &DocId) -> Result<Option<StoredDoc>, StoreError> {

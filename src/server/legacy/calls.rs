@@ -23,6 +23,7 @@ use super::super::error::{ToWire as _, bad_params, bad_request, of_row};
 use super::super::granted::Granted;
 use super::super::streams::{all_docs_row, clamp};
 use super::super::writes::name_row;
+use super::WaitingCall;
 use super::channel::OpenChannel;
 
 /// Documents read at a time.
@@ -41,7 +42,6 @@ pub(super) async fn run(open: &OpenChannel, call: &Call) -> Result<String, Error
         method::GET => get(&granted, call).await,
         method::ALL_DOCS => all_docs(open, &granted, call).await,
         method::BULK_DOCS => bulk_docs(&granted, call).await,
-        method::REVISION_TREE => revision_tree(&granted, call).await,
         unknown => {
             let name = crate::doc::printable(unknown);
             return Err(ErrorObject::plain(format!("No method named {name}")));
@@ -146,10 +146,27 @@ async fn open_revs(
     Ok(open_revs_text(&found))
 }
 
-async fn revision_tree(granted: &Granted, call: &Call) -> Result<String, WireError> {
-    let id = doc_id(granted, &arg::<String>(call, 0)?)?;
-    let tree = granted.database.rev_tree(&id).await.map_err(store)?;
-    Ok(tree_json(&tree))
+/// The trees that calls ask for, which have the channel's database in common.
+pub(super) async fn revision_trees(
+    granted: &Granted,
+    calls: &[WaitingCall],
+) -> Vec<Result<String, WireError>> {
+    let id = |waiting: &WaitingCall| doc_id(granted, &arg::<String>(&waiting.call, 0)?);
+    let ids: Vec<Result<DocId, WireError>> = calls.iter().map(id).collect();
+    let good: Vec<DocId> = ids.iter().flatten().cloned().collect();
+    let mut trees = match granted.database.rev_trees(&good).await {
+        Ok(trees) => trees.into_iter(),
+        Err(error) => {
+            let error = error.to_wire();
+            return ids.into_iter().map(|id| id.and(Err(error.clone()))).collect();
+        }
+    };
+    let found = ids.into_iter().map(|id| {
+        let id = id?;
+        let tree = trees.next().flatten();
+        Ok(tree_json(&tree.ok_or(StoreError::DocMissing { id }).map_err(store)?))
+    });
+    found.collect()
 }
 
 async fn all_docs(open: &OpenChannel, granted: &Granted, call: &Call) -> Result<String, WireError> {

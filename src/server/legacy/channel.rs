@@ -20,6 +20,9 @@ use super::super::outbox::Gone;
 use super::super::socket::unwinding;
 use super::{Legacy, WaitingCall, calls, feed};
 
+/// Revision trees read at a time.
+const TREES_MAX: usize = 128;
+
 /// A request for a database.
 pub(super) struct Opening {
     pub number: Number,
@@ -92,6 +95,41 @@ pub(super) async fn keep(connection: &Arc<Legacy>, opening: Opening) -> Result<(
     }
 }
 
+/// Answers that are still to be sent.
+#[derive(Default)]
+struct Answers {
+    text: String,
+    /// What they answer: a graceful stop waits for them, and their room is not free yet.
+    calls: Vec<WaitingCall>,
+}
+
+/// Whether answers that are ready should not wait for a call of this method.
+fn is_slow(method: &str) -> bool {
+    method == method::BULK_DOCS || method == method::CHANGES
+}
+
+/// A call for a revision tree and those that wait right behind it, which a push makes for a whole
+/// batch of documents at once; and the first call that is another one.
+fn together(
+    first: WaitingCall,
+    waiting: &mut mpsc::UnboundedReceiver<WaitingCall>,
+    max: usize,
+) -> (Vec<WaitingCall>, Option<WaitingCall>) {
+    let mut calls = vec![first];
+    while calls.len() < max {
+        match waiting.try_recv() {
+            Ok(next) if alike(&calls[0].call, &next.call) => calls.push(next),
+            Ok(other) => return (calls, Some(other)),
+            Err(_) => break,
+        }
+    }
+    (calls, None)
+}
+
+fn alike(a: &Call, b: &Call) -> bool {
+    a.method == b.method && a.database == b.database
+}
+
 /// A name that no client's stream has.
 fn stream_name() -> String {
     let random = crate::store::Uuid::random();
@@ -99,22 +137,45 @@ fn stream_name() -> String {
 }
 
 impl OpenChannel {
+    /// Runs calls one after another. Answers to calls that came together leave together: the client
+    /// takes a frame's worth of records at less cost than as many frames.
     async fn take_calls(
         self: &Arc<Self>,
         waiting: &mut mpsc::UnboundedReceiver<WaitingCall>,
     ) -> Result<(), Gone> {
         let mut feeds = JoinSet::new();
-        while let Some(WaitingCall { call, .. }) = waiting.recv().await {
+        let mut answers = Answers::default();
+        let mut next = None;
+        loop {
+            let call = match next.take().or_else(|| waiting.try_recv().ok()) {
+                Some(call) => call,
+                None => {
+                    self.send_all(&mut answers).await?;
+                    let Some(call) = waiting.recv().await else { return Ok(()) };
+                    call
+                }
+            };
             while feeds.try_join_next().is_some() {}
-            if call.method == method::CHANGES && self.names_this_database(&call) {
-                feed::begin(self, &call, &mut feeds).await?;
-                continue;
+            let method = &*call.call.method;
+            if is_slow(method) || answers.text.len() >= self.limits().rows_bytes_target {
+                self.send_all(&mut answers).await?;
             }
-            let answer = unwinding(calls::run(self, &call)).await;
-            let answer = answer.unwrap_or_else(|panicked| Err(panicked.to_wire().into()));
-            self.answer(&call, answer).await?;
+            if method == method::CHANGES && self.names_this_database(&call.call) {
+                feed::begin(self, &call.call, &mut feeds).await?;
+            } else if method == method::REVISION_TREE && self.names_this_database(&call.call) {
+                let max = self.channel.granted().database.limits().bulk_rows_max.min(TREES_MAX);
+                let (calls, other) = together(call, waiting, max);
+                next = other;
+                let found = calls::revision_trees(&self.channel.granted(), &calls).await;
+                for (call, answer) in calls.into_iter().zip(found) {
+                    self.answer(call, answer.map_err(ErrorObject::from), &mut answers);
+                }
+            } else {
+                let answer = unwinding(calls::run(self, &call.call)).await;
+                let answer = answer.unwrap_or_else(|panicked| Err(panicked.to_wire().into()));
+                self.answer(call, answer, &mut answers);
+            }
         }
-        Ok(())
     }
 
     /// Whether a call is for this channel's database: it repeats the name that was asked for, or
@@ -123,7 +184,13 @@ impl OpenChannel {
         call.database.as_ref().is_none_or(|name| *name == self.requested)
     }
 
-    async fn answer(&self, call: &Call, answer: Result<String, ErrorObject>) -> Result<(), Gone> {
+    fn answer(
+        &self,
+        waiting: WaitingCall,
+        answer: Result<String, ErrorObject>,
+        answers: &mut Answers,
+    ) {
+        let call = &waiting.call;
         let bytes_max = self.limits().message_bytes_max;
         let text = match answer {
             Ok(result) if result.len() > bytes_max.saturating_mul(2) => {
@@ -134,12 +201,21 @@ impl OpenChannel {
             Ok(result) => reply_text(&self.stream, &call.seq, &result),
             Err(error) => failure_text(&self.stream, &call.seq, &error),
         };
-        self.send(text).await
+        answers.text.push_str(&text);
+        answers.calls.push(waiting);
+    }
+
+    async fn send_all(&self, answers: &mut Answers) -> Result<(), Gone> {
+        if !answers.text.is_empty() {
+            self.send(std::mem::take(&mut answers.text)).await?;
+        }
+        answers.calls.clear();
+        Ok(())
     }
 
     /// Answers a call at once with nothing, as every `_changes` is.
     pub(super) async fn answer_null(&self, call: &Call) -> Result<(), Gone> {
-        self.answer(call, Ok("null".into())).await
+        self.send(reply_text(&self.stream, &call.seq, "null")).await
     }
 
     /// An event's record.
