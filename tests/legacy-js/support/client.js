@@ -11,6 +11,12 @@ const PouchDB9 = require('pouchdb-core')
 
 const { CREDENTIALS } = require('./gateway');
 
+// The client's adapter says its type in the way of its time; said once a call, it hides the results.
+const warn = console.warn;
+console.warn = (...texts) => {
+  if (!String(texts[0]).startsWith('db.type() is deprecated')) warn(...texts);
+};
+
 let databases = 0;
 
 /** The PouchDBs to test with, each with a way to make an empty database. */

@@ -5,10 +5,13 @@ const { execFileSync, spawn } = require('node:child_process');
 const { once } = require('node:events');
 const { mkdtempSync, rmSync } = require('node:fs');
 const { tmpdir } = require('node:os');
-const { join } = require('node:path');
+const { dirname, join } = require('node:path');
 const { createInterface } = require('node:readline');
 
 const BINARY = process.env.SETTEE_BIN ?? join(__dirname, '../../../target/debug/settee');
+
+/** Has an authorizer of its own: examples/serve_old_clients.rs. */
+const EXAMPLE = join(dirname(BINARY), 'examples/serve_old_clients');
 
 const CREDENTIALS = { token: 'secret' };
 
@@ -20,6 +23,12 @@ class Gateway {
     return gateway;
   }
 
+  static async startExample() {
+    const gateway = new Gateway();
+    await gateway.spawn(EXAMPLE, []);
+    return gateway;
+  }
+
   async run(listen) {
     const args = ['serve', '--listen', listen, '--data', this.data, '--token', CREDENTIALS.token];
     await this.spawn(BINARY, args);
@@ -27,7 +36,7 @@ class Gateway {
 
   async spawn(program, args) {
     const env = { ...process.env, SETTEE_LOG: process.env.SETTEE_LOG ?? 'error' };
-    this.child = spawn(program, args, { env, stdio: ['ignore', 'pipe', 'inherit'] });
+    this.child = spawn(program, args, { env, stdio: ['pipe', 'pipe', 'inherit'] });
     const lines = createInterface({ input: this.child.stdout });
     const ended = once(this.child, 'exit').then(([code]) => [`the gateway ended with ${code}`]);
     const [line] = await Promise.race([once(lines, 'line'), ended]);
