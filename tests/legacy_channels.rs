@@ -14,7 +14,7 @@ use raw::{LEGACY_HANDSHAKE, Served};
 use serde_json::{Value, json};
 use settee::server::{AccessRequest, Denied, Gateway, GatewayBuilder, Grant, ProposedWrite};
 use settee::store::MemoryBackend;
-use settee::{Client, DbName, DocId, Document, Limits, Store, SyncOptions};
+use settee::{Client, DbName, DocId, Document, Limits, Selector, Store, SyncOptions};
 
 fn builder(store: &Store) -> GatewayBuilder {
     let authorizer = |request: AccessRequest| async move {
@@ -24,6 +24,7 @@ fn builder(store: &Store) -> GatewayBuilder {
             Some("reader") => Ok(grant.read_only()),
             Some("writer") => Ok(grant.write_only()),
             Some("validated") => Ok(grant.validator(notes_only)),
+            Some("selected") => Ok(grant.selector(annas())),
             Some("short") => Ok(grant.expires_in(Duration::from_millis(50))),
             Some("anna") => Ok(grant.user("anna")),
             Some("panic") => panic!("an authorizer that panics"),
@@ -32,6 +33,10 @@ fn builder(store: &Store) -> GatewayBuilder {
         }
     };
     Gateway::builder(store.clone()).authorizer(authorizer)
+}
+
+fn annas() -> Selector {
+    Selector::from_value(&json!({"owner": "anna"})).unwrap()
 }
 
 fn notes_only(write: &ProposedWrite<'_>) -> Result<(), Denied> {
@@ -95,6 +100,48 @@ async fn a_writer_reads_nothing() {
     assert_eq!((&*event, &payload["status"]), ("error", &json!(403)));
     let docs = json!([{"_id": "b", "_rev": "1-b"}]);
     assert_eq!(client.result(&stream, "_bulkDocs", replicated(docs)).await, json!([]));
+}
+
+#[tokio::test]
+async fn a_selector_narrows_feed_reads_trees_and_writes() {
+    let (served, store) = served(Limits::default());
+    let (mut all, everything) = Legacy::with_channel(&served, "todos").await;
+    let docs = json!([
+        {"_id": "mine", "_rev": "1-a", "owner": "anna"},
+        {"_id": "other", "_rev": "1-a", "owner": "ben"},
+        {"_id": "both", "_rev": "2-b", "_revisions": {"start": 2, "ids": ["b", "a"]}, "owner": "anna"},
+        {"_id": "both", "_rev": "2-c", "_revisions": {"start": 2, "ids": ["c", "a"]}, "owner": "ben"},
+    ]);
+    all.result(&everything, "_bulkDocs", replicated(docs)).await;
+    let mut client = Legacy::connect(&served).await;
+    let stream = client.open("n", "todos", json!({"token": "selected"})).await;
+    client.result(&stream, "_changes", json!([0, {"style": "all_docs"}])).await;
+    for (id, rev) in [("mine", "1-a"), ("both", "2-b")] {
+        let (_, change) = client.event(&stream, 0).await;
+        assert_eq!((&change["id"], &change["changes"]), (&json!(id), &json!([{"rev": rev}])));
+    }
+    assert_eq!(client.event(&stream, 0).await.0, "complete");
+    assert_eq!(client.call(&stream, "get", json!(["other"])).await, missing());
+    let asked = json!(["both", {"open_revs": ["2-b", "2-c"]}]);
+    let read = client.result(&stream, "get", asked).await;
+    assert_eq!((&read[0]["ok"]["owner"], &read[1]), (&json!("anna"), &json!({"missing": "2-c"})));
+    let rows = client.result(&stream, "allDocs", json!([{"keys": ["other", "mine"]}])).await;
+    assert_eq!(rows["rows"][0], json!({"key": "other", "error": "not_found"}));
+    assert_eq!(rows["rows"][1]["id"], "mine");
+    assert_eq!(client.call(&stream, "_getRevisionTree", json!(["other"])).await, missing());
+    let tree = client.result(&stream, "_getRevisionTree", json!(["both"])).await;
+    let branch = json!(["b", {"status": "available"}, []]);
+    assert_eq!(tree, json!([{"pos": 1, "ids": ["a", {"status": "missing"}, [branch]]}]));
+    let docs = json!([{"_id": "new", "_rev": "1-a", "owner": "ben"}]);
+    let rows = client.result(&stream, "_bulkDocs", replicated(docs)).await;
+    assert_eq!((&rows[0]["id"], &rows[0]["status"]), (&json!("new"), &json!(403)));
+    // A checkpoint of the part says nothing about the whole.
+    let ids = [
+        all.result(&everything, "_id", json!([])).await,
+        client.result(&stream, "_id", json!([])).await,
+    ];
+    assert_ne!(ids[0], ids[1]);
+    assert_eq!(database(&store, "todos").await.info().await.unwrap().doc_count, 3);
 }
 
 #[tokio::test]

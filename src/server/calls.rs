@@ -261,7 +261,7 @@ async fn get(call: &Call, raw: &RawValue) -> Result<Answer, Stop> {
         local_seq: asked.local_seq,
         attachments: false,
     };
-    let document = granted.database.get(&id, &options).await?;
+    let document = granted.get(&id, &options).await?;
     Ok(Answer::Reply(document.to_json()))
 }
 
@@ -279,8 +279,7 @@ async fn open_revs(
     };
     let options =
         BulkGetOptions { revs: asked.revs, latest: asked.latest, ..BulkGetOptions::default() };
-    let database = call.channel.granted().database;
-    let found = database.open_revs(id, &which, options).await?;
+    let found = call.channel.granted().open_revs(id, &which, options).await?;
     Ok(Answer::Reply(open_revs_text(&found)))
 }
 
@@ -313,7 +312,7 @@ async fn revs_diff(call: &Call, raw: &RawValue) -> Result<Answer, Stop> {
         let revs = revs.iter().map(|text| rev(text)).collect::<Result<Vec<Rev>, _>>()?;
         wanted.push((call.doc_id(&id)?, revs));
     }
-    let found = call.channel.granted().database.revs_diff(&wanted).await?;
+    let found = call.channel.granted().revs_diff(&wanted).await?;
     let text = |revs: Vec<Rev>| revs.iter().map(ToString::to_string).collect();
     let row = |diff: crate::doc::RevsDiff| RevsDiffRow {
         missing: text(diff.missing),

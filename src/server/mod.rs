@@ -20,6 +20,7 @@ mod routes;
 mod socket;
 mod state;
 mod streams;
+mod view;
 mod writer;
 mod writes;
 

@@ -23,6 +23,7 @@ mod merging;
 mod migrate;
 mod read;
 mod revs_diff;
+mod selecting;
 mod seq;
 #[cfg(feature = "sled")]
 mod sled;

@@ -68,9 +68,15 @@ pub(super) fn doc_id(granted: &Granted, id: &str) -> Result<DocId, WireError> {
 }
 
 /// Names of checkpoints are made of it, so it is the same for ever, and another one for another
-/// database, also if that has the same name later.
+/// database, also if that has the same name later, and for each part of a database that a grant
+/// shows: a wider grant begins anew.
 fn identity(granted: &Granted) -> String {
-    json!(granted.database.incarnation().to_string()).to_string()
+    let database = granted.database.incarnation();
+    let id = match granted.access().view {
+        None => database.to_string(),
+        Some(view) => format!("{database}-{view}"),
+    };
+    json!(id).to_string()
 }
 
 async fn info(granted: &Granted) -> Result<String, WireError> {
@@ -106,7 +112,7 @@ async fn get(granted: &Granted, call: &Call) -> Result<String, WireError> {
         conflicts: asked.conflicts,
         ..crate::store::GetOptions::default()
     };
-    let document = granted.database.get(&id, &options).await.map_err(store)?;
+    let document = granted.get(&id, &options).await.map_err(store)?;
     if hidden(&document) {
         return Err(StoreError::DocMissing { id }.to_wire());
     }
@@ -134,7 +140,7 @@ async fn open_revs(
     };
     let options =
         BulkGetOptions { revs: asked.revs, latest: asked.latest, ..BulkGetOptions::default() };
-    let mut found = granted.database.open_revs(id, &which, options).await.map_err(store)?;
+    let mut found = granted.open_revs(id, &which, options).await.map_err(store)?;
     for one in &mut found {
         if let OpenRev::Found(document) = one
             && hidden(document)
@@ -154,7 +160,7 @@ pub(super) async fn revision_trees(
     let id = |waiting: &WaitingCall| doc_id(granted, &arg::<String>(&waiting.call, 0)?);
     let ids: Vec<Result<DocId, WireError>> = calls.iter().map(id).collect();
     let good: Vec<DocId> = ids.iter().flatten().cloned().collect();
-    let mut trees = match granted.database.rev_trees(&good).await {
+    let mut trees = match granted.rev_trees(&good).await {
         Ok(trees) => trees.into_iter(),
         Err(error) => {
             let error = error.to_wire();
@@ -228,7 +234,7 @@ async fn docs_by_key(
     let keys = keys.iter().map(|id| doc_id(granted, id)).collect::<Result<Vec<_>, _>>()?;
     for page in keys.chunks(PAGE_DOCS) {
         options.keys = Some(page.to_vec());
-        for row in granted.database.all_docs(&options).await.map_err(store)?.rows {
+        for row in granted.all_docs(&options).await.map_err(store)?.rows {
             rows.push(row)?;
         }
     }
@@ -252,7 +258,7 @@ async fn docs_by_range(
     let mut after: Option<DocId> = None;
     while left > 0 {
         options.limit = Some(left.min(PAGE_DOCS));
-        let page = granted.database.all_docs_page(&options, after.as_ref(), rows.bytes_max).await;
+        let page = granted.all_docs_page(&options, after.as_ref(), rows.bytes_max).await;
         let page = page.map_err(store)?;
         left -= page.rows.len().min(left);
         after = page.rows.last().map(|last| last.id.clone()).or(after);

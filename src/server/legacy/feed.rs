@@ -42,7 +42,7 @@ pub(super) async fn begin(
         let granted = open.channel.granted();
         granted.check_read()?;
         let options = changes_options(&granted, &asked)?;
-        let mut feed = granted.database.feed(options).await.map_err(|error| error.to_wire())?;
+        let mut feed = granted.feed(options).await.map_err(|error| error.to_wire())?;
         // Here and not in the feed's own task: a write that the client sent later is not in it. A
         // feed's first page never waits for a change.
         let first = next_page(open, &mut feed, rows_left(&asked)).await?;
