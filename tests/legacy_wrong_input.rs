@@ -49,7 +49,7 @@ struct Case {
 
 const MESSAGE_BYTES_MAX: usize = 150_000;
 
-async fn served() -> Arc<Served> {
+fn served() -> Arc<Served> {
     let limits = Limits {
         doc_bytes_max: 2_000,
         json_members_max: 300,
@@ -505,7 +505,7 @@ async fn witnesses(served: &Arc<Served>) -> Witnesses {
 
 #[tokio::test]
 async fn wrong_input_is_answered_where_it_was_made() {
-    let served = served().await;
+    let served = served();
     let mut witnesses = witnesses(&served).await;
     let mut table = Table::default();
     lines(&mut table);
@@ -523,7 +523,7 @@ async fn wrong_input_is_answered_where_it_was_made() {
 
 #[tokio::test]
 async fn frames_of_a_server_end_their_connection() {
-    let served = served().await;
+    let served = served();
     let mut witnesses = witnesses(&served).await;
     let (mut client, _) = Legacy::with_channel(&served, "tests").await;
     client.raw.write(&unmasked(FIN | TEXT, b"\n")).await;
@@ -534,7 +534,7 @@ async fn frames_of_a_server_end_their_connection() {
 
 #[tokio::test]
 async fn ten_thousand_streams_are_refused_and_cost_nothing() {
-    let served = served().await;
+    let served = served();
     let mut witnesses = witnesses(&served).await;
     let (mut client, stream) = Legacy::with_channel(&served, "tests").await;
     let max = Limits::default().channels_per_connection_max;
@@ -564,10 +564,10 @@ async fn ten_thousand_streams_are_refused_and_cost_nothing() {
 /// 100 MB, in frames of 64 KiB that each are within their bound, and as one frame.
 #[tokio::test]
 async fn a_record_of_100_megabytes_ends_its_connection_early() {
-    let served = served().await;
+    let served = served();
     let mut witnesses = witnesses(&served).await;
     let (mut client, _) = Legacy::with_channel(&served, "tests").await;
-    let piece = frame(FIN | BINARY, &[b'x'; 65_536]);
+    let piece = frame(FIN | BINARY, &vec![b'x'; 65_536]);
     for sent in 0..1_600 {
         client.raw.write(&piece).await;
         if sent % 100 == 0 {
