@@ -29,6 +29,9 @@ use super::channel::OpenChannel;
 /// Documents read at a time.
 const PAGE_DOCS: usize = 64;
 
+/// Bytes of a call that may be looked into for being a checkpoint's.
+const CHECKPOINT_BYTES_MAX: usize = 16 * 1024;
+
 /// Runs a call to its end. The result is JSON text.
 pub(super) async fn run(open: &OpenChannel, call: &Call) -> Result<String, ErrorObject> {
     if !open.names_this_database(call) {
@@ -58,10 +61,6 @@ pub(super) fn arg<'a, T: Deserialize<'a> + Default>(
     call.arg(place).map_err(|problem| bad_params(&call.method, &problem))
 }
 
-fn store(error: StoreError) -> WireError {
-    error.to_wire()
-}
-
 pub(super) fn doc_id(granted: &Granted, id: &str) -> Result<DocId, WireError> {
     let max = granted.database.limits().doc_id_bytes_max;
     DocId::parse(id, max).map_err(|error| error.to_wire())
@@ -80,7 +79,7 @@ fn identity(granted: &Granted) -> String {
 }
 
 async fn info(granted: &Granted) -> Result<String, WireError> {
-    let info = granted.info().await.map_err(store)?;
+    let info = granted.info().await.map_err(|error| error.to_wire())?;
     let (doc_count, update_seq) = (info.doc_count, info.update_seq);
     let told = json!({
         "doc_count": doc_count, "update_seq": update_seq, "backend_adapter": "settee",
@@ -95,8 +94,9 @@ async fn get(granted: &Granted, call: &Call) -> Result<String, WireError> {
     let id = match id.map_err(|error| error.to_wire())? {
         AnyId::Doc(id) => id,
         AnyId::Local(id) => {
-            let found = granted.database.local(&id).await.map_err(store)?;
-            let found = found.ok_or(StoreError::LocalMissing { id }).map_err(store)?;
+            let found = granted.database.local(&id).await.map_err(|error| error.to_wire())?;
+            let found =
+                found.ok_or(StoreError::LocalMissing { id }).map_err(|error| error.to_wire())?;
             return Ok(found.to_json());
         }
     };
@@ -112,7 +112,7 @@ async fn get(granted: &Granted, call: &Call) -> Result<String, WireError> {
         conflicts: asked.conflicts,
         ..crate::store::GetOptions::default()
     };
-    let document = granted.get(&id, &options).await.map_err(store)?;
+    let document = granted.get(&id, &options).await.map_err(|error| error.to_wire())?;
     if hidden(&document) {
         return Err(StoreError::DocMissing { id }.to_wire());
     }
@@ -140,7 +140,8 @@ async fn open_revs(
     };
     let options =
         BulkGetOptions { revs: asked.revs, latest: asked.latest, ..BulkGetOptions::default() };
-    let mut found = granted.open_revs(id, &which, options).await.map_err(store)?;
+    let mut found =
+        granted.open_revs(id, &which, options).await.map_err(|error| error.to_wire())?;
     for one in &mut found {
         if let OpenRev::Found(document) = one
             && hidden(document)
@@ -170,7 +171,7 @@ pub(super) async fn revision_trees(
     let found = ids.into_iter().map(|id| {
         let id = id?;
         let tree = trees.next().flatten();
-        Ok(tree_json(&tree.ok_or(StoreError::DocMissing { id }).map_err(store)?))
+        Ok(tree_json(&tree.ok_or(StoreError::DocMissing { id }).map_err(|error| error.to_wire())?))
     });
     found.collect()
 }
@@ -178,7 +179,7 @@ pub(super) async fn revision_trees(
 async fn all_docs(open: &OpenChannel, granted: &Granted, call: &Call) -> Result<String, WireError> {
     let asked: AllDocsOptions = arg(call, 0)?;
     granted.check_read()?;
-    let total_rows = granted.database.info().await.map_err(store)?.doc_count;
+    let total_rows = granted.database.info().await.map_err(|error| error.to_wire())?.doc_count;
     let mut rows = Rows::new(open.limits().message_bytes_max);
     let options = crate::store::AllDocsOptions {
         include_docs: asked.include_docs,
@@ -234,7 +235,7 @@ async fn docs_by_key(
     let keys = keys.iter().map(|id| doc_id(granted, id)).collect::<Result<Vec<_>, _>>()?;
     for page in keys.chunks(PAGE_DOCS) {
         options.keys = Some(page.to_vec());
-        for row in granted.all_docs(&options).await.map_err(store)?.rows {
+        for row in granted.all_docs(&options).await.map_err(|error| error.to_wire())?.rows {
             rows.push(row)?;
         }
     }
@@ -259,7 +260,7 @@ async fn docs_by_range(
     while left > 0 {
         options.limit = Some(left.min(PAGE_DOCS));
         let page = granted.all_docs_page(&options, after.as_ref(), rows.bytes_max).await;
-        let page = page.map_err(store)?;
+        let page = page.map_err(|error| error.to_wire())?;
         left -= page.rows.len().min(left);
         after = page.rows.last().map(|last| last.id.clone()).or(after);
         for row in page.rows {
@@ -307,6 +308,22 @@ async fn bulk_docs(granted: &Granted, call: &Call) -> Result<String, WireError> 
     }
     let rows: Vec<String> = rows.iter().map(|row| row_text(row, mode)).collect();
     Ok(format!("[{}]", rows.join(",")))
+}
+
+/// Whether a call writes a checkpoint and nothing else.
+pub(super) fn writes_checkpoint(call: &Call) -> bool {
+    #[derive(Default, Deserialize)]
+    struct Ids {
+        docs: Vec<Id>,
+    }
+    #[derive(Deserialize)]
+    struct Id {
+        #[serde(rename = "_id")]
+        id: String,
+    }
+    let short = call.bytes <= CHECKPOINT_BYTES_MAX && call.method == method::BULK_DOCS;
+    let ids = short.then(|| call.arg::<Ids>(0).ok()).flatten().unwrap_or_default();
+    matches!(&*ids.docs, [one] if one.id.starts_with("_local/"))
 }
 
 fn read_document(doc: &RawValue, limits: &Limits) -> Result<AnyDocument, ParseError> {

@@ -143,7 +143,7 @@ impl OpenChannel {
         self: &Arc<Self>,
         waiting: &mut mpsc::UnboundedReceiver<WaitingCall>,
     ) -> Result<(), Gone> {
-        let mut feeds = JoinSet::new();
+        let mut tasks = JoinSet::new();
         let mut answers = Answers::default();
         let mut next = None;
         loop {
@@ -155,13 +155,13 @@ impl OpenChannel {
                     call
                 }
             };
-            while feeds.try_join_next().is_some() {}
+            while tasks.try_join_next().is_some() {}
             let method = &*call.call.method;
             if is_slow(method) || answers.text.len() >= self.limits().rows_bytes_target {
                 self.send_all(&mut answers).await?;
             }
             if method == method::CHANGES && self.names_this_database(&call.call) {
-                feed::begin(self, &call.call, &mut feeds).await?;
+                feed::begin(self, &call.call, &mut tasks).await?;
             } else if method == method::REVISION_TREE && self.names_this_database(&call.call) {
                 let max = self.channel.granted().database.limits().bulk_rows_max.min(TREES_MAX);
                 let (calls, other) = together(call, waiting, max);
@@ -170,12 +170,25 @@ impl OpenChannel {
                 for (call, answer) in calls.into_iter().zip(found) {
                     self.answer(call, answer.map_err(ErrorObject::from), &mut answers);
                 }
+            } else if calls::writes_checkpoint(&call.call) {
+                // Of one direction of a sync; the calls of the other need not wait for the disk.
+                let open = Arc::clone(self);
+                tasks.spawn(async move {
+                    let mut answers = Answers::default();
+                    open.run(call, &mut answers).await;
+                    // Without a connection there is nobody to tell.
+                    let _ = open.send_all(&mut answers).await;
+                });
             } else {
-                let answer = unwinding(calls::run(self, &call.call)).await;
-                let answer = answer.unwrap_or_else(|panicked| Err(panicked.to_wire().into()));
-                self.answer(call, answer, &mut answers);
+                self.run(call, &mut answers).await;
             }
         }
+    }
+
+    async fn run(&self, call: WaitingCall, answers: &mut Answers) {
+        let answer = unwinding(calls::run(self, &call.call)).await;
+        let answer = answer.unwrap_or_else(|panicked| Err(panicked.to_wire().into()));
+        self.answer(call, answer, answers);
     }
 
     /// Whether a call is for this channel's database: it repeats the name that was asked for, or
