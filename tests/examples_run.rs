@@ -51,3 +51,9 @@ fn resolve_conflict() {
     let wanted = "same winner: true\n0 conflicts left: {\"items\":[\"bread\",\"milk\",\"salt\"]}\n";
     assert_eq!(text, wanted);
 }
+
+#[test]
+fn serve_old_clients() {
+    let text = run("serve_old_clients");
+    assert!(text.starts_with("listening on http://127.0.0.1:"), "{text}");
+}

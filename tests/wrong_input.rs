@@ -777,7 +777,9 @@ fn handshakes(table: &mut Table) {
     table.http("Connection: close", with("Connection: Upgrade", "Connection: close"), bad());
     table.http("HTTP/1.0", with("HTTP/1.1", "HTTP/1.0"), bad());
     let none = || Status(400, "settee.v1");
-    table.http("no subprotocol", without("Sec-WebSocket-Protocol: settee.v1\r\n"), none());
+    // The protocol of 2015: see legacy_wrong_input.rs.
+    table.http("no subprotocol", without("Sec-WebSocket-Protocol: settee.v1\r\n"), Status(101, ""));
+    table.http("an empty subprotocol", with("settee.v1", ""), none());
     table.http("another subprotocol", with("settee.v1", "mqtt"), none());
     table.http("a later subprotocol", with("settee.v1", "settee.v10"), none());
     table.http("several subprotocols", with("settee.v1", "mqtt, settee.v1"), Status(101, ""));

@@ -206,6 +206,11 @@ impl RevTree {
         self.nodes.iter().map(|node| (&node.rev, node.state))
     }
 
+    /// The same with the place among them of the revision's greatest known parent.
+    pub fn nodes(&self) -> impl Iterator<Item = (&Rev, RevState, Option<usize>)> {
+        self.nodes.iter().map(|node| (&node.rev, node.state, node.parent.map(|p| p as usize)))
+    }
+
     /// The leaves, the winning one first, the others in falling rank.
     #[must_use]
     pub fn leaves(&self) -> Vec<Leaf> {

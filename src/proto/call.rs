@@ -44,7 +44,9 @@ fn yes() -> bool {
 
 /// Reads a list that some bound will be held against, and no more of it than one element over the
 /// highest bound there can be: a message of tiny elements takes many times its bytes once parsed.
-fn few<'de, D: Deserializer<'de>, T: Deserialize<'de>>(from: D) -> Result<Vec<T>, D::Error> {
+pub(crate) fn few<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
+    from: D,
+) -> Result<Vec<T>, D::Error> {
     struct Few<T>(PhantomData<T>);
     impl<'de, T: Deserialize<'de>> Visitor<'de> for Few<T> {
         type Value = Vec<T>;
@@ -75,7 +77,9 @@ impl<'de> Deserialize<'de> for FewStrings {
     }
 }
 
-fn few_if_any<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Vec<String>>, D::Error> {
+pub(crate) fn few_if_any<'de, D: Deserializer<'de>>(
+    from: D,
+) -> Result<Option<Vec<String>>, D::Error> {
     Ok(Option::<FewStrings>::deserialize(from)?.map(|few| few.0))
 }
 

@@ -278,7 +278,7 @@ pub const CREDENTIALS_BYTES_MAX: usize = 64 * 1024;
 const ELEMENTS_MAX: usize = 8;
 
 /// The first elements of a message.
-struct Elements<'a>(Vec<&'a RawValue>);
+pub(super) struct Elements<'a>(pub Vec<&'a RawValue>);
 
 impl<'de> Deserialize<'de> for Elements<'de> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {

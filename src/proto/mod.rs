@@ -3,9 +3,11 @@
 //! `docs/PROTOCOL.md` is the specification. [`message`] is the grammar of single messages,
 //! [`call`] the parameters of calls, [`session`] what the gateway does with a connection's messages,
 //! [`liveness`] when to ping and when to give up, [`checkpoint`] how a replication resumes.
+//! [`legacy`] is the protocol that came before.
 
 pub mod call;
 pub mod checkpoint;
+pub mod legacy;
 pub mod liveness;
 pub mod message;
 pub mod recent;
@@ -44,6 +46,9 @@ pub enum ProtocolError {
         /// The channel.
         channel: u32,
     },
+    /// A line of the protocol of 2015 that is not JSON.
+    #[error("a line must be JSON")]
+    NotARecord,
     /// Credentials that are too large to be judged.
     #[error("credentials may have {max} bytes")]
     CredentialsTooLarge {

@@ -20,9 +20,10 @@ use crate::proto::message::{
 use crate::store::{BulkGetOptions, GetOptions, OpenRev, OpenRevs, StoreError};
 
 use super::channel::Channel;
-use super::connection::{Connection, UPLOAD_CREDIT};
+use super::connection::UPLOAD_CREDIT;
 use super::error::{ToWire as _, bad_params, unknown_method};
 use super::outbox::Outbox;
+use super::socket::Socket;
 use super::{streams, writes};
 
 /// How a call ends.
@@ -124,12 +125,12 @@ pub(super) struct Call {
 
 impl Call {
     pub(super) fn new(
-        connection: &Connection,
+        socket: &Socket,
         channel: Arc<Channel>,
         id: CallId,
         method: &str,
     ) -> (Self, CallControls) {
-        let limits = connection.shared.limits.clone();
+        let limits = socket.shared.limits.clone();
         let credit = Credit::new(limits.stream_credit_max);
         let (sender, receiver) = if method == method::UPLOAD {
             // Room for all that has credit, so that only an overrun finds it full.
@@ -139,7 +140,7 @@ impl Call {
             (None, None)
         };
         let controls = CallControls { credit: credit.clone(), pieces: sender };
-        let outbox = connection.outbox.clone();
+        let outbox = socket.outbox.clone();
         (Self { channel, limits, id, outbox, credit, pieces: receiver }, controls)
     }
 
@@ -286,6 +287,11 @@ async fn open_revs(
     let options =
         BulkGetOptions { revs: asked.revs, latest: asked.latest, ..BulkGetOptions::default() };
     let found = call.channel.granted().open_revs(id, &which, options).await?;
+    Ok(Answer::Reply(open_revs_text(&found)))
+}
+
+/// `[{"ok": DOC} or {"missing": REV}, ...]`
+pub(super) fn open_revs_text(found: &[OpenRev]) -> String {
     let mut text = String::from("[");
     for (index, one) in found.iter().enumerate() {
         if index > 0 {
@@ -303,7 +309,7 @@ async fn open_revs(
         }
     }
     text.push(']');
-    Ok(Answer::Reply(text))
+    text
 }
 
 async fn revs_diff(call: &Call, raw: &RawValue) -> Result<Answer, Stop> {

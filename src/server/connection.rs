@@ -1,205 +1,74 @@
-//! One connection: reads messages into its session, runs what the session asks for, writes answers.
+//! One connection of settee.v1: gives messages to its session, runs what the session asks for,
+//! answers.
 //!
-//! Reader and [writer](super::writer) are two halves of one task, so that an idle connection costs one. Each channel
-//! has a task that asks the authorizer and then watches over the grant; each call has a task. All of
-//! them are aborted when the connection ends; the store's writes are whole or not made.
+//! Each channel has a task that asks the authorizer and then watches over the grant; each call has a
+//! task.
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
-use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use futures::stream::SplitStream;
-use futures::{FutureExt as _, StreamExt as _};
-use http::HeaderMap;
 use serde_json::Value;
 use serde_json::value::RawValue;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
-use tokio::time::timeout;
-use tokio_tungstenite::WebSocketStream;
-use tokio_tungstenite::tungstenite::error::ProtocolError as SocketProtocolError;
-use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
-use tokio_tungstenite::tungstenite::{Error as SocketError, Message};
+use tokio_tungstenite::tungstenite::Message;
 
 use crate::doc::DbName;
-use crate::limits::Limits;
 use crate::proto::message::{
     CallId, ChannelId, ChannelLimits, OpenRequest, Opened, PIECE_BYTES_MAX, Piece, ServerMessage,
     WireError, pong_text,
 };
 use crate::proto::session::Action;
-use crate::store::StoreError;
-use crate::transport::ByteStream;
 
-use super::Shared;
-use super::auth::{AccessRequest, Credentials, Grant};
+use super::auth::AccessRequest;
 use super::calls::{self, Answer, Call};
-use super::census::Seat;
-use super::channel::{Channel, Enlisted};
+use super::channel::Channel;
 use super::error::{CloseReason, Refusal, ToWire as _};
-use super::outbox::{Gone, Outbox};
-use super::progress::{Progress, ProgressStream};
+use super::outbox::Gone;
+use super::socket::{Protocol, Socket, unwinding};
 use super::state::{Slot, State};
-use super::writer::{CLOSE_WAIT, write};
-
-/// Buffers of an idle connection; tungstenite's own default is 128 KiB.
-const SOCKET_BUFFER_BYTES: usize = 1024;
-
-/// How long closing may take in all, what still waits to be written included.
-const CLOSING_WAIT: Duration = Duration::from_secs(5);
 
 /// Pieces of an upload that may be under way.
 pub(super) const UPLOAD_CREDIT: u32 = 8;
 
-/// What a connection has left to do when it no longer reads.
-#[derive(PartialEq, Eq)]
-enum Last {
-    Nothing,
-    /// Reading broke before the peer could be told why.
-    CloseToWrite,
-}
-
-/// Who is at the other end.
-pub(super) struct Peer {
-    pub address: Option<SocketAddr>,
-    pub headers: Arc<HeaderMap>,
-    pub seat: Arc<Seat>,
-}
-
-type Reader<S> = SplitStream<WebSocketStream<ProgressStream<S>>>;
-
-/// Drives an upgraded connection to its end.
-pub(super) async fn run<S: ByteStream>(stream: S, shared: Arc<Shared>, peer: Peer) {
-    let progress = Arc::new(Progress::new());
-    let stream = ProgressStream::new(stream, Arc::clone(&progress));
-    let config = socket_config(&shared.limits);
-    let socket = WebSocketStream::from_raw_socket(stream, Role::Server, Some(config)).await;
-    let (writer, reader) = socket.split();
-    let (outbox, outgoing) = Outbox::new(shared.limits.outbound_bytes_max);
-    tracing::info!(peer = ?peer.address, "connection opened");
-    let connection = Arc::new(Connection {
-        outbox,
-        state: Mutex::new(State::new(shared.limits.channels_per_connection_max)),
-        busy: watch::Sender::new(0),
-        opened_once: watch::Sender::new(false),
-        shared,
-        peer,
-    });
-    let mut writing = std::pin::pin!(write(writer, outgoing, &connection.shared.limits, &progress));
-    tokio::select! {
-        last = Connection::read(&connection, reader) => if last == Last::CloseToWrite {
-            // A peer that takes its close frame byte by byte must not hold up a graceful stop.
-            let _ = timeout(CLOSING_WAIT, writing).await;
-        },
-        () = &mut writing => {}
-    }
-    tracing::info!(peer = ?connection.peer.address, "connection closed");
-}
-
-fn socket_config(limits: &Limits) -> WebSocketConfig {
-    // The write buffer must hold the largest message beside what it already has, else sending it
-    // fails; each message is flushed before the next, so it never holds two.
-    let largest =
-        limits.message_bytes_max.saturating_mul(2).saturating_add(limits.rows_bytes_target);
-    WebSocketConfig::default()
-        .read_buffer_size(SOCKET_BUFFER_BYTES)
-        .write_buffer_size(SOCKET_BUFFER_BYTES)
-        .max_write_buffer_size(largest.saturating_add(SOCKET_BUFFER_BYTES * 2))
-        .max_frame_size(Some(limits.frame_bytes_max))
-        .max_message_size(Some(limits.message_bytes_max))
-}
-
 /// What the tasks of one connection share.
 pub(super) struct Connection {
-    pub shared: Arc<Shared>,
-    pub outbox: Outbox,
-    peer: Peer,
+    socket: Socket,
     /// Held for moments only, never over an await.
     state: Mutex<State>,
-    /// Calls in progress that a graceful stop waits for.
-    busy: watch::Sender<usize>,
-    opened_once: watch::Sender<bool>,
+}
+
+impl Protocol for Connection {
+    fn new(socket: Socket) -> Self {
+        let channels_max = socket.shared.limits.channels_per_connection_max;
+        Self { socket, state: Mutex::new(State::new(channels_max)) }
+    }
+
+    fn socket(&self) -> &Socket {
+        &self.socket
+    }
+
+    async fn take(
+        self: &Arc<Self>,
+        message: Message,
+        tasks: &mut JoinSet<()>,
+    ) -> Result<Option<CloseReason>, Gone> {
+        let action = match message {
+            Message::Text(text) => self.lock().session.text(&text),
+            Message::Binary(bytes) => self.lock().session.binary(&bytes),
+            _ => None,
+        };
+        match action {
+            Some(action) => self.act(action, tasks).await,
+            None => Ok(None),
+        }
+    }
 }
 
 impl Connection {
     fn lock(&self) -> std::sync::MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Reads until the peer is gone; when this side wants to end, asks the writer to and waits for
-    /// the peer's answer.
-    async fn read<S: ByteStream>(self: &Arc<Self>, mut reader: Reader<S>) -> Last {
-        let mut tasks = JoinSet::new();
-        let reason = tokio::select! {
-            reason = self.take_messages(&mut reader, &mut tasks) => reason,
-            reason = self.reason_to_end() => Some(reason),
-        };
-        let Some(reason) = reason else { return Last::Nothing };
-        drop(tasks);
-        self.outbox.close(reason);
-        let answered = async {
-            loop {
-                match reader.next().await {
-                    Some(Ok(Message::Close(_))) => return true,
-                    Some(Ok(_)) => {}
-                    Some(Err(_)) | None => return false,
-                }
-            }
-        };
-        match timeout(CLOSING_WAIT, answered).await {
-            Ok(false) => Last::CloseToWrite,
-            Ok(true) | Err(_) => Last::Nothing,
-        }
-    }
-
-    async fn reason_to_end(&self) -> CloseReason {
-        let limits = &self.shared.limits;
-        let mut opened_once = self.opened_once.subscribe();
-        let nothing_opened = async {
-            let first_open = Duration::from_millis(limits.first_open_timeout_ms);
-            let opened = opened_once.wait_for(|opened| *opened);
-            if timeout(first_open, opened).await.is_ok() {
-                std::future::pending::<()>().await;
-            }
-        };
-        tokio::select! {
-            () = nothing_opened => return CloseReason::NothingOpened,
-            () = self.shared.until_stopping() => {}
-        }
-        let mut busy = self.busy.subscribe();
-        let drain = Duration::from_millis(limits.drain_timeout_ms);
-        let _ = timeout(drain, busy.wait_for(|busy| *busy == 0)).await;
-        CloseReason::Stopping
-    }
-
-    async fn take_messages<S: ByteStream>(
-        self: &Arc<Self>,
-        reader: &mut Reader<S>,
-        tasks: &mut JoinSet<()>,
-    ) -> Option<CloseReason> {
-        while let Some(message) = reader.next().await {
-            while tasks.try_join_next().is_some() {}
-            let action = match message {
-                Ok(Message::Text(text)) => self.lock().session.text(&text),
-                Ok(Message::Binary(bytes)) => self.lock().session.binary(&bytes),
-                Ok(Message::Close(_)) => {
-                    // Reading on is what sends the answer to it.
-                    let _ = timeout(CLOSE_WAIT, reader.next()).await;
-                    return None;
-                }
-                Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_)) => None,
-                Err(error) => return socket_error(&error),
-            };
-            let Some(action) = action else { continue };
-            match self.act(action, tasks).await {
-                Ok(None) => {}
-                Ok(Some(reason)) => return Some(reason),
-                Err(Gone) => return None,
-            }
-        }
-        None
     }
 
     async fn act(
@@ -213,7 +82,7 @@ impl Connection {
                 self.send(ServerMessage::Refused { channel, error: error.to_wire() }).await?;
             }
             Action::RefuseChannel { channel } => {
-                let max = self.shared.limits.channels_per_connection_max;
+                let max = self.socket.shared.limits.channels_per_connection_max;
                 let error = Refusal::TooManyChannels { max }.to_wire();
                 self.send(ServerMessage::Refused { channel, error }).await?;
             }
@@ -235,7 +104,7 @@ impl Connection {
                 drop(self.lock().drop_slot(channel));
                 self.send(ServerMessage::Closed { channel, error: None }).await?;
             }
-            Action::Pong { echo } => self.outbox.text(pong_text(&echo)).await?,
+            Action::Pong { echo } => self.socket.outbox.text(pong_text(&echo)).await?,
             Action::Complain(error) => {
                 self.send(ServerMessage::Error { error: error.to_wire() }).await?;
             }
@@ -245,7 +114,7 @@ impl Connection {
     }
 
     async fn send(&self, message: ServerMessage) -> Result<(), Gone> {
-        self.outbox.text(message.encode()).await
+        self.socket.outbox.text(message.encode()).await
     }
 
     async fn begin_open(
@@ -255,7 +124,7 @@ impl Connection {
         tasks: &mut JoinSet<()>,
     ) -> Result<(), Gone> {
         let name = DbName::parse(&request.database).map_err(|error| error.to_wire());
-        let stopping = *self.shared.stopping.borrow();
+        let stopping = *self.socket.shared.stopping.borrow();
         let name = match name {
             Ok(name) if !stopping => name,
             name => {
@@ -277,7 +146,7 @@ impl Connection {
                 calls: HashMap::new(),
             },
         );
-        let access = self.access_request(request.credentials, name, request.create);
+        let access = self.socket.access_request(request.credentials, name, request.create);
         let task = Arc::clone(self).keep_channel(channel, number, access);
         let watcher = tasks.spawn(async move {
             // An answer that cannot be sent has nobody to go to.
@@ -289,16 +158,6 @@ impl Connection {
         Ok(())
     }
 
-    fn access_request(&self, credentials: Value, database: DbName, create: bool) -> AccessRequest {
-        AccessRequest {
-            credentials: Credentials::new(credentials),
-            database,
-            create,
-            peer: self.peer.address,
-            headers: Arc::clone(&self.peer.headers),
-        }
-    }
-
     /// Opens a channel and stays with it until it ends.
     async fn keep_channel(
         self: Arc<Self>,
@@ -307,9 +166,13 @@ impl Connection {
         access: AccessRequest,
     ) -> Result<(), Gone> {
         let database = access.database.clone();
-        let revocations = self.shared.revocations();
-        let opening = unwinding(self.open_channel(id, access.clone())).await;
-        let (channel, opened) = match opening.unwrap_or_else(|panicked| Err(panicked.to_wire())) {
+        let revocations = self.socket.shared.revocations();
+        let opening = async {
+            let channel = self.socket.open(id, access.clone()).await?;
+            let opened = self.opened(&channel).await?;
+            Ok::<_, WireError>((channel, opened))
+        };
+        let (channel, opened) = match opening.await {
             Ok(opened) => opened,
             Err(error) => {
                 tracing::info!(%database, status = error.status, reason = %error.reason, "channel refused");
@@ -322,17 +185,10 @@ impl Connection {
         if !self.install_channel(&channel, number) {
             return Ok(());
         }
-        let _enlisted = Enlisted::new(&self.shared, &channel);
-        if self.shared.revocations() != revocations {
-            // A revocation that came while this channel was not yet known passed it by.
-            if let Err(error) = self.grant_again(&channel, access).await {
-                channel.end(Some(error));
-            }
-        }
-        self.opened_once.send_replace(true);
+        let _enlisted = self.socket.enlist(&channel, access, revocations).await;
         tracing::info!(%database, "channel opened");
         self.send(ServerMessage::Opened { channel: id, opened }).await?;
-        let check = Duration::from_millis(self.shared.limits.grant_check_interval_ms);
+        let check = Duration::from_millis(self.socket.shared.limits.grant_check_interval_ms);
         let error = channel.until_ended(check).await;
         tracing::info!(%database, ?error, "channel ended");
         // The watcher is this very task: it must not be aborted before it has told the client.
@@ -345,37 +201,10 @@ impl Connection {
         Ok(())
     }
 
-    async fn open_channel(
-        &self,
-        id: ChannelId,
-        access: AccessRequest,
-    ) -> Result<(Arc<Channel>, Opened), WireError> {
-        let create = access.create;
-        let grant = self.shared.authorizer.authorize(access).await.map_err(|e| e.to_wire())?;
-        if grant.time_left().is_some_and(|left| left.is_zero()) {
-            return Err(Refusal::GrantExpired.to_wire());
-        }
-        if let Some(user) = grant.user_name() {
-            self.peer.seat.belongs_to(user).map_err(|refusal| refusal.to_wire())?;
-        }
-        let store = &self.shared.store;
-        let database = match store.database(&grant.database).await {
-            Err(StoreError::DatabaseMissing { .. }) if grant.create && create => {
-                store.open_or_create(&grant.database).await
-            }
-            found => found,
-        };
-        let database = database.map_err(|error| error.to_wire())?;
-        let uploads_max = self.shared.limits.uploads_per_channel_max;
-        let channel = Channel::new(id, store.clone(), database, grant, uploads_max);
-        let opened = self.opened(&channel).await?;
-        Ok((channel, opened))
-    }
-
     async fn opened(&self, channel: &Channel) -> Result<Opened, WireError> {
         let granted = channel.granted();
         let info = granted.info().await.map_err(|error| error.to_wire())?;
-        let limits = &self.shared.limits;
+        let limits = &self.socket.shared.limits;
         let store = granted.database.limits();
         Ok(Opened {
             info,
@@ -424,10 +253,10 @@ impl Connection {
         let Some(channel) = slot.channel.clone() else { return };
         let number = slot.number;
         let connection = Arc::clone(self);
-        let access = self.access_request(credentials, slot.requested.clone(), false);
+        let access = self.socket.access_request(credentials, slot.requested.clone(), false);
         let judging = tasks.spawn(async move {
             let answer = async {
-                connection.grant_again(&channel, access).await?;
+                connection.socket.grant_again(&channel, access).await?;
                 connection.opened(&channel).await
             };
             match answer.await {
@@ -444,25 +273,6 @@ impl Connection {
         }
     }
 
-    /// Asks the authorizer for a channel that is open; once more if grants were revoked meanwhile,
-    /// since a revocation judges only what it finds.
-    async fn grant_again(&self, channel: &Channel, access: AccessRequest) -> Result<(), WireError> {
-        loop {
-            let revocations = self.shared.revocations();
-            let judged = unwinding(self.shared.authorizer.authorize(access.clone())).await;
-            let grant: Grant = judged
-                .map_err(|panicked| panicked.to_wire())?
-                .map_err(|denied| denied.to_wire())?;
-            if let Some(user) = grant.user_name() {
-                self.peer.seat.belongs_to(user).map_err(|refusal| refusal.to_wire())?;
-            }
-            channel.grant_anew(grant)?;
-            if self.shared.revocations() == revocations {
-                return Ok(());
-            }
-        }
-    }
-
     async fn begin_call(
         self: &Arc<Self>,
         channel: ChannelId,
@@ -473,18 +283,18 @@ impl Connection {
     ) -> Result<(), Gone> {
         let refusal = {
             let mut state = self.lock();
-            let max = self.shared.limits.calls_per_connection_max;
-            if *self.shared.stopping.borrow() {
+            let max = self.socket.shared.limits.calls_per_connection_max;
+            if *self.socket.shared.stopping.borrow() {
                 Refusal::Stopping
             } else if state.calls >= max {
                 Refusal::TooManyCalls { max }
             } else if let Some(granted) = state.slots.get(&channel).and_then(|s| s.channel.clone())
             {
                 let number = state.number();
-                let (context, handle) = Call::new(self, granted, call, &method);
+                let (context, handle) = Call::new(&self.socket, granted, call, &method);
                 let connection = Arc::clone(self);
                 // Counted before the task first runs, so that a stop cannot pass it by.
-                let busy = calls::is_waited_for(&method).then(|| Busy::new(&connection));
+                let busy = calls::is_waited_for(&method).then(|| connection.socket.busy());
                 let task = tasks.spawn(async move {
                     connection.run_call(context, number, &method, &params).await;
                     drop(busy);
@@ -505,7 +315,7 @@ impl Connection {
     async fn run_call(&self, context: Call, number: u64, method: &str, params: &RawValue) {
         let (channel, call) = (context.channel.id, context.id);
         // What is read for a client that takes nothing would only wait: do not read it.
-        if self.outbox.room(0).await.is_err() {
+        if self.socket.outbox.room(0).await.is_err() {
             return;
         }
         let answer = unwinding(calls::run(context, method, params)).await;
@@ -513,7 +323,7 @@ impl Connection {
         let text = answer.encode(channel, call);
         // The call counts until its answer has room, so that answers nobody takes are bounded, and
         // nothing comes between the look at its number and the answer's place in the queue.
-        let Ok(room) = self.outbox.room(text.len()).await else { return };
+        let Ok(room) = self.socket.outbox.room(text.len()).await else { return };
         let mut state = self.lock();
         if state.end_call(channel, call, number) {
             room.text(text);
@@ -557,39 +367,5 @@ impl Connection {
             self.send(ServerMessage::Fail { channel, call, error: refusal.to_wire() }).await?;
         }
         Ok(())
-    }
-}
-
-/// Counts a call in while it runs.
-struct Busy(Arc<Connection>);
-
-impl Busy {
-    fn new(connection: &Arc<Connection>) -> Self {
-        connection.busy.send_modify(|busy| *busy += 1);
-        Self(Arc::clone(connection))
-    }
-}
-
-impl Drop for Busy {
-    fn drop(&mut self) {
-        self.0.busy.send_modify(|busy| *busy -= 1);
-    }
-}
-
-/// Runs what may call the application's functions: their panic is one failed call, not a call
-/// without an answer.
-async fn unwinding<T>(work: impl Future<Output = T>) -> Result<T, Refusal> {
-    AssertUnwindSafe(work).catch_unwind().await.map_err(|_| Refusal::Panicked)
-}
-
-/// What to tell the peer of an error on its socket, if it can still be told.
-fn socket_error(error: &SocketError) -> Option<CloseReason> {
-    match error {
-        SocketError::Capacity(_) => Some(CloseReason::TooLarge),
-        SocketError::Utf8(_) => Some(CloseReason::NotText),
-        // The peer is gone without a close frame: there is nobody to tell.
-        SocketError::Protocol(SocketProtocolError::ResetWithoutClosingHandshake) => None,
-        SocketError::Protocol(_) => Some(CloseReason::Framing),
-        _ => None,
     }
 }

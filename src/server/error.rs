@@ -79,6 +79,8 @@ pub(super) enum Refusal {
     BadUpgrade,
     /// A WebSocket without a subprotocol that is spoken here.
     NoSubprotocol,
+    /// A request for a database is too long to be judged.
+    RequestTooLarge { max: usize },
     /// There is nothing at this address.
     NoRoute,
 }
@@ -178,6 +180,7 @@ impl ToWire for ProtocolError {
             | Self::UnknownVerb { .. }
             | Self::Malformed { .. }
             | Self::BadBinary
+            | Self::NotARecord
             | Self::ChannelInUse { .. } => wire(400, "bad_request", self),
             Self::CredentialsTooLarge { .. } => wire(413, "too_large", self),
         }
@@ -285,6 +288,11 @@ impl ToWire for Refusal {
                 "this gateway speaks the subprotocol settee.v1; ask for it with \
                  Sec-WebSocket-Protocol",
             ),
+            Self::RequestTooLarge { max } => wire(
+                413,
+                "too_large",
+                format_args!("a request for a database may have {max} bytes"),
+            ),
             Self::NoRoute => wire(404, "not_found", "missing"),
         }
     }
@@ -324,6 +332,11 @@ pub(super) fn bad_param(name: &str, problem: &str) -> WireError {
     wire(400, "bad_request", format_args!("parameter {name}: {problem}"))
 }
 
+/// What is malformed in a way that has no error of its own.
+pub(super) fn bad_request(problem: &str) -> WireError {
+    wire(400, "bad_request", problem)
+}
+
 /// Tells the client nothing but a number to find the log line by.
 fn internal(error: &dyn fmt::Display) -> WireError {
     let mut id = [0; 4];
@@ -351,6 +364,8 @@ pub(super) enum CloseReason {
     Stalled,
     /// The gateway is stopping.
     Stopping,
+    /// A channel ended, of a client that would not notice; with the reason, if there is one.
+    ChannelEnded(Option<WireError>),
 }
 
 impl CloseReason {
@@ -370,6 +385,10 @@ impl CloseReason {
             Self::NothingOpened => (1008, "no database was opened in time".into()),
             Self::Stalled => (1013, "the client takes too little; connect again later".into()),
             Self::Stopping => (1012, "the gateway is stopping; connect again".into()),
+            Self::ChannelEnded(why) => {
+                let why = why.as_ref().map_or("it was closed", |error| &error.reason);
+                (1008, format!("a database is no longer open here: {why}"))
+            }
         };
         let mut end = text.len().min(123);
         while !text.is_char_boundary(end) {

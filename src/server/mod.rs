@@ -13,9 +13,12 @@ mod client_module;
 mod connection;
 mod error;
 mod granted;
+mod legacy;
+mod opening;
 mod outbox;
 mod progress;
 mod routes;
+mod socket;
 mod state;
 mod streams;
 mod view;
@@ -79,6 +82,8 @@ pub(crate) struct Shared {
     origins: Origins,
     static_dir: Option<PathBuf>,
     compaction: Option<CompactionPolicy>,
+    /// Whether a WebSocket without a subprotocol speaks the protocol of 2015.
+    legacy: bool,
     census: Census,
     /// Open channels by a number of their own. Held for moments only.
     channels: Mutex<HashMap<u64, Weak<Channel>>>,
@@ -108,6 +113,7 @@ pub struct GatewayBuilder {
     origins: Origins,
     static_dir: Option<PathBuf>,
     compaction: Option<CompactionPolicy>,
+    legacy: bool,
 }
 
 impl fmt::Debug for GatewayBuilder {
@@ -159,6 +165,13 @@ impl GatewayBuilder {
         Self { compaction: policy, ..self }
     }
 
+    /// Whether clients of the npm package `pouch-websocket-sync` are served, which ask for no
+    /// subprotocol; they are by default. Without it they are refused with 400.
+    #[must_use]
+    pub fn legacy(self, legacy: bool) -> Self {
+        Self { legacy, ..self }
+    }
+
     /// The gateway.
     ///
     /// # Errors
@@ -180,6 +193,7 @@ impl GatewayBuilder {
             origins: self.origins,
             static_dir: self.static_dir,
             compaction: self.compaction,
+            legacy: self.legacy,
             channels: Mutex::default(),
             channel_numbers: AtomicU64::new(0),
             revocations: AtomicU64::new(0),
@@ -200,6 +214,7 @@ impl Gateway {
             origins: Origins::default(),
             static_dir: None,
             compaction: Some(CompactionPolicy::default()),
+            legacy: true,
         }
     }
 

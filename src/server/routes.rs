@@ -28,8 +28,10 @@ use crate::transport::ByteStream;
 
 use super::accept::ConnectionInfo;
 use super::client_module;
-use super::connection::{self, Peer};
+use super::connection::Connection;
 use super::error::{Refusal, ToWire as _, http_body};
+use super::legacy::Legacy;
+use super::socket::{self, Peer};
 use super::{Origins, Shared};
 
 /// How long a refused connection may take to read why.
@@ -142,7 +144,9 @@ async fn upgrade(
     if !shared.origins.allow(&headers) {
         return Ok(error_response(&Refusal::Origin.to_wire()));
     }
-    if !has_token(&headers, &SEC_WEBSOCKET_PROTOCOL, SUBPROTOCOL) {
+    // The client of 2015 asks for no subprotocol; one that asks for others only is none of ours.
+    let legacy = shared.legacy && !headers.contains_key(SEC_WEBSOCKET_PROTOCOL);
+    if !legacy && !has_token(&headers, &SEC_WEBSOCKET_PROTOCOL, SUBPROTOCOL) {
         return Ok(error_response(&Refusal::NoSubprotocol.to_wire()));
     }
     if *shared.stopping.borrow() {
@@ -162,7 +166,12 @@ async fn upgrade(
     let peer = Peer { address, headers: Arc::new(without_secrets(&headers)), seat };
     let task = async move {
         match on_upgrade.await {
-            Ok(upgraded) => connection::run(TokioIo::new(upgraded), shared, peer).await,
+            Ok(upgraded) if legacy => {
+                socket::run::<Legacy, _>(TokioIo::new(upgraded), shared, peer).await;
+            }
+            Ok(upgraded) => {
+                socket::run::<Connection, _>(TokioIo::new(upgraded), shared, peer).await;
+            }
             Err(error) => tracing::debug!(%error, "upgrade failed"),
         }
     };
@@ -175,7 +184,9 @@ async fn upgrade(
     headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
     headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
     headers.insert(SEC_WEBSOCKET_ACCEPT, accept);
-    headers.insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(SUBPROTOCOL));
+    if !legacy {
+        headers.insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(SUBPROTOCOL));
+    }
     Ok(response)
 }
 

@@ -89,7 +89,7 @@ fn leaves_out_own(asked: &ChangesParams) -> bool {
     asked.docs && asked.style == StyleParam::AllDocs && !asked.echo
 }
 
-fn clamp(count: u64) -> usize {
+pub(super) fn clamp(count: u64) -> usize {
     usize::try_from(count).unwrap_or(usize::MAX)
 }
 
@@ -110,11 +110,6 @@ fn changes_options(call: &Call, asked: &ChangesParams) -> Result<ChangesOptions,
     let limits = call.doc_limits();
     let selector = asked.selector.as_ref().map(|text| Selector::parse(text.get(), &limits));
     let selector = selector.map(|parsed| parsed.map_err(|error| error.to_wire()));
-    let docs = match (asked.docs, asked.include_docs) {
-        (true, _) => ChangeDocs::Leaves,
-        (false, true) => ChangeDocs::Winner,
-        (false, false) => ChangeDocs::None,
-    };
     Ok(ChangesOptions {
         since,
         limit: None,
@@ -123,11 +118,19 @@ fn changes_options(call: &Call, asked: &ChangesParams) -> Result<ChangesOptions,
             StyleParam::AllDocs => Style::AllDocs,
             StyleParam::MainOnly => Style::MainOnly,
         },
-        docs,
+        docs: change_docs(asked),
         doc_ids: doc_ids.transpose()?,
         selectors: selector.transpose()?.into_iter().collect(),
         skip_tombstones: asked.skip_tombstones,
     })
+}
+
+fn change_docs(asked: &ChangesParams) -> ChangeDocs {
+    match (asked.docs, asked.include_docs) {
+        (true, _) => ChangeDocs::Leaves,
+        (false, true) => ChangeDocs::Winner,
+        (false, false) => ChangeDocs::None,
+    }
 }
 
 fn order(descending: bool) -> Order {
@@ -141,16 +144,17 @@ fn page_text(call: &Call, asked: &ChangesParams, page: &FeedPage) -> (RowsNote, 
         if leaves_out_own(asked) && own() {
             continue;
         }
-        push_change(&mut rows, change, asked);
+        if !rows.is_empty() {
+            rows.push(',');
+        }
+        push_change(&mut rows, change, change_docs(asked));
     }
     (RowsNote { last_seq: page.last_seq.to_string(), pending: page.pending }, rows)
 }
 
-fn push_change(out: &mut String, change: &Change, asked: &ChangesParams) {
+/// A row of a changes feed.
+pub(super) fn push_change(out: &mut String, change: &Change, docs: ChangeDocs) {
     use std::fmt::Write as _;
-    if !out.is_empty() {
-        out.push(',');
-    }
     let _ = write!(out, "{{\"seq\":\"{}\",\"id\":{}", change.seq, json!(change.id.as_str()));
     out.push_str(",\"changes\":[");
     for (index, (rev, _)) in change.leaves.iter().enumerate() {
@@ -163,7 +167,7 @@ fn push_change(out: &mut String, change: &Change, asked: &ChangesParams) {
     if change.deleted() {
         out.push_str(",\"deleted\":true");
     }
-    if asked.docs {
+    if docs == ChangeDocs::Leaves {
         out.push_str(",\"docs\":[");
         for (index, document) in change.docs.iter().enumerate() {
             if index > 0 {
@@ -364,7 +368,7 @@ async fn all_docs_range(
     Ok(())
 }
 
-fn all_docs_row(row: &AllDocsRow) -> String {
+pub(super) fn all_docs_row(row: &AllDocsRow) -> String {
     let id = json!(row.id.as_str());
     let Some(rev) = &row.rev else {
         return format!("{{\"key\":{id},\"error\":\"not_found\"}}");

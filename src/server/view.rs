@@ -4,7 +4,7 @@
 //! winning rev may be hidden while a conflict shows. Which ids of revisions exist is told only to
 //! who names them.
 
-use crate::doc::{DocId, Document, Rev, RevsDiff, Selector};
+use crate::doc::{DocId, Document, Rev, RevTree, RevsDiff, Selector};
 use crate::store::{
     AllDocs, AllDocsOptions, AllDocsPage, AttachmentReader, BulkGetItem, BulkGetOptions,
     BulkGetResult, ChangesOptions, Feed, GetOptions, OpenRev, OpenRevs, StoreError,
@@ -169,6 +169,40 @@ impl Granted {
             found.iter_mut().for_each(|(_, diff)| diff.possible_ancestors.clear());
         }
         Ok(found)
+    }
+
+    /// Revision trees of what is shown: the revisions that pass, with their ancestors, which a read
+    /// of them names too. A document of which none passes is not there.
+    pub(super) async fn rev_trees(
+        &self,
+        ids: &[DocId],
+    ) -> Result<Vec<Option<RevTree>>, StoreError> {
+        let mut trees = self.database.rev_trees(ids).await?;
+        if !self.shows_all() {
+            for (id, found) in ids.iter().zip(&mut trees) {
+                if let Some(tree) = found.take() {
+                    *found = Some(self.shown_of(id, &tree).await?).filter(|tree| !tree.is_empty());
+                }
+            }
+        }
+        Ok(trees)
+    }
+
+    async fn shown_of(&self, id: &DocId, tree: &RevTree) -> Result<RevTree, StoreError> {
+        let mut shown = RevTree::default();
+        for (rev, state) in tree.revs().filter(|(_, state)| state.body_bytes.is_some()) {
+            let options = GetOptions { rev: Some(rev.clone()), ..GetOptions::default() };
+            let passes = match self.database.get(id, &options).await {
+                Ok(document) => self.shows(&document).await?,
+                // Written over meanwhile.
+                Err(StoreError::DocMissing { .. }) => false,
+                Err(error) => return Err(error),
+            };
+            if let Some(path) = tree.path_of(rev).filter(|_| passes) {
+                shown = shown.merge(&RevTree::from_path(&path, state));
+            }
+        }
+        Ok(shown)
     }
 
     pub(super) async fn attachment(

@@ -37,7 +37,7 @@ pub(super) async fn bulk_docs(call: &Call, raw: &RawValue) -> Result<Answer, Sto
 
 /// Says which document a row is about that could not be read as one, so that a replicator can keep
 /// it in mind and go on.
-fn name_row(row: &mut WriteRow, doc: &RawValue) {
+pub(super) fn name_row(row: &mut WriteRow, doc: &RawValue) {
     #[derive(serde::Deserialize)]
     struct Named {
         #[serde(rename = "_id")]

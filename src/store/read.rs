@@ -154,6 +154,8 @@ pub struct AllDocsRow {
     pub rev: Option<Rev>,
     /// Whether the winning rev is a tombstone, which only `keys` can show.
     pub deleted: bool,
+    /// Number of its leaves, open and deleted.
+    pub leaves: usize,
     /// The document, if asked for and not deleted.
     pub doc: Option<Document>,
 }
@@ -194,6 +196,22 @@ impl Database {
             self.load_attachments(&mut document).await?;
         }
         Ok(document)
+    }
+
+    /// The revision trees of documents, in the order asked; `None` for one that is not there.
+    ///
+    /// # Errors
+    /// [`StoreError::TooLarge`] for more ids than `bulk_rows_max`.
+    ///
+    /// # Cancel safety
+    /// Dropping the future changes nothing.
+    pub async fn rev_trees(&self, ids: &[DocId]) -> Result<Vec<Option<RevTree>>, StoreError> {
+        self.alive()?;
+        self.check_rows("revision trees in one read", ids.len())?;
+        let found = self.backend().read(self.key(), ids, ReadDoc::whole(ReadBody::No)).await?;
+        // A database that was destroyed meanwhile reads as one without documents.
+        self.alive()?;
+        Ok(found.into_iter().map(|state| state.map(|state| state.tree)).collect())
     }
 
     /// With the winning rev's body; with all revisions, or those at hand.
@@ -417,7 +435,7 @@ impl Database {
                 Some(state) if self.admits_winner(&options.selectors, &id, &state).await? => {
                     self.row(id, state, options).await?
                 }
-                _ => AllDocsRow { id, rev: None, deleted: false, doc: None },
+                _ => AllDocsRow { id, rev: None, deleted: false, leaves: 0, doc: None },
             };
             rows.push(row);
         }
@@ -483,10 +501,11 @@ impl Database {
         options: &AllDocsOptions,
     ) -> Result<AllDocsRow, StoreError> {
         let Some(winner) = state.tree.winner() else {
-            return Ok(AllDocsRow { id, rev: None, deleted: false, doc: None });
+            return Ok(AllDocsRow { id, rev: None, deleted: false, leaves: 0, doc: None });
         };
         let deleted = winner.state.deleted;
-        let mut row = AllDocsRow { id, rev: Some(winner.rev.clone()), deleted, doc: None };
+        let leaves = state.tree.leaves().len();
+        let mut row = AllDocsRow { id, rev: Some(winner.rev.clone()), deleted, leaves, doc: None };
         if deleted || !options.include_docs {
             return Ok(row);
         }

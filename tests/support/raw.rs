@@ -22,6 +22,11 @@ pub const CLOSE: u8 = 0x8;
 pub const PING: u8 = 0x9;
 pub const PONG: u8 = 0xA;
 
+/// What the client of 2015 asks with: no subprotocol.
+pub const LEGACY_HANDSHAKE: &str = "GET / HTTP/1.1\r\nHost: gateway\r\nUpgrade: websocket\r\n\
+    Connection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
+    Sec-WebSocket-Version: 13\r\n\r\n";
+
 pub const HANDSHAKE: &str = "GET / HTTP/1.1\r\nHost: gateway\r\nUpgrade: websocket\r\n\
     Connection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
     Sec-WebSocket-Version: 13\r\nSec-WebSocket-Protocol: settee.v1\r\n\r\n";
@@ -93,6 +98,8 @@ impl Drop for Served {
 #[derive(Debug, Clone, PartialEq)]
 pub enum Came {
     Json(Value),
+    /// Records of the protocol of 2015.
+    Records(Vec<Value>),
     Binary(Vec<u8>),
     Ping,
     Pong(Vec<u8>),
@@ -187,6 +194,11 @@ impl Raw {
             return Came::Gone;
         }
         match first & 0xF {
+            TEXT if payload.ends_with(b"\n") => {
+                let lines = payload.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
+                let record = |line| serde_json::from_slice(line).expect("records are JSON");
+                Came::Records(lines.map(record).collect())
+            }
             TEXT => Came::Json(serde_json::from_slice(&payload).expect("messages are JSON")),
             BINARY => Came::Binary(payload),
             PING => Came::Ping,

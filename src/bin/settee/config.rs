@@ -19,6 +19,7 @@ pub struct Config {
     pub open: bool,
     pub static_dir: Option<PathBuf>,
     pub allowed_origins: Vec<String>,
+    pub legacy: Option<bool>,
     pub limits: Limits,
     pub compaction: Compaction,
 }
@@ -90,6 +91,7 @@ mod tests {
             static_dir = "www"
             allowed_origins = ["https://app.example"]
             open = false
+            legacy = false
             [limits]
             connections_max = 7
             [compaction]
@@ -100,6 +102,7 @@ mod tests {
         let config = Config::parse(text).unwrap();
         assert_eq!(config.listen.as_deref(), Some("0.0.0.0:5984"));
         assert_eq!(config.tokens, ["a", "b"]);
+        assert_eq!(config.legacy, Some(false));
         assert_eq!(config.limits, Limits { connections_max: 7, ..Limits::default() });
         let policy = CompactionPolicy {
             old_bytes_min: 1 << 20,

@@ -29,8 +29,8 @@ pub struct Args {
     /// Where databases are stored; made if it is not there [default: data]
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
-    /// A TOML file with the keys listen, data, tokens, open, static_dir, allowed_origins and the
-    /// tables limits and compaction. Flags override it
+    /// A TOML file with the keys listen, data, tokens, open, static_dir, allowed_origins, legacy
+    /// and the tables limits and compaction. Flags override it
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// Lets whoever shows it open, make and destroy any database; may be repeated
@@ -45,6 +45,9 @@ pub struct Args {
     /// Lets pages of this origin (https://app.example) connect; may be repeated
     #[arg(long = "allow-origin", value_name = "ORIGIN")]
     allowed_origins: Vec<String>,
+    /// Refuses clients of the npm package pouch-websocket-sync, which are served otherwise
+    #[arg(long)]
+    no_legacy: bool,
 }
 
 impl Args {
@@ -59,6 +62,7 @@ impl Args {
             open: self.open || file.open,
             static_dir: self.static_dir.or(file.static_dir),
             allowed_origins: either(self.allowed_origins, file.allowed_origins),
+            legacy: if self.no_legacy { Some(false) } else { file.legacy },
             limits: file.limits,
             compaction: file.compaction,
         })
@@ -140,7 +144,8 @@ fn gateway(store: Store, settings: Config) -> Result<Gateway, Failure> {
     let mut builder = Gateway::builder(store)
         .limits(settings.limits)
         .compaction(settings.compaction.policy())
-        .allowed_origins(settings.allowed_origins);
+        .allowed_origins(settings.allowed_origins)
+        .legacy(settings.legacy.unwrap_or(true));
     if let Some(directory) = settings.static_dir {
         builder = builder.static_dir(directory);
     }
