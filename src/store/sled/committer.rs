@@ -11,8 +11,9 @@ use std::sync::Arc;
 use tokio::sync::mpsc::{self, error::TryRecvError};
 
 use super::maintain::Sweeps;
+use super::mark::Mark;
 use super::merge::{self, StoredState};
-use super::open::DataFile;
+use super::open::{DataFile, doing};
 use super::request::{Answer, DocWrite, LocalWrite, Request};
 use super::shared::{Shared, read_counts};
 use super::sweep::{self, Swept};
@@ -45,6 +46,7 @@ pub(super) struct GroupCounts {
 pub(super) struct Committer {
     pub(super) db: Db,
     data: DataFile,
+    mark: Mark,
     pub(super) shared: Arc<Shared>,
     last_key: u32,
     /// Destroyed databases whose rows are still there.
@@ -64,7 +66,12 @@ pub(super) struct Committer {
 }
 
 impl Committer {
-    pub(super) fn new(db: Db, data: DataFile, shared: Arc<Shared>) -> Result<Self, StoreError> {
+    pub(super) fn new(
+        db: Db,
+        data: DataFile,
+        mark: Mark,
+        shared: Arc<Shared>,
+    ) -> Result<Self, StoreError> {
         let last_key = read_last_key(&db)?;
         let sweeping = sweep::unfinished(&db)?;
         sweeping.iter().for_each(|key| shared.destroy(*key));
@@ -74,7 +81,8 @@ impl Committer {
             shared,
             last_key,
             sweeping,
-            group: 1,
+            group: mark.reached() + 1,
+            mark,
             group_docs: 0,
             counts: HashMap::new(),
             destroyed: Vec::new(),
@@ -389,12 +397,13 @@ impl Committer {
         if self.acknowledge.is_empty() {
             return Ok(());
         }
-        if !self.batch.is_empty() {
-            self.apply()?;
-        }
+        // In the last batch of the group, so that it stands for all of them.
+        self.batch.insert(&keys::group(), &self.group.to_be_bytes());
+        self.apply()?;
         #[cfg(test)]
         self.shared.flush_fails()?;
-        self.data.flush(&self.db)
+        self.data.flush(&self.db)?;
+        self.mark.set(self.group).map_err(doing("write the mark"))
     }
 }
 

@@ -6,8 +6,9 @@ use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use super::mark::Mark;
 use super::value::{self, SEGMENT_BYTES, Writes};
-use super::{Db, SledOptions, io_error};
+use super::{Db, SledOptions, io_error, log};
 use crate::store::backend::Uuid;
 use crate::store::error::StoreError;
 use crate::store::{keys, migrate};
@@ -42,13 +43,17 @@ pub(super) fn doing(doing: &'static str) -> impl FnOnce(io::Error) -> StoreError
 }
 
 /// Opens or makes a data directory.
-pub(super) fn open(path: &Path, options: &SledOptions) -> Result<(Opened, DataFile), StoreError> {
+pub(super) fn open(
+    path: &Path,
+    options: &SledOptions,
+) -> Result<(Opened, DataFile, Mark), StoreError> {
     fs::create_dir_all(path).map_err(doing("make the data directory"))?;
     let mut lock = lock(path)?;
     let mut made = String::new();
     lock.read_to_string(&mut made).map_err(doing("read the lock file"))?;
     let sled_dir = path.join(SLED_DIR);
     remove_half_snapshots(&sled_dir).map_err(doing("remove a half-written snapshot"))?;
+    log::check(&sled_dir)?;
     let db = open_sled(path, &sled_dir, options)?;
     let data = File::options().read(true).write(true).open(sled_dir.join("db"));
     let data = DataFile(data.map_err(doing("open the database's file"))?);
@@ -56,17 +61,22 @@ pub(super) fn open(path: &Path, options: &SledOptions) -> Result<(Opened, DataFi
         return Err(lost(&sled_dir));
     }
     migrate::prepare(&Rows { db: &db, data: &data }, path)?;
-    let uuid = read_uuid(&db)?.to_string();
+    let store = read_uuid(&db)?;
+    let uuid = store.to_string();
     if made.is_empty() {
         lock.write_all(uuid.as_bytes()).map_err(doing("write the lock file"))?;
         lock.sync_all().map_err(doing("write the lock file"))?;
     } else if made != uuid {
         return Err(lost(&sled_dir));
     }
+    // A killed process may have left writes that nobody has brought to the disk, and they are about
+    // to be shown.
+    data.flush(&db)?;
+    let mark = Mark::open(path, store, read_group(&db)?)?;
     for dir in [&sled_dir, path] {
         sync_dir(dir).map_err(doing("flush the data directory"))?;
     }
-    Ok((Opened { db, _lock: lock }, data))
+    Ok((Opened { db, _lock: lock }, data, mark))
 }
 
 /// Whether a directory looks like one that [`open`] made.
@@ -92,6 +102,13 @@ pub(super) fn read_uuid(db: &Db) -> Result<Uuid, StoreError> {
     let bytes = value::get(db, &key)?.ok_or_else(|| value::damaged(&key, "is missing"))?;
     let bytes = bytes.as_ref().try_into();
     bytes.map(Uuid).map_err(|_| value::damaged(&key, "does not have 16 bytes"))
+}
+
+fn read_group(db: &Db) -> Result<u64, StoreError> {
+    let key = keys::group();
+    let Some(value) = value::get(db, &key)? else { return Ok(0) };
+    let bytes = value.as_ref().try_into();
+    bytes.map(u64::from_be_bytes).map_err(|_| value::damaged(&key, "does not have 8 bytes"))
 }
 
 fn lock(path: &Path) -> Result<File, StoreError> {
