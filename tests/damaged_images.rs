@@ -26,7 +26,7 @@ use std::time::Duration;
 use binary::{arg, command};
 use directories::{copy, files};
 use random::{Random, seed, setting};
-use replicas::contents;
+use replicas::everything;
 use serde_json::json;
 use settee::doc::{Attachment, Body, LocalId};
 use settee::store::EditMode;
@@ -41,18 +41,6 @@ const DOCS: u64 = 250;
 /// What a store holds: for each database its leaves with histories and attachments, then its local
 /// documents.
 type Contents = BTreeMap<String, Vec<String>>;
-
-async fn everything(store: &Store) -> Contents {
-    let mut all = Contents::new();
-    for name in store.names(None, usize::MAX).await.unwrap() {
-        let db = store.database(&name).await.unwrap();
-        let mut lines = contents(&db).await;
-        let locals = db.locals(None, usize::MAX).await.unwrap();
-        lines.extend(locals.into_iter().map(|local| format!("{local:?}")));
-        all.insert(name.to_string(), lines);
-    }
-    all
-}
 
 async fn write(db: &Database, random: &mut Random, round: u64) {
     for chunk in 0..DOCS / 50 {
@@ -89,7 +77,7 @@ async fn write(db: &Database, random: &mut Random, round: u64) {
         }
     }
     for n in 0..5 {
-        let id = LocalId::parse(&format!("_local/{n}"), 1024).unwrap();
+        let id = LocalId::parse(&n.to_string(), 1024).unwrap();
         let body = Body::parse(&json!({"text": random.text(500)}).to_string(), &Limits::default())
             .unwrap();
         db.set_local(&id, body).await.unwrap();
@@ -171,9 +159,13 @@ fn damage(images: &Images, to: &Path, random: &mut Random) -> Damaged {
     let (image, from) =
         if random.one_in(2) { ("killed", &images.killed) } else { ("closed", &images.closed) };
     copy(from, to);
-    let all = files(to);
-    // Nearly everything is in sled's file, so most damage will be there.
-    let file = if random.one_in(3) { random.choose(&all).clone() } else { "sled/db".into() };
+    let (blobs, small): (Vec<PathBuf>, Vec<PathBuf>) =
+        files(to).into_iter().partition(|path| path.starts_with("blobs"));
+    let file = match random.of(0..4) {
+        0 => random.choose(&blobs).clone(),
+        1 => random.choose(&small).clone(),
+        _ => "sled/db".into(),
+    };
     let older = images.older.join(&file);
     let path = to.join(&file);
     let length = fs::metadata(&path).unwrap().len();
@@ -235,7 +227,7 @@ enum Outcome {
 }
 
 /// What became of a damaged directory, or what should not have.
-async fn judge(data: &Path, holds: &Contents) -> Result<Outcome, String> {
+async fn judge(data: &Path, holds: &Contents) -> Result<(Outcome, String), String> {
     let Some(output) = check(data) else { return Err("it hangs".into()) };
     let (stdout, stderr) = (
         String::from_utf8_lossy(&output.stdout).into_owned(),
@@ -243,11 +235,18 @@ async fn judge(data: &Path, holds: &Contents) -> Result<Outcome, String> {
     );
     match output.status.code() {
         Some(0) => {}
-        Some(1) if stdout.contains("problem") => return Ok(Outcome::Reported),
+        Some(1) if stdout.contains("problem") => {
+            let first = stdout.lines().find(|line| !line.contains(": sound"));
+            return Ok((Outcome::Reported, first.unwrap_or_default().to_owned()));
+        }
         Some(1) => {
             let last = stderr.lines().last().unwrap_or_default();
             let named = last.starts_with("settee: ") && last.contains("damaged");
-            return if named { Ok(Outcome::Refused) } else { Err(format!("not named: {stderr}")) };
+            return if named {
+                Ok((Outcome::Refused, last.to_owned()))
+            } else {
+                Err(format!("not named: {stderr}"))
+            };
         }
         _ => return Err(format!("{:?}: {stderr}", output.status)),
     }
@@ -255,7 +254,7 @@ async fn judge(data: &Path, holds: &Contents) -> Result<Outcome, String> {
     let found = everything(&store).await;
     store.close().await.map_err(|error| error.to_string())?;
     if found == *holds {
-        return Ok(Outcome::Whole);
+        return Ok((Outcome::Whole, String::new()));
     }
     let counts = |all: &Contents| -> Vec<String> {
         all.iter().map(|(name, lines)| format!("{name}: {}", lines.len())).collect()
@@ -275,7 +274,10 @@ async fn damage_is_told_or_does_not_matter() {
         let data = dir.path().join("damaged");
         let damaged = damage(&images, &data, &mut Random::new(seed));
         match judge(&data, &images.holds).await {
-            Ok(outcome) => *outcomes.entry(outcome).or_default() += 1,
+            Ok((outcome, said)) => {
+                println!("{seed} {outcome:?}: {damaged}: {said}");
+                *outcomes.entry(outcome).or_default() += 1;
+            }
             Err(problem) => failures.push(format!(
                 "{damaged}: {problem}\n  again: SETTEE_SEED={seed} SETTEE_IMAGES=1 \
                  cargo test --test damaged_images"
