@@ -25,6 +25,7 @@ use tokio_tungstenite::tungstenite::{Error as SocketError, Message};
 
 use crate::doc::DbName;
 use crate::limits::Limits;
+use crate::proto::call::method;
 use crate::proto::message::{
     CallId, ChannelId, ChannelLimits, OpenRequest, Opened, PIECE_BYTES_MAX, Piece, ServerMessage,
     WireError, pong_text,
@@ -37,7 +38,7 @@ use super::Shared;
 use super::auth::{AccessRequest, Credentials, Grant};
 use super::calls::{self, Answer, Call};
 use super::census::Seat;
-use super::channel::{Channel, Enlisted};
+use super::channel::{Channel, Destroying, Enlisted};
 use super::error::{CloseReason, Refusal, ToWire as _};
 use super::outbox::{Gone, Outbox};
 use super::progress::{Progress, ProgressStream};
@@ -504,6 +505,7 @@ impl Connection {
 
     async fn run_call(&self, context: Call, number: u64, method: &str, params: &RawValue) {
         let (channel, call) = (context.channel.id, context.id);
+        let _destroying = (method == method::DESTROY).then(|| Destroying::new(&context.channel));
         // What is read for a client that takes nothing would only wait: do not read it.
         if self.outbox.room(0).await.is_err() {
             return;
