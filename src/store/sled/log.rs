@@ -165,8 +165,9 @@ fn head(segment: &[u8], at: usize) -> Option<Message> {
     let length = usize::try_from(number(&mut reader)?).ok()?;
     let segment_number = number(&mut reader)?;
     number(&mut reader)?;
-    let bytes = segment.len() - at - reader.0.len() + length;
-    (length <= reader.0.len()).then_some(Message { kind, segment: segment_number, bytes })
+    reader.take(length)?;
+    let bytes = segment.len() - at - reader.0.len();
+    Some(Message { kind, segment: segment_number, bytes })
 }
 
 /// A whole message with its checksum.

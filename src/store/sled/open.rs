@@ -49,8 +49,8 @@ pub(super) fn open(
 ) -> Result<(Opened, DataFile, Mark), StoreError> {
     fs::create_dir_all(path).map_err(doing("make the data directory"))?;
     let mut lock = lock(path)?;
-    let mut made = String::new();
-    lock.read_to_string(&mut made).map_err(doing("read the lock file"))?;
+    let mut made = Vec::new();
+    lock.read_to_end(&mut made).map_err(doing("read the lock file"))?;
     let sled_dir = path.join(SLED_DIR);
     remove_half_snapshots(&sled_dir).map_err(doing("remove a half-written snapshot"))?;
     log::check(&sled_dir)?;
@@ -66,7 +66,7 @@ pub(super) fn open(
     if made.is_empty() {
         lock.write_all(uuid.as_bytes()).map_err(doing("write the lock file"))?;
         lock.sync_all().map_err(doing("write the lock file"))?;
-    } else if made != uuid {
+    } else if made != uuid.as_bytes() {
         return Err(lost(&sled_dir));
     }
     // A killed process may have left writes that nobody has brought to the disk, and they are about
