@@ -18,6 +18,8 @@ mod random;
 mod raw;
 #[path = "support/replicas.rs"]
 mod replicas;
+#[path = "support/wire.rs"]
+mod wire;
 
 use std::io::Read as _;
 use std::path::{Path, PathBuf};

@@ -15,6 +15,7 @@ use super::mark::Mark;
 use super::merge::{self, StoredState};
 use super::open::{DataFile, doing};
 use super::request::{Answer, DocWrite, LocalWrite, Request};
+use super::room::Room;
 use super::shared::{Shared, read_counts};
 use super::sweep::{self, Swept};
 use super::value::{self, Writes};
@@ -47,6 +48,7 @@ pub(super) struct Committer {
     pub(super) db: Db,
     data: DataFile,
     mark: Mark,
+    room: Room,
     pub(super) shared: Arc<Shared>,
     last_key: u32,
     /// Destroyed databases whose rows are still there.
@@ -78,6 +80,7 @@ impl Committer {
         Ok(Self {
             db,
             data,
+            room: Room::new(shared.path.clone()),
             shared,
             last_key,
             sweeping,
@@ -185,6 +188,7 @@ impl Committer {
 
     fn commit(&mut self, db: DatabaseKey, docs: Vec<DocWrite>) -> Result<Commit, StoreError> {
         self.check_writable(Some(db))?;
+        self.room.take(docs.iter().map(DocWrite::bytes).sum())?;
         self.see(docs.iter().map(|doc| &doc.key))?;
         let mut stored = Vec::with_capacity(docs.len());
         let mut stale: Vec<(usize, Option<StoredDoc>)> = Vec::new();
@@ -259,6 +263,7 @@ impl Committer {
         local: LocalWrite,
     ) -> Result<LocalOutcome, StoreError> {
         self.check_writable(Some(db))?;
+        self.room.take(local.key.len() + local.value.as_ref().map_or(0, Vec::len))?;
         self.see(std::iter::once(&local.key))?;
         let old = value::get(&self.db, &local.key)?;
         let there = match &old {
@@ -286,6 +291,7 @@ impl Committer {
     fn create(&mut self, name: DbName, incarnation: Uuid) -> Result<DatabaseRecord, StoreError> {
         self.check_writable(None)?;
         let row = keys::name(&name);
+        self.room.take(row.len())?;
         self.see(std::iter::once(&row))?;
         if reads::database(&self.db, &name)?.is_some() {
             return Err(StoreError::DatabaseExists { name });
@@ -380,6 +386,7 @@ impl Committer {
             self.destroyed.clear();
         }
         self.sweeps.end_group(flushed.is_ok());
+        self.room.end_group();
         self.group += 1;
         self.group_docs = 0;
         self.counts.clear();

@@ -16,6 +16,7 @@ mod open;
 mod reads;
 mod record;
 mod request;
+mod room;
 mod shared;
 mod sweep;
 mod value;
