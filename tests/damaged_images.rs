@@ -183,7 +183,7 @@ fn damage(images: &Images, to: &Path, random: &mut Random) -> Damaged {
     };
     match damage {
         Damage::Truncate { at } => {
-            File::options().write(true).open(&path).unwrap().set_len(at).unwrap()
+            File::options().write(true).open(&path).unwrap().set_len(at).unwrap();
         }
         Damage::FlipBit { at, bit } => {
             let opened = File::options().read(true).write(true).open(&path).unwrap();

@@ -4,8 +4,6 @@
 //! store in memory. What a client was waiting for when the gateway died may be there or not, but
 //! not half.
 
-use std::collections::BTreeMap;
-
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use serde_json::{Value, json};
@@ -283,7 +281,8 @@ impl Client {
         let own = self.own_databases().await;
         match self.random.of(0..100) {
             0..4 if (own.len() as u64) < DATABASES_PER_CLIENT => {
-                let free = (0..).map(|n| self.own_name(n)).find(|name| !own.contains(name));
+                let mut names = (0..=own.len()).map(|n| self.own_name(n));
+                let free = names.find(|name| !own.contains(name));
                 return Change::Create { database: free.expect("there are numbers enough") };
             }
             4..7 if !own.is_empty() => {
