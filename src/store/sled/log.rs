@@ -72,20 +72,22 @@ struct Header {
 /// The place of the first damage in segments with this number or later ones.
 fn look_over(mut file: File, first: u64) -> io::Result<Option<u64>> {
     let mut segments = Vec::new();
-    let mut start = vec![0; HEADER_BYTES + 128];
+    let mut segment = vec![0; SEGMENT_BYTES];
     for offset in (0..file.metadata()?.len()).step_by(SEGMENT_BYTES) {
-        read_at(&mut file, offset, &mut start)?;
-        match header(&start) {
-            Some(header) => segments.push((header, offset)),
-            // An unused segment is zero. One whose first message is whole was in use.
-            None if start.iter().take(HEADER_BYTES).all(|byte| *byte == 0)
-                && message(&start, HEADER_BYTES).is_none() => {}
-            None => return Ok(Some(offset)),
+        read_at(&mut file, offset, &mut segment[..HEADER_BYTES])?;
+        if let Some(header) = header(&segment) {
+            segments.push((header, offset));
+            continue;
+        }
+        // An unused segment is zero. One whose first message is whole was in use.
+        read_at(&mut file, offset, &mut segment)?;
+        let is_zero = segment.iter().take(HEADER_BYTES).all(|byte| *byte == 0);
+        if !is_zero || message(&segment, HEADER_BYTES).is_some() {
+            return Ok(Some(offset));
         }
     }
     let stable_lsn = segments.iter().map(|(header, _)| header.stable_lsn).max().unwrap_or(0);
     let newest = segments.iter().map(|(header, _)| header.number).max().unwrap_or(0);
-    let mut segment = vec![0; SEGMENT_BYTES];
     for (header, offset) in segments.into_iter().filter(|(header, _)| header.number >= first) {
         read_at(&mut file, offset, &mut segment)?;
         let end = end_of_messages(&segment, header.number);
@@ -198,4 +200,46 @@ fn number(reader: &mut Reader<'_>) -> Option<u64> {
             u64::from_le_bytes(bytes)
         }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_read_as_sled_writes_them() {
+        let cases: [(&[u8], u64); 7] = [
+            (&[240], 240),
+            (&[241, 1], 241),
+            (&[248, 255], 2_287),
+            (&[249, 0, 0], 2_288),
+            (&[249, 255, 255], 67_823),
+            (&[250, 0xf0, 8, 1], 67_824),
+            (&[255, 1, 0, 0, 0, 0, 0, 0, 0x80], (1 << 63) + 1),
+        ];
+        for (bytes, wanted) in cases {
+            let mut reader = Reader(bytes);
+            assert_eq!((number(&mut reader), reader.0.len()), (Some(wanted), 0), "{bytes:?}");
+            assert_eq!(number(&mut Reader(&bytes[..bytes.len() - 1])), None, "{bytes:?}");
+        }
+    }
+
+    #[test]
+    fn a_bit_in_an_earlier_segment_is_noticed() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let config = ::sled::Config::new().path(dir.path()).segment_size(SEGMENT_BYTES);
+        let db = config.open().expect("a new database opens");
+        for n in 0..400_u32 {
+            db.insert(n.to_be_bytes(), vec![n as u8; 20_000]).expect("it takes rows");
+            db.flush().expect("it is flushed");
+        }
+        drop(db);
+        check(dir.path()).expect("it is whole");
+        let path = dir.path().join("db");
+        let mut bytes = fs::read(&path).expect("it can be read");
+        bytes[SEGMENT_BYTES + 1_000] ^= 1;
+        fs::write(&path, bytes).expect("it can be written");
+        let damaged = check(dir.path()).expect_err("a checksum is wrong").to_string();
+        assert!(damaged.contains("db does not have its checksum"), "{damaged}");
+    }
 }
