@@ -150,7 +150,7 @@ async fn an_attachment_that_has_no_room_is_refused_alone() {
     // Not even an attachment of 128 KiB has room.
     let bytes = DISK_BYTES - used.next_multiple_of(4096) - (100 << 10);
     fs::write(&ballast, vec![1; bytes as usize]).unwrap();
-    let refused = wire.upload("db", &[1; 128 << 10]).await.expect("it goes on");
+    let refused = wire.upload("db", &vec![1; 128 << 10]).await.expect("it goes on");
     let refused = refused.expect_err("there is no room");
     assert_eq!(refused["status"], 507, "{refused}");
     assert_eq!(files(&data.join("blobs")), [] as [std::path::PathBuf; 0], "nothing is left behind");
@@ -159,7 +159,7 @@ async fn an_attachment_that_has_no_room_is_refused_alone() {
         .expect("it goes on")
         .expect("it is there");
     fs::remove_file(&ballast).unwrap();
-    wire.upload("db", &[1; 128 << 10]).await.expect("it goes on").expect("there is room again");
+    wire.upload("db", &vec![1; 128 << 10]).await.expect("it goes on").expect("there is room again");
     drop(served.stop("TERM"));
     settee(&["check", arg(&data)]).ok();
 }
