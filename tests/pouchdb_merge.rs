@@ -12,7 +12,7 @@ mod random;
 
 use std::collections::BTreeSet;
 
-use random::{Random, number};
+use random::{Random, setting};
 use serde::{Deserialize, Serialize};
 use settee::doc::{Rev, RevHash, RevPath, RevState, RevTree};
 
@@ -63,7 +63,7 @@ fn history(random: &mut Random) -> Vec<Revision> {
     while revisions.len() < size {
         let parent = if revisions.is_empty() || random.one_in(15) {
             None
-        } else if random.one_in(straightness) {
+        } else if random.one_in(straightness as u64) {
             Some(random.below(revisions.len()))
         } else {
             Some(revisions.len() - 1)
@@ -95,7 +95,7 @@ fn path_to(random: &mut Random, revisions: &[Revision], newest: usize) -> Path {
 }
 
 fn scenario(seed: u64) -> Scenario {
-    let mut random = Random(seed);
+    let mut random = Random::new(seed);
     let revisions = history(&mut random);
     let count = 1 + random.below(20);
     let mut newest: Vec<usize> = (0..count).map(|_| random.below(revisions.len())).collect();
@@ -160,7 +160,7 @@ fn merged_trees_agree_with_pouchdb() {
     if node::opted_out() {
         return;
     }
-    let (first, count) = (number("SETTEE_SEED", SEED), number("SETTEE_TREES", TREES));
+    let (first, count) = (setting("SETTEE_SEED", SEED), setting("SETTEE_TREES", TREES));
     let seeds = || (0..count).map(|index| first.wrapping_add(index));
     let scenarios: Vec<Scenario> = seeds().map(scenario).collect();
     let outcomes = merge_there(&scenarios);

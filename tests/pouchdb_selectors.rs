@@ -10,7 +10,7 @@ mod node;
 #[path = "support/random.rs"]
 mod random;
 
-use random::{Random, number};
+use random::{Random, setting};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 use settee::{Document, Selector};
@@ -172,7 +172,7 @@ fn parts(random: &mut Random, negated: bool) -> Value {
 }
 
 fn case(seed: u64) -> Case {
-    let mut random = Random(seed);
+    let mut random = Random::new(seed);
     let random = &mut random;
     let mut selector = match random.below(6) {
         0 => json!({ "$and": parts(random, false) }),
@@ -211,7 +211,7 @@ fn selectors_agree_with_pouchdb() {
     if node::opted_out() {
         return;
     }
-    let (first, count) = (number("SETTEE_SEED", SEED), number("SETTEE_SELECTORS", SELECTORS));
+    let (first, count) = (setting("SETTEE_SEED", SEED), setting("SETTEE_SELECTORS", SELECTORS));
     let seeds: Vec<u64> = (0..count).map(|index| first.wrapping_add(index)).collect();
     let cases: Vec<Case> = seeds.iter().map(|seed| case(*seed)).collect();
     let answers: Vec<Vec<Value>> = node::through("select.mjs", &cases);

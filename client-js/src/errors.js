@@ -18,7 +18,7 @@ export class SetteeError extends Error {
 
   /** Whether trying again later might help. */
   get isTransient() {
-    return this.status === 0 || this.status === 429 || this.status === 503;
+    return this.status === 0 || this.status === 429 || this.status === 503 || this.status === 507;
   }
 
   /** Whether other credentials might help. */

@@ -15,6 +15,7 @@ use tokio::task::JoinSet;
 use tokio_tungstenite::tungstenite::Message;
 
 use crate::doc::DbName;
+use crate::proto::call::method;
 use crate::proto::message::{
     CallId, ChannelId, ChannelLimits, OpenRequest, Opened, PIECE_BYTES_MAX, Piece, ServerMessage,
     WireError, pong_text,
@@ -23,7 +24,7 @@ use crate::proto::session::Action;
 
 use super::auth::AccessRequest;
 use super::calls::{self, Answer, Call};
-use super::channel::Channel;
+use super::channel::{Channel, Destroying};
 use super::error::{CloseReason, Refusal, ToWire as _};
 use super::outbox::Gone;
 use super::socket::{Protocol, Socket, unwinding};
@@ -314,6 +315,7 @@ impl Connection {
 
     async fn run_call(&self, context: Call, number: u64, method: &str, params: &RawValue) {
         let (channel, call) = (context.channel.id, context.id);
+        let _destroying = (method == method::DESTROY).then(|| Destroying::new(&context.channel));
         // What is read for a client that takes nothing would only wait: do not read it.
         if self.socket.outbox.room(0).await.is_err() {
             return;

@@ -4,7 +4,7 @@
 //! section 7.4.1 and the IANA registry. Every `match` here is full, so that a new error has no way
 //! to the wire before it has its row.
 
-use std::fmt;
+use std::{fmt, io};
 
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
@@ -164,6 +164,7 @@ impl ToWire for StoreError {
             Self::TooLarge { .. } => wire(413, "too_large", self),
             Self::Poisoned => wire(503, "service_unavailable", self),
             Self::Closed => wire(503, "service_unavailable", self),
+            Self::Io { source, .. } if is_full(source) => no_room(self),
             Self::Locked { .. }
             | Self::TooNew { .. }
             | Self::Damaged { .. }
@@ -335,6 +336,17 @@ pub(super) fn bad_param(name: &str, problem: &str) -> WireError {
 /// What is malformed in a way that has no error of its own.
 pub(super) fn bad_request(problem: &str) -> WireError {
     wire(400, "bad_request", problem)
+}
+
+/// Whether the disk, or what this process may have of it, is full.
+fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
+/// The client is told what it can do nothing about, so that whoever it asks knows where to look.
+fn no_room(error: &dyn fmt::Display) -> WireError {
+    tracing::error!(%error, "the disk is full");
+    wire(507, "insufficient_storage", "the gateway's disk is full")
 }
 
 /// Tells the client nothing but a number to find the log line by.

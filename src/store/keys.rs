@@ -17,6 +17,7 @@
 //! | `0 v` | format version of the store |
 //! | `0 u` | uuid of the store |
 //! | `0 k` | key of the database that was made last |
+//! | `0 g` | number of the last group of writes |
 //! | `0 n` name | a database: its key and incarnation |
 //! | `0 z` key (4 bytes) | a destroyed database whose rows are still to be removed |
 //!
@@ -51,6 +52,7 @@ pub(super) enum Kind {
     Version = b'v',
     Uuid = b'u',
     LastKey = b'k',
+    Group = b'g',
     Name = b'n',
     Swept = b'z',
 }
@@ -210,6 +212,10 @@ pub(super) fn uuid() -> Vec<u8> {
 
 pub(super) fn last_key() -> Vec<u8> {
     key(STORE, Kind::LastKey, &[])
+}
+
+pub(super) fn group() -> Vec<u8> {
+    key(STORE, Kind::Group, &[])
 }
 
 pub(super) fn name(name: &DbName) -> Vec<u8> {

@@ -1,10 +1,12 @@
 //! Whether replicas are equal, and waiting until they are.
 #![allow(dead_code, reason = "each test file uses some of these")]
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
+use settee::doc::LocalDocument;
 use settee::store::{BulkGetOptions, ChangesOptions, OpenRev, OpenRevs, Style};
-use settee::{Database, Sync};
+use settee::{Database, Store, Sync};
 use tokio::time::timeout;
 
 /// Longest time to become equal; only a failing test waits so long.
@@ -22,6 +24,19 @@ pub async fn contents(db: &Database) -> Vec<String> {
         }
     }
     lines
+}
+
+/// What each database of a store holds: [`contents`] and then its local documents.
+pub async fn everything(store: &Store) -> BTreeMap<String, Vec<String>> {
+    let mut all = BTreeMap::new();
+    for name in store.names(None, usize::MAX).await.expect("names can be listed") {
+        let db = store.database(&name).await.expect("a listed database is there");
+        let mut lines = contents(&db).await;
+        let locals = db.locals(None, usize::MAX).await.expect("local documents can be read");
+        lines.extend(locals.iter().map(LocalDocument::to_json));
+        all.insert(name.to_string(), lines);
+    }
+    all
 }
 
 /// All leaves, by id.

@@ -11,9 +11,11 @@ use std::sync::Arc;
 use tokio::sync::mpsc::{self, error::TryRecvError};
 
 use super::maintain::Sweeps;
+use super::mark::Mark;
 use super::merge::{self, StoredState};
-use super::open::DataFile;
+use super::open::{DataFile, doing};
 use super::request::{Answer, DocWrite, LocalWrite, Request};
+use super::room::Room;
 use super::shared::{Shared, read_counts};
 use super::sweep::{self, Swept};
 use super::value::{self, Writes};
@@ -45,6 +47,8 @@ pub(super) struct GroupCounts {
 pub(super) struct Committer {
     pub(super) db: Db,
     data: DataFile,
+    mark: Mark,
+    room: Room,
     pub(super) shared: Arc<Shared>,
     last_key: u32,
     /// Destroyed databases whose rows are still there.
@@ -64,17 +68,24 @@ pub(super) struct Committer {
 }
 
 impl Committer {
-    pub(super) fn new(db: Db, data: DataFile, shared: Arc<Shared>) -> Result<Self, StoreError> {
+    pub(super) fn new(
+        db: Db,
+        data: DataFile,
+        mark: Mark,
+        shared: Arc<Shared>,
+    ) -> Result<Self, StoreError> {
         let last_key = read_last_key(&db)?;
         let sweeping = sweep::unfinished(&db)?;
         sweeping.iter().for_each(|key| shared.destroy(*key));
         Ok(Self {
             db,
             data,
+            room: Room::new(shared.path.clone()),
             shared,
             last_key,
             sweeping,
-            group: 1,
+            group: mark.reached() + 1,
+            mark,
             group_docs: 0,
             counts: HashMap::new(),
             destroyed: Vec::new(),
@@ -177,6 +188,7 @@ impl Committer {
 
     fn commit(&mut self, db: DatabaseKey, docs: Vec<DocWrite>) -> Result<Commit, StoreError> {
         self.check_writable(Some(db))?;
+        self.room.take(docs.iter().map(DocWrite::bytes).sum())?;
         self.see(docs.iter().map(|doc| &doc.key))?;
         let mut stored = Vec::with_capacity(docs.len());
         let mut stale: Vec<(usize, Option<StoredDoc>)> = Vec::new();
@@ -255,6 +267,7 @@ impl Committer {
         local: LocalWrite,
     ) -> Result<LocalOutcome, StoreError> {
         self.check_writable(Some(db))?;
+        self.room.take(local.key.len() + local.value.as_ref().map_or(0, Vec::len))?;
         self.see(std::iter::once(&local.key))?;
         let old = value::get(&self.db, &local.key)?;
         let there = match &old {
@@ -282,6 +295,7 @@ impl Committer {
     fn create(&mut self, name: DbName, incarnation: Uuid) -> Result<DatabaseRecord, StoreError> {
         self.check_writable(None)?;
         let row = keys::name(&name);
+        self.room.take(row.len())?;
         self.see(std::iter::once(&row))?;
         if reads::database(&self.db, &name)?.is_some() {
             return Err(StoreError::DatabaseExists { name });
@@ -376,6 +390,7 @@ impl Committer {
             self.destroyed.clear();
         }
         self.sweeps.end_group(flushed.is_ok());
+        self.room.end_group();
         self.group += 1;
         self.group_docs = 0;
         self.counts.clear();
@@ -393,12 +408,13 @@ impl Committer {
         if self.acknowledge.is_empty() {
             return Ok(());
         }
-        if !self.batch.is_empty() {
-            self.apply()?;
-        }
+        // In the last batch of the group, so that it stands for all of them.
+        self.batch.insert(&keys::group(), &self.group.to_be_bytes());
+        self.apply()?;
         #[cfg(test)]
         self.shared.flush_fails()?;
-        self.data.flush(&self.db)
+        self.data.flush(&self.db)?;
+        self.mark.set(self.group).map_err(doing("write the mark"))
     }
 }
 

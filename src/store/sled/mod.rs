@@ -8,7 +8,9 @@
 
 mod blobs;
 mod committer;
+mod log;
 mod maintain;
+mod mark;
 mod merge;
 mod older;
 mod open;
@@ -16,6 +18,7 @@ mod reads;
 mod record;
 mod request;
 mod rewrite;
+mod room;
 mod shared;
 mod sweep;
 mod value;
@@ -114,12 +117,12 @@ impl SledBackend {
     /// # Errors
     /// As [`SledBackend::open`].
     pub fn open_with(path: &Path, options: &SledOptions) -> Result<Self, StoreError> {
-        let (opened, data) = open::open(path, options)?;
+        let (opened, data, mark) = open::open(path, options)?;
         let db = opened.db.clone();
         let uuid = open::read_uuid(&db)?;
         let shared = Arc::new(Shared::new(uuid, path.to_owned(), opened));
         clean_blobs(&db, path)?;
-        let committer = Committer::new(db, data, Arc::clone(&shared))?;
+        let committer = Committer::new(db, data, mark, Arc::clone(&shared))?;
         let (queue, requests) = mpsc::channel(QUEUE_REQUESTS_MAX);
         let thread = std::thread::Builder::new().name("settee-committer".to_owned());
         let thread = thread.spawn(move || committer.run(requests));

@@ -6,8 +6,9 @@ use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use super::mark::Mark;
 use super::value::{self, SEGMENT_BYTES, Writes};
-use super::{Db, SledOptions, io_error, rewrite};
+use super::{Db, SledOptions, io_error, log, rewrite};
 use crate::store::backend::Uuid;
 use crate::store::error::StoreError;
 use crate::store::{keys, migrate};
@@ -57,32 +58,41 @@ pub(super) fn doing(doing: &'static str) -> impl FnOnce(io::Error) -> StoreError
 }
 
 /// Opens or makes a data directory.
-pub(super) fn open(path: &Path, options: &SledOptions) -> Result<(Opened, DataFile), StoreError> {
+pub(super) fn open(
+    path: &Path,
+    options: &SledOptions,
+) -> Result<(Opened, DataFile, Mark), StoreError> {
     fs::create_dir_all(path).map_err(doing("make the data directory"))?;
     let mut lock = lock(path)?;
-    let mut made = String::new();
-    lock.read_to_string(&mut made).map_err(doing("read the lock file"))?;
+    let mut made = Vec::new();
+    lock.read_to_end(&mut made).map_err(doing("read the lock file"))?;
     let sled_dir = path.join(SLED_DIR);
     rewrite::recover(path).map_err(doing("put the rewritten database in its place"))?;
     remove_half_snapshots(&sled_dir).map_err(doing("remove a half-written snapshot"))?;
+    log::check(&sled_dir)?;
     let db = open_sled(path, &sled_dir, options)?;
     let data = DataFile::open(&sled_dir)?;
     if !made.is_empty() && db.is_empty() {
         return Err(lost(&sled_dir));
     }
     migrate::prepare(&Rows { db: &db, data: &data }, path)?;
-    let uuid = read_uuid(&db)?.to_string();
+    let store = read_uuid(&db)?;
+    let uuid = store.to_string();
     if made.is_empty() {
         lock.write_all(uuid.as_bytes()).map_err(doing("write the lock file"))?;
         lock.sync_all().map_err(doing("write the lock file"))?;
-    } else if made != uuid {
+    } else if made != uuid.as_bytes() {
         return Err(lost(&sled_dir));
     }
+    // A killed process may have left writes that nobody has brought to the disk, and they are about
+    // to be shown.
+    data.flush(&db)?;
+    let mark = Mark::open(path, store, read_group(&db)?)?;
     for dir in [&sled_dir, path] {
         sync_dir(dir).map_err(doing("flush the data directory"))?;
     }
     rewrite::remove_leftovers(path).map_err(doing("remove what a rewriting left"))?;
-    Ok((Opened { db, lock }, data))
+    Ok((Opened { db, lock }, data, mark))
 }
 
 /// Whether a directory looks like one that [`open`] made.
@@ -109,6 +119,13 @@ pub(super) fn read_uuid(db: &Db) -> Result<Uuid, StoreError> {
     let bytes = value::get(db, &key)?.ok_or_else(|| value::damaged(&key, "is missing"))?;
     let bytes = bytes.as_ref().try_into();
     bytes.map(Uuid).map_err(|_| value::damaged(&key, "does not have 16 bytes"))
+}
+
+fn read_group(db: &Db) -> Result<u64, StoreError> {
+    let key = keys::group();
+    let Some(value) = value::get(db, &key)? else { return Ok(0) };
+    let bytes = value.as_ref().try_into();
+    bytes.map(u64::from_be_bytes).map_err(|_| value::damaged(&key, "does not have 8 bytes"))
 }
 
 fn lock(path: &Path) -> Result<File, StoreError> {

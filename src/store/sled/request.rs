@@ -133,6 +133,17 @@ impl PurgeWrite {
     }
 }
 
+impl DocWrite {
+    /// Bytes of the rows that it writes.
+    pub(super) fn bytes(&self) -> usize {
+        let bodies = self.bodies.iter().map(|(_, key, value)| key.len() + value.len());
+        let blobs = self.blobs.iter().map(|(key, value)| key.len() + value.len());
+        let inline = self.inline.as_ref().map_or(0, Vec::len);
+        let rows = 2 * self.key.len() + self.encoded_tree.len() + self.seq_row.len() + inline;
+        bodies.chain(blobs).sum::<usize>() + rows
+    }
+}
+
 /// A local document, ready for the batch.
 #[derive(Debug)]
 pub(super) struct LocalWrite {

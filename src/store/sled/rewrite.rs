@@ -47,7 +47,7 @@ const STEPS: [Step; 3] = [set_aside, put_in_place, remove_leftovers];
 
 /// Rewrites a data directory that nobody has open.
 pub(super) fn rewrite(path: &Path, options: &SledOptions) -> Result<Rewritten, StoreError> {
-    let (opened, _) = open::open(path, options)?;
+    let (opened, ..) = open::open(path, options)?;
     let rewritten = copy(path, &opened.db, options)?;
     // Kept until the end: nobody opens the directory in between.
     let _lock = opened.close(path)?;
@@ -167,7 +167,7 @@ mod tests {
 
     /// Makes a store with some rows, and with a database that was destroyed and not yet removed.
     fn make(path: &Path) {
-        let (opened, data) = open::open(path, &SledOptions::default()).expect("it is made");
+        let (opened, data, _) = open::open(path, &SledOptions::default()).expect("it is made");
         let mut writes = Writes::default();
         for number in 0..5_000_u32 {
             let key = keys::seq(DatabaseKey(6 + number % 3), number.into());
@@ -180,7 +180,7 @@ mod tests {
     }
 
     fn all(path: &Path) -> Rows {
-        let (opened, _) = open::open(path, &SledOptions::default()).expect("it opens");
+        let (opened, ..) = open::open(path, &SledOptions::default()).expect("it opens");
         let rows = opened.db.iter().map(|row| row.expect("rows are read"));
         let rows = rows.map(|(key, value)| (key.to_vec(), value.to_vec())).collect();
         opened.close(path).expect("it closes");
@@ -217,7 +217,7 @@ mod tests {
             let path = directory.path();
             make(path);
             let before = kept(path);
-            let (opened, _) = open::open(path, &SledOptions::default()).expect("it opens");
+            let (opened, ..) = open::open(path, &SledOptions::default()).expect("it opens");
             copy(path, &opened.db, &SledOptions::default()).expect("it is copied");
             opened.close(path).expect("it closes");
             STEPS[..done].iter().for_each(|step| step(path).expect("the step is made"));

@@ -1,0 +1,199 @@
+//! The gateway is killed with SIGKILL under mixed load and while it opens its data directory, in
+//! turn. After each kill what it left is opened: it must be sound, hold every acknowledged write
+//! with its history and attachments, and no batch of up to 100 documents in part.
+//!
+//! `SETTEE_CRASHES` says how often, `SETTEE_SEED` with which seed. Each kill is made of what the one
+//! before left: nothing is repaired in between, and what is opened to be compared is a copy.
+#![cfg(feature = "cli")]
+
+#[path = "support/binary.rs"]
+mod binary;
+#[path = "support/directories.rs"]
+mod directories;
+#[path = "support/load.rs"]
+mod load;
+#[path = "support/random.rs"]
+mod random;
+#[path = "support/raw.rs"]
+mod raw;
+#[path = "support/replicas.rs"]
+mod replicas;
+#[path = "support/wire.rs"]
+mod wire;
+
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use binary::{Served, arg, command};
+use directories::copy;
+use load::{Change, Client, SHARED};
+use random::{Random, seed, setting};
+use replicas::everything;
+use settee::store::CompactOptions;
+use settee::{DbName, Store};
+use tempfile::tempdir;
+use tokio::sync::watch;
+
+const CLIENTS: usize = 5;
+
+struct Harness {
+    /// What the killed process left.
+    data: PathBuf,
+    /// Where it is compared.
+    copy: PathBuf,
+    model: Store,
+    random: Random,
+    /// How long the gateway took to open when it was last let.
+    opening: Duration,
+    acknowledged: u64,
+    /// Kills while a change was under way, and those before the gateway listened.
+    under_way: u64,
+    opening_kills: u64,
+}
+
+impl Harness {
+    async fn new(dir: &Path, seed: u64) -> Self {
+        let shared = DbName::parse(SHARED).unwrap();
+        let model = Store::memory();
+        model.create(&shared).await.unwrap();
+        let data = dir.join("data");
+        let store = Store::open(&data).unwrap();
+        store.create(&shared).await.unwrap();
+        store.close().await.unwrap();
+        Self {
+            data,
+            copy: dir.join("copy"),
+            model,
+            random: Random::new(seed),
+            opening: Duration::ZERO,
+            acknowledged: 0,
+            under_way: 0,
+            opening_kills: 0,
+        }
+    }
+
+    /// Kills the gateway while clients write; answers what they were waiting for.
+    async fn kill_under_load(&mut self) -> Vec<Change> {
+        let started = Instant::now();
+        let served = Served::start(&self.data, "127.0.0.1:0");
+        self.opening = started.elapsed();
+        let acknowledged = watch::Sender::new(0);
+        let mut reached = acknowledged.subscribe();
+        let clients: Vec<_> = (0..CLIENTS)
+            .map(|number| {
+                let client = Client::new(number, self.model.clone(), self.random.next());
+                tokio::spawn(client.run(served.address.clone(), acknowledged.clone()))
+            })
+            .collect();
+        let until = self.random.of(1..250);
+        let in_time = tokio::time::timeout(Duration::from_secs(60), async {
+            reached.wait_for(|count| *count >= until).await.map(drop)
+        });
+        in_time.await.expect("writes are acknowledged").expect("clients go on");
+        tokio::time::sleep(Duration::from_micros(self.random.of(0..10_000))).await;
+        served.kill();
+        let mut under_way = Vec::new();
+        for client in clients {
+            under_way.extend(client.await.expect("a client sees no wrong answer"));
+        }
+        self.acknowledged += *acknowledged.borrow();
+        self.under_way += u64::from(!under_way.is_empty());
+        under_way
+    }
+
+    /// Kills the gateway before it has opened its data directory, or a little later.
+    fn kill_opening(&mut self) {
+        let mut command =
+            command(&["serve", "--data", arg(&self.data), "--listen", "127.0.0.1:0", "--open"]);
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+        let mut child = command.spawn().expect("the gateway starts");
+        let longest = u64::try_from(self.opening.as_micros()).expect("a short time");
+        std::thread::sleep(Duration::from_micros(self.random.of(0..longest.max(1))));
+        child.kill().expect("it can be killed");
+        let mut printed = String::new();
+        let stdout = child.stdout.as_mut().expect("it is piped");
+        stdout.read_to_string(&mut printed).expect("it prints UTF-8");
+        child.wait().expect("it ends");
+        self.opening_kills += u64::from(printed.is_empty());
+    }
+
+    /// Opens a copy of what was left, and compares.
+    async fn compare(&self, under_way: &[Change]) -> Result<(), String> {
+        copy(&self.data, &self.copy);
+        let store =
+            Store::open(&self.copy).map_err(|error| format!("it does not open: {error}"))?;
+        for change in under_way {
+            let settled = change.settle(&self.model, &store).await;
+            settled.map_err(|problem| format!("{problem}: {change:?}"))?;
+        }
+        for name in store.names(None, usize::MAX).await.map_err(|error| error.to_string())? {
+            let db = store.database(&name).await.map_err(|error| error.to_string())?;
+            let report = db.check().await.map_err(|error| error.to_string())?;
+            if !report.problems.is_empty() {
+                return Err(format!("{name} is not sound: {:?}", report.problems));
+            }
+        }
+        let (found, wanted) = (everything(&store).await, everything(&self.model).await);
+        store.close().await.map_err(|error| error.to_string())?;
+        if !found.keys().eq(wanted.keys()) {
+            return Err(format!("databases: {:?}, not {:?}", found.keys(), wanted.keys()));
+        }
+        for (name, lines) in &wanted {
+            let only = |these: &[String], those: &[String]| -> Vec<String> {
+                let only = these.iter().filter(|line| !those.contains(line));
+                only.map(|line| format!("{line:.300}")).collect()
+            };
+            let (lacks, has) = (only(lines, &found[name]), only(&found[name], lines));
+            if !lacks.is_empty() || !has.is_empty() {
+                return Err(format!("{name} lacks {lacks:#?} and has {has:#?}"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Compacts what was left, as the next process finds it.
+    async fn compact(&self) {
+        let store = Store::open(&self.data).expect("it opens");
+        let options = CompactOptions { upload_age: Duration::ZERO, gently: false };
+        for name in store.names(None, usize::MAX).await.expect("names can be read") {
+            let db = store.database(&name).await.expect("it is there");
+            db.compact(options).await.expect("it can be compacted");
+        }
+        store.close().await.expect("it closes");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_acknowledged_is_lost_by_a_kill() {
+    let (seed, kills) = (seed(), setting("SETTEE_CRASHES", 10));
+    println!("{kills} kills with SETTEE_SEED={seed}");
+    let dir = tempdir().unwrap();
+    let mut harness = Harness::new(dir.path(), seed).await;
+    for kill in 1..=kills {
+        let under_way = if kill % 2 == 1 {
+            harness.kill_under_load().await
+        } else {
+            harness.kill_opening();
+            Vec::new()
+        };
+        if let Err(problem) = harness.compare(&under_way).await {
+            let kept = dir.keep();
+            panic!(
+                "kill {kill}: {problem}\n  files: {}\n  \
+                 again: SETTEE_SEED={seed} SETTEE_CRASHES={kill} cargo test --test crashes",
+                kept.display()
+            );
+        }
+        if kill % 8 == 4 {
+            harness.compact().await;
+        }
+    }
+    let Harness { acknowledged, under_way, opening_kills, .. } = harness;
+    println!(
+        "{kills} kills, {opening_kills} before it listened, {under_way} with changes under way; \
+         {acknowledged} acknowledged changes kept"
+    );
+    assert!(acknowledged >= kills / 2, "the gateway was hardly used");
+}
