@@ -35,7 +35,7 @@ pub struct Limits {
     /// Documents in one `bulk_docs`, `bulk_get` or `revs_diff`, ids or revisions in one list;
     /// 10,000, at most 100,000. Over it: 413 `too_large`, and nothing is read or written.
     pub bulk_rows_max: usize,
-    /// Bytes of one attachment; 64 MiB. Over it: 413 `too_large`, at the first piece too many.
+    /// Bytes of one attachment; 1 GiB. Over it: 413 `too_large`, at the first piece too many.
     pub attachment_bytes_max: u64,
     /// Attachments of one document; 256. Over it: 400 `doc_validation`.
     pub attachments_per_doc_max: usize,
@@ -50,6 +50,15 @@ pub struct Limits {
     pub request_header_bytes_max: usize,
     /// Milliseconds for sending the request headers; 10,000. Over it the connection closes.
     pub request_header_timeout_ms: u64,
+    /// Bytes of a request's body of JSON, after decompression; 64 MiB. Over it: 413 `too_large`.
+    /// Bodies of attachments are bounded by `attachment_bytes_max`.
+    pub request_json_bytes_max: usize,
+    /// Milliseconds in which nothing of a request's body comes; 30,000. Over it: 408 `timeout`.
+    pub request_body_stall_timeout_ms: u64,
+    /// Seconds that a session's cookie is good for; 600. Over it: 401 `unauthorized`.
+    pub session_timeout_s: u64,
+    /// Sessions in memory; 10,000. One more ends the oldest.
+    pub sessions_max: usize,
     /// Milliseconds from the upgrade to the first database opened; 10,000. Over it: close code 1008.
     pub first_open_timeout_ms: u64,
     /// Bytes of one WebSocket frame; 16 MiB, a whole message, since browsers send a message as one
@@ -107,12 +116,16 @@ impl Default for Limits {
             json_members_max: 100_000,
             doc_id_bytes_max: 1_024,
             bulk_rows_max: 10_000,
-            attachment_bytes_max: 64 * 1024 * 1024,
+            attachment_bytes_max: 1024 * 1024 * 1024,
             attachments_per_doc_max: 256,
             revs_limit: 1_000,
             leaves_per_doc_max: 100,
             request_header_bytes_max: 16 * 1024,
             request_header_timeout_ms: 10_000,
+            request_json_bytes_max: 64 * 1024 * 1024,
+            request_body_stall_timeout_ms: 30_000,
+            session_timeout_s: 600,
+            sessions_max: 10_000,
             first_open_timeout_ms: 10_000,
             frame_bytes_max: 16 * 1024 * 1024,
             message_bytes_max: 16 * 1024 * 1024,
@@ -170,6 +183,10 @@ impl Limits {
             ("connections_per_address_max", self.connections_per_address_max as u64),
             ("outbound_bytes_max", self.outbound_bytes_max as u64),
             ("outbound_stall_timeout_ms", self.outbound_stall_timeout_ms),
+            ("request_json_bytes_max", self.request_json_bytes_max as u64),
+            ("request_body_stall_timeout_ms", self.request_body_stall_timeout_ms),
+            ("session_timeout_s", self.session_timeout_s),
+            ("sessions_max", self.sessions_max as u64),
             ("stream_credit_max", u64::from(self.stream_credit_max)),
             ("ping_interval_ms", self.ping_interval_ms),
             ("grant_check_interval_ms", self.grant_check_interval_ms),

@@ -17,7 +17,7 @@ use crate::proto::call::{
 use crate::proto::message::{
     CallId, ChannelId, Piece, RowsNote, WireError, end_text, reply_text, rows_text,
 };
-use crate::store::{BulkGetOptions, GetOptions, OpenRev, OpenRevs, StoreError};
+use crate::store::{BulkGetOptions, Database, GetOptions, OpenRev, OpenRevs, StoreError};
 
 use super::channel::Channel;
 use super::connection::{Connection, UPLOAD_CREDIT};
@@ -301,19 +301,28 @@ async fn open_revs(
 }
 
 async fn revs_diff(call: &Call, raw: &RawValue) -> Result<Answer, Stop> {
-    let RevsDiffAsked(asked) = params(method::REVS_DIFF, raw)?;
+    let asked: RevsDiffAsked = params(method::REVS_DIFF, raw)?;
+    let reply = revs_missing(&call.channel.granted().database, asked).await?;
+    Ok(Answer::Reply(json!(reply).to_string()))
+}
+
+/// Which of a replica's revisions are not in a database.
+pub(super) async fn revs_missing(
+    database: &Database,
+    RevsDiffAsked(asked): RevsDiffAsked,
+) -> Result<RevsDiffReply, WireError> {
+    let id_bytes_max = database.limits().doc_id_bytes_max;
     let mut wanted = Vec::with_capacity(asked.len());
     for (id, revs) in asked {
         let revs = revs.iter().map(|text| rev(text)).collect::<Result<Vec<Rev>, _>>()?;
-        wanted.push((call.doc_id(&id)?, revs));
+        let id = DocId::parse(&id, id_bytes_max).map_err(|error| error.to_wire())?;
+        wanted.push((id, revs));
     }
-    let found = call.channel.granted().database.revs_diff(&wanted).await?;
+    let found = database.revs_diff(&wanted).await.map_err(|error| error.to_wire())?;
     let text = |revs: Vec<Rev>| revs.iter().map(ToString::to_string).collect();
     let row = |diff: crate::doc::RevsDiff| RevsDiffRow {
         missing: text(diff.missing),
         possible_ancestors: text(diff.possible_ancestors),
     };
-    let reply: RevsDiffReply =
-        found.into_iter().map(|(id, diff)| (id.to_string(), row(diff))).collect();
-    Ok(Answer::Reply(json!(reply).to_string()))
+    Ok(found.into_iter().map(|(id, diff)| (id.to_string(), row(diff))).collect())
 }

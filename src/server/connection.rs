@@ -6,12 +6,11 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures::stream::SplitStream;
-use futures::{FutureExt as _, StreamExt as _};
+use futures::StreamExt as _;
 use http::HeaderMap;
 use serde_json::Value;
 use serde_json::value::RawValue;
@@ -30,15 +29,15 @@ use crate::proto::message::{
     WireError, pong_text,
 };
 use crate::proto::session::Action;
-use crate::store::StoreError;
 use crate::transport::ByteStream;
 
 use super::Shared;
-use super::auth::{AccessRequest, Credentials, Grant};
+use super::auth::{AccessRequest, Credentials};
 use super::calls::{self, Answer, Call};
 use super::census::Seat;
 use super::channel::{Channel, Enlisted};
 use super::error::{CloseReason, Refusal, ToWire as _};
+use super::opening::unwinding;
 use super::outbox::{Gone, Outbox};
 use super::progress::{Progress, ProgressStream};
 use super::state::{Slot, State};
@@ -351,23 +350,11 @@ impl Connection {
         access: AccessRequest,
     ) -> Result<(Arc<Channel>, Opened), WireError> {
         let create = access.create;
-        let grant = self.shared.authorizer.authorize(access).await.map_err(|e| e.to_wire())?;
-        if grant.time_left().is_some_and(|left| left.is_zero()) {
-            return Err(Refusal::GrantExpired.to_wire());
-        }
-        if let Some(user) = grant.user_name() {
-            self.peer.seat.belongs_to(user).map_err(|refusal| refusal.to_wire())?;
-        }
-        let store = &self.shared.store;
-        let database = match store.database(&grant.database).await {
-            Err(StoreError::DatabaseMissing { .. }) if grant.create && create => {
-                store.open_or_create(&grant.database).await
-            }
-            found => found,
-        };
-        let database = database.map_err(|error| error.to_wire())?;
+        let grant = self.shared.judge(access, &self.peer.seat).await?;
+        let database = self.shared.open(&grant, create).await?;
         let uploads_max = self.shared.limits.uploads_per_channel_max;
-        let channel = Channel::new(id, store.clone(), database, grant, uploads_max);
+        let store = self.shared.store.clone();
+        let channel = Channel::new(id, store, database, grant, uploads_max);
         let opened = self.opened(&channel).await?;
         Ok((channel, opened))
     }
@@ -449,13 +436,7 @@ impl Connection {
     async fn grant_again(&self, channel: &Channel, access: AccessRequest) -> Result<(), WireError> {
         loop {
             let revocations = self.shared.revocations();
-            let judged = unwinding(self.shared.authorizer.authorize(access.clone())).await;
-            let grant: Grant = judged
-                .map_err(|panicked| panicked.to_wire())?
-                .map_err(|denied| denied.to_wire())?;
-            if let Some(user) = grant.user_name() {
-                self.peer.seat.belongs_to(user).map_err(|refusal| refusal.to_wire())?;
-            }
+            let grant = self.shared.judge(access.clone(), &self.peer.seat).await?;
             channel.grant_anew(grant)?;
             if self.shared.revocations() == revocations {
                 return Ok(());
@@ -574,12 +555,6 @@ impl Drop for Busy {
     fn drop(&mut self) {
         self.0.busy.send_modify(|busy| *busy -= 1);
     }
-}
-
-/// Runs what may call the application's functions: their panic is one failed call, not a call
-/// without an answer.
-async fn unwinding<T>(work: impl Future<Output = T>) -> Result<T, Refusal> {
-    AssertUnwindSafe(work).catch_unwind().await.map_err(|_| Refusal::Panicked)
 }
 
 /// What to tell the peer of an error on its socket, if it can still be told.

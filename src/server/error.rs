@@ -76,6 +76,54 @@ pub(super) enum Refusal {
     NoSubprotocol,
     /// There is nothing at this address.
     NoRoute,
+    /// A request whose `Host` is not a name of this machine, at a gateway that is open to it.
+    Host,
+    /// The server's own authorizer does not let databases be listed.
+    MayNotList,
+    /// Only who administers the database may do this.
+    MayNotAdminister,
+    /// The database may not be made.
+    MayNotCreate,
+    /// A POST that does not say that its body is JSON.
+    NotJson,
+    /// A body that is not JSON.
+    InvalidJson,
+    /// A body of JSON that is too large.
+    BodyTooLarge { max: usize },
+    /// A body of which nothing came for too long.
+    BodyStalled,
+    /// A body that ended before its end.
+    BodyCut,
+    /// A body in an encoding that is not known.
+    ContentEncoding,
+    /// A body that says it is compressed, and is not.
+    BadGzip,
+    /// A multipart body that cannot be taken apart.
+    BadMultipart,
+    /// An `Authorization` header that cannot be read.
+    BadAuthorization,
+    /// A session's cookie that is forged, over or ended.
+    SessionEnded,
+    /// A session that was not begun, since the credentials are not good.
+    BadLogin,
+    /// A method that is not for this address.
+    Method { allowed: &'static str },
+    /// Something of CouchDB that needs JavaScript or is not made here.
+    NotImplemented { reason: &'static str },
+    /// More uuids than are given at a time.
+    TooManyUuids { max: u64 },
+    /// A `Range` outside the attachment.
+    Range,
+    /// A local document cannot have attachments.
+    LocalAttachment,
+    /// `_bulk_docs` without documents.
+    NoDocs,
+    /// `_bulk_get` without documents.
+    NoDocsToGet,
+    /// `keys` that is no array.
+    KeysNotArray,
+    /// `open_revs` that is no list.
+    BadOpenRevs,
 }
 
 fn wire(status: u16, error: &str, reason: impl fmt::Display) -> WireError {
@@ -259,8 +307,80 @@ impl ToWire for Refusal {
                  Sec-WebSocket-Protocol",
             ),
             Self::NoRoute => wire(404, "not_found", "missing"),
+            Self::Host => wire(
+                403,
+                "forbidden",
+                "this gateway is open to its own machine only; use localhost or 127.0.0.1",
+            ),
+            Self::MayNotList => {
+                wire(403, "forbidden", "You are not allowed to list the databases of this server.")
+            }
+            Self::MayNotAdminister => wire(403, "forbidden", "You are not an admin of this db."),
+            Self::MayNotCreate => wire(403, "forbidden", "You are not allowed to create this db."),
+            Self::NotJson => {
+                wire(415, "bad_content_type", "Content-Type must be application/json")
+            }
+            Self::InvalidJson => wire(400, "bad_request", "invalid UTF-8 JSON"),
+            Self::BodyTooLarge { max } => {
+                wire(413, "too_large", format_args!("the body may have {max} bytes"))
+            }
+            Self::BodyStalled => {
+                wire(408, "timeout", "nothing of the request's body came for too long")
+            }
+            Self::BodyCut => wire(400, "bad_request", "the request's body was cut"),
+            Self::ContentEncoding => {
+                wire(415, "bad_ctype", "Content-Encoding must be gzip or identity")
+            }
+            Self::BadGzip => wire(400, "bad_request", "the request's body is not gzip"),
+            Self::BadMultipart => wire(400, "bad_request", "the multipart body is malformed"),
+            Self::BadAuthorization => wire(
+                401,
+                "unauthorized",
+                "the Authorization header must be Basic or Bearer and well-formed",
+            ),
+            Self::SessionEnded => {
+                wire(401, "unauthorized", "the session has ended; log in again")
+            }
+            Self::BadLogin => wire(401, "unauthorized", "Name or password is incorrect."),
+            Self::Method { allowed } => {
+                wire(405, "method_not_allowed", format_args!("Only {allowed} allowed"))
+            }
+            Self::NotImplemented { reason } => wire(501, "not_implemented", reason),
+            Self::TooManyUuids { max } => {
+                wire(403, "forbidden", format_args!("count parameter too large, at most {max}"))
+            }
+            Self::Range => {
+                wire(416, "requested_range_not_satisfiable", "Requested range not satisfiable")
+            }
+            Self::LocalAttachment => {
+                wire(400, "bad_request", "_local documents do not accept attachments.")
+            }
+            Self::NoDocs => {
+                wire(400, "bad_request", "POST body must include `docs` parameter.")
+            }
+            Self::NoDocsToGet => wire(400, "bad_request", "Missing JSON list of 'docs'."),
+            Self::KeysNotArray => {
+                wire(400, "bad_request", "`keys` body member must be an array.")
+            }
+            Self::BadOpenRevs => wire(400, "bad_request", "Invalid list of revisions"),
         }
     }
+}
+
+/// The methods that an answer of 405 names, for its header `Allow`.
+pub(super) fn allowed_methods(error: &WireError) -> Option<&str> {
+    (error.status == 405).then_some(())?;
+    error.reason.strip_prefix("Only ")?.strip_suffix(" allowed")
+}
+
+/// A request that cannot be used, and why.
+pub(super) fn bad_request(reason: impl fmt::Display) -> WireError {
+    wire(400, "bad_request", reason)
+}
+
+/// A parameter of a query that cannot be read, and why.
+pub(super) fn query_parse_error(reason: impl fmt::Display) -> WireError {
+    wire(400, "query_parse_error", reason)
 }
 
 /// The body of an HTTP answer that is an error.
