@@ -9,8 +9,8 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use futures::stream::SplitStream;
 use futures::StreamExt as _;
+use futures::stream::SplitStream;
 use http::HeaderMap;
 use serde_json::Value;
 use serde_json::value::RawValue;

@@ -78,6 +78,11 @@ pub(super) enum Refusal {
     NoRoute,
     /// A request whose `Host` is not a name of this machine, at a gateway that is open to it.
     Host,
+}
+
+/// Refusals of the HTTP API.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum HttpRefusal {
     /// The server's own authorizer does not let databases be listed.
     MayNotList,
     /// Only who administers the database may do this.
@@ -312,14 +317,19 @@ impl ToWire for Refusal {
                 "forbidden",
                 "this gateway is open to its own machine only; use localhost or 127.0.0.1",
             ),
+        }
+    }
+}
+
+impl ToWire for HttpRefusal {
+    fn to_wire(&self) -> WireError {
+        match self {
             Self::MayNotList => {
                 wire(403, "forbidden", "You are not allowed to list the databases of this server.")
             }
             Self::MayNotAdminister => wire(403, "forbidden", "You are not an admin of this db."),
             Self::MayNotCreate => wire(403, "forbidden", "You are not allowed to create this db."),
-            Self::NotJson => {
-                wire(415, "bad_content_type", "Content-Type must be application/json")
-            }
+            Self::NotJson => wire(415, "bad_content_type", "Content-Type must be application/json"),
             Self::InvalidJson => wire(400, "bad_request", "invalid UTF-8 JSON"),
             Self::BodyTooLarge { max } => {
                 wire(413, "too_large", format_args!("the body may have {max} bytes"))
@@ -338,9 +348,7 @@ impl ToWire for Refusal {
                 "unauthorized",
                 "the Authorization header must be Basic or Bearer and well-formed",
             ),
-            Self::SessionEnded => {
-                wire(401, "unauthorized", "the session has ended; log in again")
-            }
+            Self::SessionEnded => wire(401, "unauthorized", "the session has ended; log in again"),
             Self::BadLogin => wire(401, "unauthorized", "Name or password is incorrect."),
             Self::Method { allowed } => {
                 wire(405, "method_not_allowed", format_args!("Only {allowed} allowed"))
@@ -355,13 +363,9 @@ impl ToWire for Refusal {
             Self::LocalAttachment => {
                 wire(400, "bad_request", "_local documents do not accept attachments.")
             }
-            Self::NoDocs => {
-                wire(400, "bad_request", "POST body must include `docs` parameter.")
-            }
+            Self::NoDocs => wire(400, "bad_request", "POST body must include `docs` parameter."),
             Self::NoDocsToGet => wire(400, "bad_request", "Missing JSON list of 'docs'."),
-            Self::KeysNotArray => {
-                wire(400, "bad_request", "`keys` body member must be an array.")
-            }
+            Self::KeysNotArray => wire(400, "bad_request", "`keys` body member must be an array."),
             Self::BadOpenRevs => wire(400, "bad_request", "Invalid list of revisions"),
         }
     }

@@ -39,6 +39,7 @@ use tokio::sync::watch;
 use warp::Filter;
 use warp::filters::BoxedFilter;
 
+use self::http::Sessions;
 use crate::doc::DbName;
 use crate::limits::Limits;
 use crate::store::Store;
@@ -46,7 +47,6 @@ use crate::transport::Listener;
 use auth::DenyAll;
 use census::Census;
 use channel::Channel;
-use self::http::Sessions;
 
 /// Serves the databases of a store to clients that its authorizer lets in.
 ///

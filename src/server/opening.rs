@@ -21,9 +21,8 @@ impl Shared {
         seat: &Seat,
     ) -> Result<Grant, WireError> {
         let judged = unwinding(self.authorizer.authorize(access)).await;
-        let grant = judged
-            .map_err(|panicked| panicked.to_wire())?
-            .map_err(|denied| denied.to_wire())?;
+        let grant =
+            judged.map_err(|panicked| panicked.to_wire())?.map_err(|denied| denied.to_wire())?;
         if grant.time_left().is_some_and(|left| left.is_zero()) {
             return Err(Refusal::GrantExpired.to_wire());
         }

@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 
 use crate::doc::DocId;
 use crate::proto::message::WireError;
-use crate::server::error::{Refusal, ToWire as _, bad_request, query_parse_error};
+use crate::server::error::{HttpRefusal, ToWire as _, bad_request, query_parse_error};
 use crate::server::streams::all_docs_row_head;
 use crate::store::{AllDocsOptions, AllDocsRow, KeyRange, Order, StoreError};
 
@@ -146,9 +146,10 @@ impl LocalRange {
         self.0.as_ref().is_some_and(|range| {
             let after = range.start.as_deref().is_none_or(|start| id >= start);
             after
-                && range.end.as_deref().is_none_or(|end| {
-                    if range.exclusive_end { id < end } else { id <= end }
-                })
+                && range
+                    .end
+                    .as_deref()
+                    .is_none_or(|end| if range.exclusive_end { id < end } else { id <= end })
         })
     }
 }
@@ -178,7 +179,7 @@ fn bad_member(name: &str, wanted: &str) -> WireError {
 fn keys_of(value: Value) -> Result<Vec<Value>, WireError> {
     match value {
         Value::Array(keys) => Ok(keys),
-        _ => Err(Refusal::KeysNotArray.to_wire()),
+        _ => Err(HttpRefusal::KeysNotArray.to_wire()),
     }
 }
 
@@ -398,15 +399,17 @@ fn narrow_to_design_docs(range: &mut KeyRange, descending: bool) {
         if descending { (DESIGN_END, DESIGN_FIRST) } else { (DESIGN_FIRST, DESIGN_END) };
     let inside = |text: &str| (DESIGN_FIRST..DESIGN_END).contains(&text);
     if !range.start.as_deref().is_some_and(inside) {
-        let passed = range.start.as_deref().is_some_and(|start| {
-            if descending { start < last } else { start > last }
-        });
+        let passed = range
+            .start
+            .as_deref()
+            .is_some_and(|start| if descending { start < last } else { start > last });
         range.start = Some(if passed { last.to_owned() } else { first.to_owned() });
     }
     if !range.end.as_deref().is_some_and(inside) {
-        let before = range.end.as_deref().is_some_and(|end| {
-            if descending { end > first } else { end < first }
-        });
+        let before = range
+            .end
+            .as_deref()
+            .is_some_and(|end| if descending { end > first } else { end < first });
         range.end = Some(if before { first.to_owned() } else { last.to_owned() });
         range.exclusive_end = false;
     }

@@ -8,7 +8,7 @@ use http::{Method, StatusCode};
 
 use crate::doc::{AnyDocument, Attachment, Body, DocId, Document};
 use crate::proto::message::WireError;
-use crate::server::error::{Refusal, ToWire as _, bad_request};
+use crate::server::error::{HttpRefusal, ToWire as _, bad_request};
 use crate::store::{AttachmentReader, DocError, GetOptions, StoreError};
 
 use super::answer::{Answer, Out, Stop, set};
@@ -72,7 +72,7 @@ fn parse_range(range: &str, length: u64) -> Result<Option<(u64, u64)>, WireError
         return Ok(None);
     };
     let number = |text: &str| text.trim().parse::<u64>().ok();
-    let unsatisfiable = || Refusal::Range.to_wire();
+    let unsatisfiable = || HttpRefusal::Range.to_wire();
     let (first, last) = match (number(first), number(last)) {
         (Some(first), None) if last.trim().is_empty() => (first, length.saturating_sub(1)),
         (Some(first), Some(last)) if first <= last => (first, last.min(length.saturating_sub(1))),
@@ -171,9 +171,16 @@ mod tests {
         check("bytes=10-", None);
         check("bytes=-0", None);
         check("bytes=99999999999999999-", None);
-        for whole in ["", "bytes=", "bytes=-", "bytes=5-3", "bytes=1-2,4-5", "lines=1-2", "bytes=x-y",
-            "bytes=99999999999999999999999-"]
-        {
+        for whole in [
+            "",
+            "bytes=",
+            "bytes=-",
+            "bytes=5-3",
+            "bytes=1-2,4-5",
+            "lines=1-2",
+            "bytes=x-y",
+            "bytes=99999999999999999999999-",
+        ] {
             check(whole, Some(None));
         }
         assert!(parse_range("bytes=0-", 0).is_err());

@@ -11,7 +11,7 @@ use crate::doc::{AnyDocument, ParseError, Rev};
 use crate::proto::call::{RevsDiffAsked, WriteRow};
 use crate::proto::message::WireError;
 use crate::server::calls;
-use crate::server::error::{Refusal, ToWire as _, bad_request};
+use crate::server::error::{HttpRefusal, ToWire as _, bad_request};
 use crate::store::{BulkGetItem, BulkGetOptions, BulkGetResult, EditMode, OpenRev, StoreError};
 
 use super::answer::{Answer, JSON, Out, Stop, json, json_text};
@@ -35,7 +35,7 @@ struct BulkDocs {
 pub(super) async fn bulk_docs(mut db: Db) -> Answer {
     check_post(&db)?;
     let body: BulkDocs = db.request.json_body().await?;
-    let docs = body.docs.ok_or_else(|| Refusal::NoDocs.to_wire())?;
+    let docs = body.docs.ok_or_else(|| HttpRefusal::NoDocs.to_wire())?;
     let docs: Vec<&RawValue> = list(docs.get(), db.doc_limits().bulk_rows_max)?
         .ok_or_else(|| bad_request("`docs` parameter must be an array."))?;
     let mode = match body.new_edits.or(db.request.query.flag_if_any("new_edits")?) {
@@ -99,7 +99,10 @@ impl<'de> Deserialize<'de> for Count {
                 f.write_str("an array")
             }
 
-            fn visit_seq<A: serde::de::SeqAccess<'de>>(self, mut all: A) -> Result<Count, A::Error> {
+            fn visit_seq<A: serde::de::SeqAccess<'de>>(
+                self,
+                mut all: A,
+            ) -> Result<Count, A::Error> {
                 let mut count = 0;
                 while all.next_element::<serde::de::IgnoredAny>()?.is_some() {
                     count += 1;
@@ -151,9 +154,9 @@ pub(super) async fn bulk_get(mut db: Db) -> Answer {
     check_post(&db)?;
     db.check_read()?;
     let body: BulkGet = db.request.json_body().await?;
-    let docs = body.docs.ok_or_else(|| Refusal::NoDocsToGet.to_wire())?;
+    let docs = body.docs.ok_or_else(|| HttpRefusal::NoDocsToGet.to_wire())?;
     let wanted: Vec<Wanted> = list(docs.get(), db.doc_limits().bulk_rows_max)?
-        .ok_or_else(|| Refusal::NoDocsToGet.to_wire())?;
+        .ok_or_else(|| HttpRefusal::NoDocsToGet.to_wire())?;
     let items = wanted.into_iter().map(|wanted| Item::of(&db, wanted));
     let items = items.collect::<Result<Vec<_>, _>>()?;
     let query = &db.request.query;
@@ -188,14 +191,17 @@ impl BulkRead {
     async fn read_one(&self, db: &Db, item: &Item) -> Result<Vec<Found>, Stop> {
         let (wanted, known) = match &item.wanted {
             Ok(wanted) => wanted,
-            Err((rev, error)) => return Ok(vec![Found::Error(error_of(&item.id, rev, error))]),
+            Err((rev, error)) => {
+                return Ok(vec![Found::Error(error_of(&item.id, rev.as_deref(), error))]);
+            }
         };
         let asked = std::slice::from_ref(wanted);
         let found = db.database().bulk_get(asked, self.options).await?;
-        let revs = found.into_iter().next().map_or_else(Vec::new, |BulkGetResult { revs, .. }| revs);
+        let revs =
+            found.into_iter().next().map_or_else(Vec::new, |BulkGetResult { revs, .. }| revs);
         let missing = StoreError::DocMissing { id: wanted.id.clone() }.to_wire();
         if revs.is_empty() {
-            return Ok(vec![Found::Error(error_of(&item.id, &None, &missing))]);
+            return Ok(vec![Found::Error(error_of(&item.id, None, &missing))]);
         }
         let shown = |one| match one {
             OpenRev::Found(mut document) => {
@@ -212,14 +218,14 @@ impl BulkRead {
                 Found::Document(document, bytes)
             }
             OpenRev::Missing(rev) => {
-                Found::Error(error_of(&item.id, &Some(rev.to_string()), &missing))
+                Found::Error(error_of(&item.id, Some(&rev.to_string()), &missing))
             }
         };
         Ok(revs.into_iter().map(shown).collect())
     }
 }
 
-fn error_of(id: &str, rev: &Option<String>, error: &WireError) -> Value {
+fn error_of(id: &str, rev: Option<&str>, error: &WireError) -> Value {
     json!({"id": id, "rev": rev, "error": error.error, "reason": error.reason})
 }
 

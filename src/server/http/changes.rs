@@ -9,7 +9,7 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::doc::DocId;
 use crate::proto::message::WireError;
-use crate::server::error::{Refusal, ToWire as _, bad_request};
+use crate::server::error::{HttpRefusal, ToWire as _, bad_request};
 use crate::server::streams::push_change_head;
 use crate::store::{
     Change, ChangeDocs, ChangesOptions, Feed, FeedPage, GetOptions, Order, Since, StoreError, Style,
@@ -46,9 +46,7 @@ impl Form {
             Some("longpoll") => Ok(Self::Longpoll),
             Some("continuous" | "live") => Ok(Self::Continuous),
             Some("eventsource") => Ok(Self::EventSource),
-            Some(_) => {
-                Err(bad_request("feed must be normal, longpoll, continuous or eventsource"))
-            }
+            Some(_) => Err(bad_request("feed must be normal, longpoll, continuous or eventsource")),
         }
     }
 
@@ -214,9 +212,11 @@ fn filter_of(db: &Db, body: Body) -> Result<(Filter, Option<Vec<DocId>>), WireEr
             Err(bad_request("`view` filter parameter is not provided."))
         }
         Some(name) if name == "_view" || name.contains('/') => {
-            Err(Refusal::NotImplemented { reason: NO_JAVASCRIPT }.to_wire())
+            Err(HttpRefusal::NotImplemented { reason: NO_JAVASCRIPT }.to_wire())
         }
-        Some(_) => Err(bad_request("Invalid filter: it must be `_doc_ids`, `_design` or `ddoc/name`")),
+        Some(_) => {
+            Err(bad_request("Invalid filter: it must be `_doc_ids`, `_design` or `ddoc/name`"))
+        }
     }
 }
 
@@ -358,8 +358,11 @@ impl Writer {
     }
 
     async fn beat(&self, out: &mut Out) -> Result<(), Stop> {
-        let beat =
-            if self.asked.form == Form::EventSource { "event: heartbeat\ndata: \n\n" } else { "\n" };
+        let beat = if self.asked.form == Form::EventSource {
+            "event: heartbeat\ndata: \n\n"
+        } else {
+            "\n"
+        };
         out.text(beat).await?;
         out.flush().await
     }

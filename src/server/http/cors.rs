@@ -16,7 +16,8 @@ use crate::proto::message::WireError;
 use crate::server::Origins;
 use crate::server::error::{Refusal, ToWire as _};
 
-const METHODS: HeaderValue = HeaderValue::from_static("GET, PUT, POST, HEAD, DELETE, COPY, OPTIONS");
+const METHODS: HeaderValue =
+    HeaderValue::from_static("GET, PUT, POST, HEAD, DELETE, COPY, OPTIONS");
 const REQUEST_HEADERS: HeaderValue = HeaderValue::from_static(
     "accept, authorization, content-type, destination, if-match, if-none-match, last-event-id, \
      origin, range, x-requested-with",

@@ -5,7 +5,7 @@ use http::{Method, StatusCode};
 use serde_json::json;
 
 use crate::doc::DbName;
-use crate::server::error::{Refusal, ToWire as _, of_row};
+use crate::server::error::{HttpRefusal, ToWire as _, of_row};
 
 use super::answer::{Answer, json, ok, set};
 use super::db::Db;
@@ -52,7 +52,7 @@ async fn create(request: Request, name: DbName) -> Answer {
     let shared = &request.shared;
     let grant = shared.judge(request.access(name.clone(), true)?, &request.seat).await?;
     if !grant.create {
-        return Err(Refusal::MayNotCreate.to_wire());
+        return Err(HttpRefusal::MayNotCreate.to_wire());
     }
     shared.store.create(&grant.database).await.map_err(|error| error.to_wire())?;
     let mut response = json(StatusCode::CREATED, &ok());

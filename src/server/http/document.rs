@@ -10,7 +10,7 @@ use crate::doc::{AnyDocument, DocId, Document, Rev};
 use crate::limits::Limits;
 use crate::proto::call::WriteRow;
 use crate::proto::message::WireError;
-use crate::server::error::{Refusal, ToWire as _, bad_request};
+use crate::server::error::{HttpRefusal, ToWire as _, bad_request};
 use crate::store::{BulkGetOptions, EditMode, GetOptions, OpenRev, OpenRevs};
 
 use super::answer::{Answer, JSON, Out, Stop, set};
@@ -158,7 +158,7 @@ async fn open_revs(db: Db, id: DocId, asked: Asked) -> Answer {
         None | Some("all" | "\"all\"") => OpenRevs::All,
         Some(list) => {
             let list: Result<Vec<String>, _> = serde_json::from_str(list);
-            let list = list.map_err(|_| Refusal::BadOpenRevs.to_wire())?;
+            let list = list.map_err(|_| HttpRefusal::BadOpenRevs.to_wire())?;
             OpenRevs::Revs(list.iter().map(|text| rev(text)).collect::<Result<_, _>>()?)
         }
     };
@@ -315,12 +315,7 @@ pub(super) fn with_id_and_rev(db: &Db, text: &str, id: &str) -> Result<String, W
     renamed(text, id, rev.as_deref(), db.doc_limits())
 }
 
-fn renamed(
-    text: &str,
-    id: &str,
-    rev: Option<&str>,
-    limits: &Limits,
-) -> Result<String, WireError> {
+fn renamed(text: &str, id: &str, rev: Option<&str>, limits: &Limits) -> Result<String, WireError> {
     let members = object_members(text, limits).map_err(|error| error.to_wire())?;
     let mut named = String::with_capacity(text.len() + id.len() + 16);
     named.push_str("{\"_id\":");
@@ -367,8 +362,8 @@ async fn delete(db: Db, id: DocId) -> Answer {
 async fn copy(db: Db, id: DocId) -> Answer {
     db.check_read()?;
     let destination = db.request.header(&DESTINATION)?.map(str::to_owned);
-    let destination = destination
-        .ok_or_else(|| bad_request("Destination header is mandatory for COPY."))?;
+    let destination =
+        destination.ok_or_else(|| bad_request("Destination header is mandatory for COPY."))?;
     if destination.contains("://") {
         return Err(bad_request("Destination URL must be relative."));
     }

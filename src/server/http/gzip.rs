@@ -8,7 +8,7 @@ use flate2::write::GzDecoder;
 use futures::{Stream, StreamExt as _};
 
 use crate::proto::message::WireError;
-use crate::server::error::{Refusal, ToWire as _};
+use crate::server::error::{HttpRefusal, ToWire as _};
 
 /// Compressed bytes decoded at a time. Deflate makes at most about 1,000 times as many of them.
 const STEP_BYTES: usize = 256;
@@ -40,7 +40,7 @@ where
 
 impl<S: Stream<Item = Result<Bytes, WireError>> + Unpin> Gunzip<S> {
     async fn next_piece(&mut self) -> Result<Option<Bytes>, WireError> {
-        let bad = || Refusal::BadGzip.to_wire();
+        let bad = || HttpRefusal::BadGzip.to_wire();
         loop {
             let Some(decoder) = &mut self.decoder else { return Ok(None) };
             if self.waiting.is_empty() {

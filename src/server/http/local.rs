@@ -36,7 +36,7 @@ async fn read(db: &Db, id: LocalId) -> Answer {
 
 async fn put(mut db: Db, id: LocalId) -> Answer {
     let text = db.request.text_body().await?;
-    let text = with_id_and_rev(&db, &text, &id.to_string())?;
+    let text = with_id_and_rev(&db, &text, &format!("{id}"))?;
     let written = write_one(&db, text).await?;
     answer(&db, &written)
 }

@@ -39,7 +39,7 @@ use crate::proto::message::WireError;
 pub(crate) use session::Sessions;
 
 use super::Shared;
-use super::error::{Refusal, ToWire as _};
+use super::error::{HttpRefusal, ToWire as _};
 use answer::{Answer, set};
 use db::Db;
 pub(crate) use request::Parts;
@@ -115,12 +115,12 @@ async fn in_database(request: Request, name: DbName, rest: &[&str]) -> Answer {
         ["_local", id] => local::route(Db::open(request, name).await?, id).await,
         ["_local", _, ..] => {
             drop(Db::open(request, name).await?);
-            Err(Refusal::LocalAttachment.to_wire())
+            Err(HttpRefusal::LocalAttachment.to_wire())
         }
         ["_design", _, "_view" | "_show" | "_list" | "_update" | "_rewrite" | "_info", ..]
         | ["_temp_view" | "_view_cleanup", ..] => {
             drop(Db::open(request, name).await?);
-            Err(Refusal::NotImplemented { reason: NO_JAVASCRIPT }.to_wire())
+            Err(HttpRefusal::NotImplemented { reason: NO_JAVASCRIPT }.to_wire())
         }
         ["_design", id, ref attachment @ ..] => {
             document_or_attachment(request, name, &format!("_design/{id}"), attachment).await
@@ -131,7 +131,7 @@ async fn in_database(request: Request, name: DbName, rest: &[&str]) -> Answer {
             }
             Some(_) => {
                 drop(Db::open(request, name).await?);
-                Err(Refusal::LocalAttachment.to_wire())
+                Err(HttpRefusal::LocalAttachment.to_wire())
             }
             None => document_or_attachment(request, name, id, attachment).await,
         },
@@ -155,7 +155,7 @@ async fn document_or_attachment(
 
 /// Refuses a method that is not for this address.
 fn only(allowed: &'static str) -> WireError {
-    Refusal::Method { allowed }.to_wire()
+    HttpRefusal::Method { allowed }.to_wire()
 }
 
 /// Whether a request reads: HEAD is answered as GET, and its body is left out by the connection.

@@ -11,7 +11,7 @@ use crate::doc::json::object_members;
 use crate::doc::{AttachmentData, AttachmentDigest, BlobHasher, Document};
 use crate::limits::Limits;
 use crate::proto::message::WireError;
-use crate::server::error::{Refusal, ToWire as _, bad_request};
+use crate::server::error::{HttpRefusal, Refusal, ToWire as _, bad_request};
 use crate::store::{Database, StoreError};
 
 use super::answer::{JSON, Out, Stop};
@@ -50,7 +50,7 @@ pub(super) struct Parts {
 
 impl Parts {
     pub(super) fn of(request: &mut Request) -> Result<Self, WireError> {
-        let bad = || Refusal::BadMultipart.to_wire();
+        let bad = || HttpRefusal::BadMultipart.to_wire();
         let content_type = request.header(&CONTENT_TYPE)?.ok_or_else(bad)?;
         let boundary = parameter(content_type, "boundary").ok_or_else(bad)?;
         if boundary.is_empty() || boundary.len() > 200 {
@@ -65,18 +65,18 @@ impl Parts {
 
     /// The first part, which is the document's JSON.
     pub(super) async fn document(&mut self, bytes_max: usize) -> Result<String, WireError> {
-        let bad = || Refusal::BadMultipart.to_wire();
+        let bad = || HttpRefusal::BadMultipart.to_wire();
         // What stands before the first delimiter is nobody's.
         while self.next_piece().await?.is_some() {}
         self.next_part().await?.ok_or_else(bad)?;
         let mut text = Vec::new();
         while let Some(piece) = self.next_piece().await? {
             if text.len() + piece.len() > bytes_max {
-                return Err(Refusal::BodyTooLarge { max: bytes_max }.to_wire());
+                return Err(HttpRefusal::BodyTooLarge { max: bytes_max }.to_wire());
             }
             text.extend_from_slice(&piece);
         }
-        String::from_utf8(text).map_err(|_| Refusal::InvalidJson.to_wire())
+        String::from_utf8(text).map_err(|_| HttpRefusal::InvalidJson.to_wire())
     }
 
     /// The next part, after what is left of this one.
@@ -108,7 +108,7 @@ impl Parts {
             None => false,
             Some(encoding) if encoding.eq_ignore_ascii_case("identity") => false,
             Some(encoding) if encoding.eq_ignore_ascii_case("gzip") => true,
-            Some(_) => return Err(Refusal::ContentEncoding.to_wire()),
+            Some(_) => return Err(HttpRefusal::ContentEncoding.to_wire()),
         };
         Ok(Some(Part { file_name, gzip }))
     }
@@ -121,10 +121,10 @@ impl Parts {
             if let Some(end) = end {
                 let head = self.buffer.split_to(end + 4);
                 let head = String::from_utf8(head.to_vec());
-                return head.map_err(|_| Refusal::BadMultipart.to_wire());
+                return head.map_err(|_| HttpRefusal::BadMultipart.to_wire());
             }
             if self.buffer.len() > PART_HEADER_BYTES_MAX {
-                return Err(Refusal::BadMultipart.to_wire());
+                return Err(HttpRefusal::BadMultipart.to_wire());
             }
             self.fill().await?;
         }
@@ -159,7 +159,7 @@ impl Parts {
                 self.buffer.extend_from_slice(&piece);
                 Ok(())
             }
-            None => Err(Refusal::BadMultipart.to_wire()),
+            None => Err(HttpRefusal::BadMultipart.to_wire()),
         }
     }
 
@@ -433,7 +433,10 @@ mod tests {
         }
         let long = format!("--x\r\nA: {}", "b".repeat(20_000));
         assert!(parts(&long, 100).document(100).await.is_err());
-        assert_eq!(parts("--x\r\n\r\n{   }\r\n--x--", 9).document(4).await.unwrap_err().status, 413);
+        assert_eq!(
+            parts("--x\r\n\r\n{   }\r\n--x--", 9).document(4).await.unwrap_err().status,
+            413
+        );
     }
 
     #[test]

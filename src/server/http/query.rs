@@ -58,9 +58,9 @@ impl Query {
     /// A value in JSON.
     pub(super) fn json<T: DeserializeOwned>(&self, name: &str) -> Result<Option<T>, WireError> {
         let Some(text) = self.text(name) else { return Ok(None) };
-        serde_json::from_str(text).map(Some).map_err(|_| {
-            bad_request(format!("Invalid JSON in parameter {name}: {}", shown(text)))
-        })
+        serde_json::from_str(text)
+            .map(Some)
+            .map_err(|_| bad_request(format!("Invalid JSON in parameter {name}: {}", shown(text))))
     }
 }
 

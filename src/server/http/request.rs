@@ -22,7 +22,7 @@ use crate::proto::message::WireError;
 use crate::server::Shared;
 use crate::server::auth::{AccessRequest, Credentials, ServerRequest};
 use crate::server::census::Seat;
-use crate::server::error::{Refusal, ToWire as _, bad_request};
+use crate::server::error::{HttpRefusal, ToWire as _, bad_request};
 
 use super::gzip::Gunzip;
 use super::query::{Query, decode};
@@ -82,7 +82,7 @@ impl Request {
             None => Box::pin(body),
             Some(name) if name.eq_ignore_ascii_case("identity") => Box::pin(body),
             Some(name) if name.eq_ignore_ascii_case("gzip") => Box::pin(Gunzip::pieces(body)),
-            Some(_) => return Err(Refusal::ContentEncoding.to_wire()),
+            Some(_) => return Err(HttpRefusal::ContentEncoding.to_wire()),
         };
         Ok(Self {
             shared: Arc::clone(shared),
@@ -112,7 +112,7 @@ impl Request {
     pub(super) fn check_json(&self) -> Result<(), WireError> {
         match self.media_type()?.as_deref() {
             Some("application/json") => Ok(()),
-            _ => Err(Refusal::NotJson.to_wire()),
+            _ => Err(HttpRefusal::NotJson.to_wire()),
         }
     }
 
@@ -127,7 +127,7 @@ impl Request {
         let max = self.shared.limits.request_json_bytes_max;
         let announced = self.header(&CONTENT_LENGTH)?.and_then(|length| length.parse().ok());
         if announced.is_some_and(|length: u64| length > max as u64) {
-            return Err(Refusal::BodyTooLarge { max }.to_wire());
+            return Err(HttpRefusal::BodyTooLarge { max }.to_wire());
         }
         let mut body = self.take_body();
         collect_text(&mut body, max).await
@@ -177,7 +177,11 @@ impl Request {
         false
     }
 
-    pub(super) fn access(&self, database: DbName, create: bool) -> Result<AccessRequest, WireError> {
+    pub(super) fn access(
+        &self,
+        database: DbName,
+        create: bool,
+    ) -> Result<AccessRequest, WireError> {
         Ok(AccessRequest {
             credentials: self.credentials()?,
             database,
@@ -200,24 +204,24 @@ impl Request {
         if let Some(header) = self.header(&AUTHORIZATION)? {
             return Ok(Credentials::new(authorization(header)?));
         }
-        match self.session_cookie()? {
+        match self.session_cookie() {
             None => Ok(Credentials::new(Value::Null)),
             Some(cookie) => {
                 let session = self.shared.sessions.find(cookie);
-                session.ok_or_else(|| Refusal::SessionEnded.to_wire())
+                session.ok_or_else(|| HttpRefusal::SessionEnded.to_wire())
             }
         }
     }
 
     /// The value of the session's cookie, if it is not empty.
-    pub(super) fn session_cookie(&self) -> Result<Option<&str>, WireError> {
+    pub(super) fn session_cookie(&self) -> Option<&str> {
         let cookies = self.headers.get_all(COOKIE).iter().filter_map(|value| value.to_str().ok());
         let mut pairs = cookies.flat_map(|value| value.split(';')).map(str::trim);
         let value = pairs.find_map(|pair| {
             let (name, value) = pair.split_once('=')?;
             (name == COOKIE_NAME).then_some(value.trim().trim_matches('"'))
         });
-        Ok(value.filter(|value| !value.is_empty()))
+        value.filter(|value| !value.is_empty())
     }
 
     /// The address of something on this server, as `Location` names it.
@@ -233,11 +237,8 @@ impl Request {
 }
 
 /// What stays as it is in a piece of an address (RFC 3986, unreserved).
-const PLAIN: &percent_encoding::AsciiSet = &percent_encoding::NON_ALPHANUMERIC
-    .remove(b'-')
-    .remove(b'.')
-    .remove(b'_')
-    .remove(b'~');
+const PLAIN: &percent_encoding::AsciiSet =
+    &percent_encoding::NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 fn text_of<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a str>, WireError> {
     let mut values = headers.get_all(name).iter();
@@ -251,7 +252,7 @@ fn text_of<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a s
 
 /// Credentials of an `Authorization` header, in the shape that authorizers know.
 fn authorization(header: &str) -> Result<Value, WireError> {
-    let malformed = || Refusal::BadAuthorization.to_wire();
+    let malformed = || HttpRefusal::BadAuthorization.to_wire();
     let (scheme, rest) = header.trim().split_once(' ').ok_or_else(malformed)?;
     let rest = rest.trim();
     if scheme.eq_ignore_ascii_case("bearer") && !rest.is_empty() {
@@ -272,17 +273,17 @@ pub(super) async fn collect_text(body: &mut Pieces, max: usize) -> Result<String
     while let Some(piece) = body.next().await {
         let piece = piece?;
         if bytes.len() + piece.len() > max {
-            return Err(Refusal::BodyTooLarge { max }.to_wire());
+            return Err(HttpRefusal::BodyTooLarge { max }.to_wire());
         }
         bytes.extend_from_slice(&piece);
     }
-    String::from_utf8(bytes).map_err(|_| Refusal::InvalidJson.to_wire())
+    String::from_utf8(bytes).map_err(|_| HttpRefusal::InvalidJson.to_wire())
 }
 
 pub(super) fn parse_json<T: DeserializeOwned>(text: &str) -> Result<T, WireError> {
     serde_json::from_str(text).map_err(|problem| match problem.classify() {
         serde_json::error::Category::Data => crate::server::error::bad_params("body", &problem),
-        _ => Refusal::InvalidJson.to_wire(),
+        _ => HttpRefusal::InvalidJson.to_wire(),
     })
 }
 
@@ -298,9 +299,9 @@ where
     futures::stream::unfold(Some(Box::pin(body)), move |body| async move {
         let mut body = body?;
         match timeout(stall, body.next()).await {
-            Err(_) => Some((Err(Refusal::BodyStalled.to_wire()), None)),
+            Err(_) => Some((Err(HttpRefusal::BodyStalled.to_wire()), None)),
             Ok(None) => None,
-            Ok(Some(Err(_))) => Some((Err(Refusal::BodyCut.to_wire()), None)),
+            Ok(Some(Err(_))) => Some((Err(HttpRefusal::BodyCut.to_wire()), None)),
             Ok(Some(Ok(mut piece))) => {
                 let bytes = piece.copy_to_bytes(piece.remaining());
                 Some((Ok(bytes), Some(body)))

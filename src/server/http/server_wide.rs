@@ -9,7 +9,7 @@ use crate::doc::DbName;
 use crate::proto::SUBPROTOCOL;
 use crate::proto::message::WireError;
 use crate::server::auth::{Credentials, DeniedKind, ServerGrant};
-use crate::server::error::{Refusal, ToWire as _, bad_request};
+use crate::server::error::{HttpRefusal, Refusal, ToWire as _, bad_request};
 use crate::server::opening::unwinding;
 use crate::store::{StoreError, Uuid};
 
@@ -36,7 +36,7 @@ pub(super) async fn route(request: Request, path: &[&str]) -> Answer {
         ["_dbs_info"] => dbs_info(request).await,
         ["_replicate" | "_scheduler" | "_active_tasks", ..] => {
             check_list(&request).await?;
-            Err(Refusal::NotImplemented { reason: NO_REPLICATOR }.to_wire())
+            Err(HttpRefusal::NotImplemented { reason: NO_REPLICATOR }.to_wire())
         }
         _ => Err(Refusal::NoRoute.to_wire()),
     }
@@ -72,7 +72,7 @@ fn uuids(request: &Request) -> Answer {
     }
     let count = request.query.count("count")?.unwrap_or(1);
     if count > UUIDS_MAX {
-        return Err(Refusal::TooManyUuids { max: UUIDS_MAX }.to_wire());
+        return Err(HttpRefusal::TooManyUuids { max: UUIDS_MAX }.to_wire());
     }
     let one = |_| Uuid::random().expect("the system has randomness once it has booted").to_string();
     let uuids: Vec<String> = (0..count).map(one).collect();
@@ -90,7 +90,7 @@ async fn judge(request: &Request) -> Result<ServerGrant, WireError> {
 
 async fn check_list(request: &Request) -> Result<(), WireError> {
     let grant = judge(request).await?;
-    if grant.list { Ok(()) } else { Err(Refusal::MayNotList.to_wire()) }
+    if grant.list { Ok(()) } else { Err(HttpRefusal::MayNotList.to_wire()) }
 }
 
 async fn session(request: Request) -> Answer {
@@ -98,7 +98,7 @@ async fn session(request: Request) -> Answer {
         method if reads(method) => tell_session(&request).await,
         &Method::POST => begin_session(request).await,
         &Method::DELETE => {
-            if let Some(cookie) = request.session_cookie()? {
+            if let Some(cookie) = request.session_cookie() {
                 request.shared.sessions.end(cookie);
             }
             let mut response = json(StatusCode::OK, &ok());
@@ -153,19 +153,18 @@ async fn begin_session(mut request: Request) -> Answer {
             }
         }
         _ => {
-            return Err(Refusal::NotJson.to_wire());
+            return Err(HttpRefusal::NotJson.to_wire());
         }
     };
     let credentials =
         Credentials::new(json!({"name": login.name.clone(), "password": login.password}));
     let access = request.server_access_with(credentials.clone());
     let judged = unwinding(request.shared.server_authorizer.authorize_server(access)).await;
-    let grant = judged.map_err(|panicked| panicked.to_wire())?.map_err(|denied| {
-        match denied.kind {
-            DeniedKind::Unauthorized => Refusal::BadLogin.to_wire(),
+    let grant =
+        judged.map_err(|panicked| panicked.to_wire())?.map_err(|denied| match denied.kind {
+            DeniedKind::Unauthorized => HttpRefusal::BadLogin.to_wire(),
             DeniedKind::Forbidden => denied.to_wire(),
-        }
-    })?;
+        })?;
     let cookie = request.shared.sessions.begin(credentials);
     let name = grant.user.clone().unwrap_or(login.name);
     let body = json!({"ok": true, "name": name, "roles": roles(&grant)});

@@ -28,9 +28,7 @@ impl Bytes {
         match self {
             Self::Stubs => false,
             // One that does not tell its generation may be new.
-            Self::After(generation) => {
-                attachment.revpos == 0 || attachment.revpos > generation
-            }
+            Self::After(generation) => attachment.revpos == 0 || attachment.revpos > generation,
         }
     }
 }
