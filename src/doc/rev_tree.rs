@@ -225,6 +225,71 @@ impl RevTree {
         has_child.into_iter().enumerate().filter(|(_, has)| !has).map(|(index, _)| index)
     }
 
+    /// Bytes of the leaves' bodies.
+    #[must_use]
+    pub fn leaf_bytes(&self) -> u64 {
+        let bytes = self.leaf_indices().filter_map(|index| self.nodes[index].state.body_bytes);
+        bytes.map(u64::from).sum()
+    }
+
+    /// Revisions whose bodies are stored although they are no leaves, ascending.
+    #[must_use]
+    pub fn old_bodies(&self) -> Vec<Rev> {
+        let mut is_leaf = vec![false; self.nodes.len()];
+        self.leaf_indices().for_each(|index| is_leaf[index] = true);
+        let old = self.nodes.iter().zip(is_leaf).filter(|(_, is_leaf)| !is_leaf);
+        let stored = old.filter(|(node, _)| node.state.body_bytes.is_some());
+        stored.map(|(node, _)| node.rev.clone()).collect()
+    }
+
+    /// The tree as if leaves and those of their ancestors that have no other descendants had never
+    /// been known; and which of `revs` were leaves and went, with CouchDB's rule: a revision that
+    /// is no leaf stays (`couch_key_tree:remove_leafs`).
+    #[must_use]
+    pub fn without(&self, revs: &[Rev]) -> (Self, Vec<Rev>) {
+        let mut children = vec![0_u32; self.nodes.len()];
+        self.edges().for_each(|(_, parent)| children[parent as usize] += 1);
+        let mut goes = vec![false; self.nodes.len()];
+        let mut gone = Vec::new();
+        let mut pending = Vec::new();
+        for rev in revs {
+            if let Some(index) = self.find(rev).filter(|&index| children[index] == 0)
+                && !std::mem::replace(&mut goes[index], true)
+            {
+                gone.push(rev.clone());
+                pending.push(index_u32(index));
+            }
+        }
+        while let Some(child) = pending.pop() {
+            for (_, parent) in self.edges().filter(|(c, _)| *c == child) {
+                children[parent as usize] -= 1;
+                if children[parent as usize] == 0 {
+                    goes[parent as usize] = true;
+                    pending.push(parent);
+                }
+            }
+        }
+        (self.retaining(|index| !goes[index]), gone)
+    }
+
+    /// The tree of some of its revisions, and the edges between them.
+    fn retaining(&self, keeps: impl Fn(usize) -> bool) -> Self {
+        let mut places = vec![None; self.nodes.len()];
+        let mut kept = Vec::with_capacity(self.nodes.len());
+        for (index, node) in self.nodes.iter().enumerate().filter(|(index, _)| keeps(*index)) {
+            places[index] = Some(index_u32(kept.len()));
+            kept.push(Node { parent: None, ..node.clone() });
+        }
+        let mut tree = Self { nodes: kept, more_parents: Vec::new() };
+        for (child, parent) in self.edges() {
+            if let (Some(child), Some(parent)) = (places[child as usize], places[parent as usize]) {
+                tree.add_edge(child, parent);
+            }
+        }
+        tree.settle_edges();
+        tree
+    }
+
     /// The leaf that reads return: open before deleted, then generation, then hash.
     #[must_use]
     pub fn winner(&self) -> Option<Leaf> {
@@ -321,22 +386,7 @@ impl RevTree {
         if steps.iter().all(|&s| s < limit.max(1)) {
             return;
         }
-        let mut places = vec![None; self.nodes.len()];
-        let mut kept = Vec::with_capacity(self.nodes.len());
-        for (index, node) in self.nodes.iter().enumerate() {
-            if steps[index] < limit.max(1) {
-                places[index] = Some(index_u32(kept.len()));
-                kept.push(Node { parent: None, ..node.clone() });
-            }
-        }
-        let mut stemmed = Self { nodes: kept, more_parents: Vec::new() };
-        for (child, parent) in self.edges() {
-            if let (Some(child), Some(parent)) = (places[child as usize], places[parent as usize]) {
-                stemmed.add_edge(child, parent);
-            }
-        }
-        stemmed.settle_edges();
-        *self = stemmed;
+        *self = self.retaining(|index| steps[index] < limit.max(1));
     }
 }
 

@@ -9,11 +9,12 @@ use futures::{Stream, StreamExt as _};
 use super::backend::{BlobReader, SMALL_BLOB_BYTES_MAX, StagedBlob};
 use super::database::Database;
 use super::error::{DocError, StoreError};
+use super::merging::Merging;
 use super::read::GetOptions;
 use super::write::Written;
 use crate::doc::{
-    Attachment, AttachmentData, AttachmentDigest, BlobHasher, BlobRef, BodyRecord, DocId, Document,
-    Rev, RevTree, StoredAttachment,
+    Attachment, AttachmentData, AttachmentDigest, BlobHasher, BlobRef, DocId, Document, Rev,
+    StoredAttachment,
 };
 
 /// Bytes handed to the backend at a time.
@@ -36,6 +37,15 @@ impl Resolved {
         };
         self.attachments.iter().map(placed).collect()
     }
+}
+
+/// Whether the bytes that an earlier revision names are there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Stubs {
+    /// They are, since the revision is.
+    Trust,
+    /// A sweep may have taken them meanwhile.
+    Verify,
 }
 
 /// The bytes of one attachment, piece by piece.
@@ -295,8 +305,8 @@ impl Database {
     pub(super) async fn resolve_attachments(
         &self,
         write: &Document,
-        tree: &RevTree,
-        new_bodies: &[(Rev, BodyRecord)],
+        merging: &Merging,
+        stubs: Stubs,
     ) -> Result<Result<Resolved, DocError>, StoreError> {
         let mut resolved = Resolved { attachments: Vec::new(), staged: Vec::new() };
         let mut earlier: Option<Vec<StoredAttachment>> = None;
@@ -308,19 +318,21 @@ impl Database {
                     resolved.staged.push(StagedBlob { blob, small: Some(bytes.clone()) });
                     Some(blob)
                 }
-                AttachmentData::Stored(blob) => {
-                    let there = self.backend().read_blob(self.key(), &blob.key).await?.is_some();
-                    there.then_some(*blob)
-                }
+                AttachmentData::Stored(blob) => self.has_blob(blob).await?.then_some(*blob),
                 AttachmentData::Stub { digest, .. } => {
                     if earlier.is_none() {
-                        earlier = Some(self.earlier_attachments(write, tree, new_bodies).await?);
+                        earlier = Some(self.earlier_attachments(write, merging).await?);
                     }
                     let found = find_earlier(earlier.as_deref().unwrap_or_default(), name, *digest);
                     if revpos == 0 {
                         revpos = found.map_or(0, |a| a.revpos);
                     }
-                    found.map(|a| a.blob)
+                    match found.map(|a| a.blob) {
+                        Some(blob) if stubs == Stubs::Verify && !self.has_blob(&blob).await? => {
+                            None
+                        }
+                        blob => blob,
+                    }
                 }
             };
             let Some(blob) = blob else {
@@ -332,14 +344,18 @@ impl Database {
         Ok(Ok(resolved))
     }
 
+    async fn has_blob(&self, blob: &BlobRef) -> Result<bool, StoreError> {
+        Ok(self.backend().read_blob(self.key(), &blob.key).await?.is_some())
+    }
+
     /// Attachments of the revisions that a stub may mean: the newest stored ancestor first, then
     /// the leaves.
     async fn earlier_attachments(
         &self,
         write: &Document,
-        tree: &RevTree,
-        new_bodies: &[(Rev, BodyRecord)],
+        merging: &Merging,
     ) -> Result<Vec<StoredAttachment>, StoreError> {
+        let (tree, new_bodies) = (&merging.tree, &merging.bodies);
         let stored = |rev: &Rev| tree.state(rev).is_some_and(|state| state.body_bytes.is_some());
         let path = write.path();
         let ancestor = path.iter().flat_map(crate::doc::RevPath::revs).find(stored);

@@ -8,6 +8,8 @@
 //! embedded engine and a compare-and-set in a shared database server both fit behind this.
 
 use std::fmt;
+use std::num::NonZeroU32;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -76,13 +78,27 @@ pub struct Counts {
     pub update_seq: u64,
     /// Bytes of all body records that are stored.
     pub body_bytes: u64,
+    /// The part of `body_bytes` that belongs to leaves: what compaction keeps.
+    pub leaf_bytes: u64,
+    /// Commits that purged, ever.
+    pub purge_seq: u64,
+}
+
+/// A state of a document: what a commit names as the state it was merged against. The default is
+/// that of a document that is not there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub struct Version {
+    /// The update seq of the document's last change.
+    pub seq: u64,
+    /// How often the document was compacted since.
+    pub edition: u32,
 }
 
 /// A document's state.
 #[derive(Debug, Clone, PartialEq)]
 pub struct StoredDoc {
-    /// The update seq of its last change: what a commit names as the state it was merged against.
-    pub version: u64,
+    /// Which state this is.
+    pub version: Version,
     /// All its revisions.
     pub tree: RevTree,
     /// The winning rev's body, if asked for and stored.
@@ -115,8 +131,8 @@ pub struct StagedBlob {
 pub struct DocCommit {
     /// The document.
     pub id: DocId,
-    /// The version it was merged against; 0 if there was no document.
-    pub expected: u64,
+    /// The version it was merged against.
+    pub expected: Version,
     /// The merged tree. `body_bytes` is set for every revision whose body is stored, those of
     /// `bodies` included.
     pub tree: RevTree,
@@ -130,6 +146,37 @@ pub struct DocCommit {
     pub blobs: Vec<StagedBlob>,
 }
 
+/// A document from which revisions are to be taken as if they had never been there.
+#[derive(Debug, Clone)]
+pub struct DocPurge {
+    /// The document.
+    pub id: DocId,
+    /// The version that `tree` was made from.
+    pub expected: Version,
+    /// What is left; empty if the whole document goes.
+    pub tree: RevTree,
+    /// Revisions whose bodies are stored and that `tree` does not have.
+    pub dropped: Vec<Rev>,
+}
+
+/// What compaction took from a number of documents.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Compacted {
+    /// Bodies of old revisions.
+    pub bodies: u64,
+    /// Their bytes.
+    pub bytes: u64,
+}
+
+/// What was kept for a database beside its documents.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct DatabaseSettings {
+    /// Revisions remembered on each branch; `None` for the store's limit.
+    pub revs_limit: Option<NonZeroU32>,
+    /// Who may use it: the JSON text of CouchDB's security object.
+    pub security: Option<String>,
+}
+
 /// What became of a commit.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Commit {
@@ -139,6 +186,9 @@ pub enum Commit {
     /// None of it was written, since these documents (by their place in the batch) have another
     /// version than expected; with their state now, without bodies.
     Stale(Vec<(usize, Option<StoredDoc>)>),
+    /// None of it was written, since the bytes of attachments that these documents name (by their
+    /// place in the batch) are not there: a sweep was faster.
+    BlobsMissing(Vec<usize>),
 }
 
 /// One local document of a commit.
@@ -249,6 +299,26 @@ pub trait BlobReader: Send {
     /// # Errors
     /// [`StoreError::Io`].
     async fn next(&mut self) -> Result<Option<Bytes>, StoreError>;
+}
+
+/// Removes attachment bytes. Dropping it ends the sweep.
+#[async_trait]
+pub trait BlobSweep: Send {
+    /// Removes those of these bytes that no document written since the sweep began names. The
+    /// caller has read every document after the sweep began, and found none of them.
+    ///
+    /// # Errors
+    /// As [`Backend::commit`].
+    async fn remove(&mut self, keys: Vec<BlobKey>) -> Result<SweptBlobs, StoreError>;
+}
+
+/// What a sweep removed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct SweptBlobs {
+    /// Attachments.
+    pub blobs: u64,
+    /// Their bytes.
+    pub bytes: u64,
 }
 
 /// Storage of any number of databases.
@@ -398,6 +468,52 @@ pub trait Backend: Send + Sync + fmt::Debug + 'static {
         db: DatabaseKey,
         key: &BlobKey,
     ) -> Result<Option<Box<dyn BlobReader>>, StoreError>;
+
+    /// Removes the stored bodies of revisions that are no leaves, of whatever state these documents
+    /// are in when it happens; documents that are not there are passed over. Their update seqs
+    /// stay. On return the change is on disk.
+    ///
+    /// # Errors
+    /// As [`Backend::commit`].
+    async fn compact(&self, db: DatabaseKey, ids: Vec<DocId>) -> Result<Compacted, StoreError>;
+
+    /// Takes revisions away, atomically. A document of which something is left takes a new update
+    /// seq; one that goes whole leaves nothing behind, not even in the changes feed.
+    /// [`Commit::Done`] has the update seq after each.
+    ///
+    /// # Errors
+    /// As [`Backend::commit`].
+    async fn purge(&self, db: DatabaseKey, batch: Vec<DocPurge>) -> Result<Commit, StoreError>;
+
+    /// What was kept beside the documents.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`], [`StoreError::Damaged`].
+    async fn settings(&self, db: DatabaseKey) -> Result<DatabaseSettings, StoreError>;
+
+    /// Keeps settings; on return they are on disk.
+    ///
+    /// # Errors
+    /// As [`Backend::commit`].
+    async fn commit_settings(
+        &self,
+        db: DatabaseKey,
+        settings: DatabaseSettings,
+    ) -> Result<(), StoreError>;
+
+    /// Names of the attachment bytes that are stored. Those that were taken in less than `age` ago,
+    /// which no document may name yet, are left out.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`], [`StoreError::Damaged`].
+    async fn blobs(&self, db: DatabaseKey, age: Duration) -> Result<Vec<BlobKey>, StoreError>;
+
+    /// Begins to look for attachment bytes that no document names: from now on the backend
+    /// remembers what newly written documents name, until the sweep is dropped.
+    ///
+    /// # Errors
+    /// [`StoreError::Poisoned`], [`StoreError::Closed`], [`StoreError::DatabaseGone`].
+    async fn sweep_blobs(&self, db: DatabaseKey) -> Result<Box<dyn BlobSweep>, StoreError>;
 
     /// The durable update seq, told anew after each durable commit. A hint when to look again.
     fn watch(&self, db: DatabaseKey) -> watch::Receiver<u64>;

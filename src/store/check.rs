@@ -139,7 +139,8 @@ impl Database {
                     _ => counted.docs += 1,
                 }
                 counted.body_bytes += body_bytes(state);
-                counted.update_seq = counted.update_seq.max(state.version);
+                counted.leaf_bytes += state.tree.leaf_bytes();
+                counted.update_seq = counted.update_seq.max(state.version.seq);
                 self.check_bodies(id, state, &mut check).await?;
             }
         }
@@ -148,12 +149,18 @@ impl Database {
             ("docs", counts.docs, counted.docs),
             ("deleted_docs", counts.deleted_docs, counted.deleted_docs),
             ("body_bytes", counts.body_bytes, counted.body_bytes),
-            ("update_seq", counts.update_seq, counted.update_seq),
+            ("leaf_bytes", counts.leaf_bytes, counted.leaf_bytes),
         ];
         for (name, stored, counted) in counters {
             if stored != counted {
                 check.report.problems.push(CheckProblem::Counter { name, stored, counted });
             }
+        }
+        // A document that was purged may have had the newest change.
+        let (stored, counted) = (counts.update_seq, counted.update_seq);
+        if stored < counted || stored != counted && counts.purge_seq == 0 {
+            let name = "update_seq";
+            check.report.problems.push(CheckProblem::Counter { name, stored, counted });
         }
         Ok(check.report)
     }
@@ -257,7 +264,7 @@ impl Database {
             for (row, state) in page.rows.iter().zip(states) {
                 rows += 1;
                 let (id, seq) = (row.id.clone(), row.seq);
-                let state = state.filter(|state| state.version == seq);
+                let state = state.filter(|state| state.version.seq == seq);
                 let Some(state) = state else {
                     check.report.problems.push(CheckProblem::StraySeq { id, seq });
                     continue;

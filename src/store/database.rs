@@ -1,13 +1,14 @@
 //! The handle to one database; what it does is in the sibling modules.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
 use tokio::sync::watch;
 
-use super::backend::{Backend, Counts, DatabaseKey, DatabaseRecord, Uuid};
+use super::backend::{Backend, Counts, DatabaseKey, DatabaseRecord, DatabaseSettings, Uuid};
 use super::error::StoreError;
 use super::seq::Seq;
+use super::updates::{DbUpdateKind, UpdateSender};
 use crate::doc::DbName;
 use crate::limits::Limits;
 
@@ -22,11 +23,43 @@ pub(super) struct DatabaseShared {
     pub(super) limits: Limits,
     record: DatabaseRecord,
     destroyed: watch::Sender<bool>,
+    settings: RwLock<DatabaseSettings>,
+    /// Serialises changes of the settings.
+    pub(super) setting: tokio::sync::Mutex<()>,
+    updates: UpdateSender,
 }
 
 impl DatabaseShared {
-    pub(super) fn new(backend: Arc<dyn Backend>, limits: Limits, record: DatabaseRecord) -> Self {
-        Self { backend, limits, record, destroyed: watch::Sender::new(false) }
+    pub(super) fn new(
+        backend: Arc<dyn Backend>,
+        limits: Limits,
+        record: DatabaseRecord,
+        settings: DatabaseSettings,
+        updates: UpdateSender,
+    ) -> Self {
+        Self {
+            backend,
+            limits,
+            record,
+            destroyed: watch::Sender::new(false),
+            settings: RwLock::new(settings),
+            setting: tokio::sync::Mutex::default(),
+            updates,
+        }
+    }
+
+    pub(super) fn settings(&self) -> RwLockReadGuard<'_, DatabaseSettings> {
+        self.settings.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes note of settings that are on disk.
+    pub(super) fn keep_settings(&self, settings: DatabaseSettings) {
+        *self.settings.write().unwrap_or_else(PoisonError::into_inner) = settings;
+    }
+
+    /// Tells who listens that documents changed.
+    pub(super) fn tell_updated(&self) {
+        self.updates.tell(self.name(), DbUpdateKind::Updated);
     }
 
     pub(super) fn name(&self) -> &DbName {
@@ -53,6 +86,10 @@ pub struct DatabaseInfo {
     pub incarnation: Uuid,
     /// Bytes of all bodies stored, those of old revisions included.
     pub body_bytes: u64,
+    /// The part of them that belongs to leaves: what compaction keeps.
+    pub leaf_bytes: u64,
+    /// Documents that were purged, ever.
+    pub purge_seq: u64,
 }
 
 impl Database {
@@ -90,6 +127,8 @@ impl Database {
             update_seq: self.seq(counts.update_seq),
             incarnation: self.incarnation(),
             body_bytes: counts.body_bytes,
+            leaf_bytes: counts.leaf_bytes,
+            purge_seq: counts.purge_seq,
         })
     }
 

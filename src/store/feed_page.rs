@@ -150,7 +150,7 @@ impl Feed {
             let states = backend.read(key, ids, ReadBody::No).await?;
             for (id, state) in ids.iter().zip(states) {
                 let Some(state) = state else { continue };
-                let seq = state.version;
+                let seq = state.version.seq;
                 if self.since < seq && seq <= update_seq && seq < below {
                     let leaves = state.tree.leaves().into_iter();
                     let leaves = leaves.map(|leaf| (leaf.rev, leaf.state.deleted)).collect();

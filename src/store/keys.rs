@@ -11,6 +11,7 @@
 //! | `DB l` name | a local document |
 //! | `DB a` SHA-256 (32 bytes) | a small attachment's bytes |
 //! | `DB i` | the database's counters |
+//! | `DB o` | the database's settings |
 //! | `DB x` the rest of another key, stamp (8 bytes), number (4 bytes) | a further piece of that key's value |
 //! | `0 v` | format version of the store |
 //! | `0 u` | uuid of the store |
@@ -43,6 +44,7 @@ pub(super) enum Kind {
     Local = b'l',
     Blob = b'a',
     Counts = b'i',
+    Settings = b'o',
     Piece = b'x',
     Version = b'v',
     Uuid = b'u',
@@ -53,8 +55,16 @@ pub(super) enum Kind {
 
 /// The order in which a destroyed database's rows go: a row that names another goes before it, so
 /// that a reader who misses the second finds on looking again that the first is gone too.
-pub(super) const SWEEP_ORDER: [Kind; 7] =
-    [Kind::Doc, Kind::Seq, Kind::Local, Kind::Body, Kind::Blob, Kind::Counts, Kind::Piece];
+pub(super) const SWEEP_ORDER: [Kind; 8] = [
+    Kind::Doc,
+    Kind::Seq,
+    Kind::Local,
+    Kind::Body,
+    Kind::Blob,
+    Kind::Counts,
+    Kind::Settings,
+    Kind::Piece,
+];
 
 const PREFIX_BYTES: usize = 5;
 
@@ -159,8 +169,16 @@ pub(super) fn blob(db: DatabaseKey, blob: &BlobKey) -> Vec<u8> {
     key(db, Kind::Blob, &[blob.as_bytes()])
 }
 
+pub(super) fn blob_key(key: &[u8]) -> Option<BlobKey> {
+    Some(BlobKey::from_bytes(name_part(key, Kind::Blob)?.try_into().ok()?))
+}
+
 pub(super) fn counts(db: DatabaseKey) -> Vec<u8> {
     key(db, Kind::Counts, &[])
+}
+
+pub(super) fn settings(db: DatabaseKey) -> Vec<u8> {
+    key(db, Kind::Settings, &[])
 }
 
 /// A further piece of the value at `base`. The stamp and the number have a fixed length and stand

@@ -4,7 +4,6 @@ use super::attachments::Resolved;
 use super::backend::{StagedBlob, StoredDoc};
 use super::error::DocError;
 use crate::doc::{BodyRecord, Document, Leaf, Rev, RevPath, RevState, RevTree, next_rev};
-use crate::limits::Limits;
 
 /// Where a write belongs in the tree.
 pub(super) enum Place {
@@ -16,6 +15,13 @@ pub(super) enum Place {
     Edit(Option<Rev>),
     /// A revision from elsewhere, with its history.
     Replicated(RevPath),
+}
+
+/// How large a tree may become.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct TreeBounds {
+    pub revs_limit: u32,
+    pub leaves_max: usize,
 }
 
 pub(super) struct Merging {
@@ -57,14 +63,14 @@ impl Merging {
     pub(super) fn replicated_place(
         &self,
         write: &Document,
-        limits: &Limits,
+        bounds: TreeBounds,
     ) -> Result<Place, DocError> {
         let path = write.path().ok_or(DocError::RevMissing)?;
         let rev = path.leaf();
         if !self.tree.contains(&rev) {
             return Ok(Place::Replicated(path));
         }
-        let tree = self.grown(path, RevState::default(), limits).0;
+        let tree = self.grown(path, RevState::default(), bounds).0;
         Ok(if tree == self.tree { Place::Known(rev) } else { Place::Joined(rev, tree) })
     }
 
@@ -74,16 +80,16 @@ impl Merging {
     /// A document has at most `revs_limit` revisions a leaf, unless somebody tells one history now
     /// and another one later. Such a history is taken only up to the first revision that is known,
     /// so that it cannot grow the tree without bound.
-    fn grown(&self, mut path: RevPath, state: RevState, limits: &Limits) -> (RevTree, bool) {
+    fn grown(&self, mut path: RevPath, state: RevState, bounds: TreeBounds) -> (RevTree, bool) {
         let grow = |path: &RevPath| {
             let mut tree = self.tree.merge(&RevTree::from_path(path, state));
             let before = tree.len();
-            tree.stem(limits.revs_limit);
+            tree.stem(bounds.revs_limit);
             let stemmed = tree.len() < before;
             (tree, stemmed)
         };
         let grown = grow(&path);
-        let most = limits.revs_limit as usize;
+        let most = bounds.revs_limit as usize;
         if grown.0.len() <= most || grown.0.len() <= most.saturating_mul(grown.0.leaves().len()) {
             return grown;
         }
@@ -106,7 +112,7 @@ impl Merging {
         write: &Document,
         place: Place,
         resolved: Resolved,
-        limits: &Limits,
+        bounds: TreeBounds,
     ) -> Result<Rev, DocError> {
         let path = match place {
             Place::Known(rev) | Place::Joined(rev, _) => return Ok(rev),
@@ -129,10 +135,10 @@ impl Merging {
             deleted: write.deleted,
             body_bytes: u32::try_from(record.encoded_len()).ok(),
         });
-        let (tree, stemmed) = self.grown(path, state, limits);
+        let (tree, stemmed) = self.grown(path, state, bounds);
         let leaves = tree.leaves();
-        if leaves.len() > limits.leaves_per_doc_max && leaves.len() > self.leaves.len() {
-            return Err(DocError::TooManyLeaves { max: limits.leaves_per_doc_max });
+        if leaves.len() > bounds.leaves_max && leaves.len() > self.leaves.len() {
+            return Err(DocError::TooManyLeaves { max: bounds.leaves_max });
         }
         self.stemmed |= stemmed;
         (self.tree, self.leaves, self.changed) = (tree, leaves, true);

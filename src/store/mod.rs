@@ -8,12 +8,14 @@
 mod attachments;
 pub mod backend;
 mod check;
+mod compact;
 #[cfg(test)]
 mod conformance;
 mod database;
 mod error;
 mod feed;
 mod feed_page;
+mod keep_compacted;
 #[cfg(feature = "sled")]
 mod keys;
 mod local;
@@ -21,12 +23,15 @@ mod memory;
 mod merging;
 #[cfg(feature = "sled")]
 mod migrate;
+mod purge;
 mod read;
 mod revs_diff;
 mod seq;
+mod settings;
 #[cfg(feature = "sled")]
 mod sled;
 mod tally;
+mod updates;
 mod write;
 
 use std::collections::HashMap;
@@ -36,10 +41,13 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 pub use attachments::AttachmentReader;
 pub use backend::{Backend, Counts, Uuid};
 pub use check::{CheckProblem, CheckReport};
+pub use compact::{CompactOptions, CompactReport};
 pub use database::{Database, DatabaseInfo};
 pub use error::{DocError, StoreError};
 pub use feed::{Change, ChangeDocs, Changes, ChangesOptions, Feed, FeedPage, Style};
+pub use keep_compacted::CompactionPolicy;
 pub use memory::MemoryBackend;
+pub use purge::Purged;
 pub use read::{
     AllDocs, AllDocsOptions, AllDocsPage, AllDocsRow, BulkGetItem, BulkGetOptions, BulkGetResult,
     GetOptions, KeyRange, OpenRev, OpenRevs,
@@ -47,13 +55,16 @@ pub use read::{
 pub use seq::{Seq, Since};
 #[cfg(feature = "sled")]
 pub use sled::{SledBackend, SledOptions};
+pub use updates::{DbUpdate, DbUpdateKind, DbUpdates};
 pub use write::{EditMode, Refused, WriteOutcome, Written};
 
 pub use backend::Order;
 
 use crate::doc::DbName;
 use crate::limits::Limits;
+use backend::DatabaseSettings;
 use database::DatabaseShared;
+use updates::UpdateSender;
 
 /// Any number of named databases in one place. A cheap handle: clones share the store.
 ///
@@ -80,6 +91,7 @@ struct StoreShared {
     /// Serialises making and destroying databases, so that a handle is never handed out for a
     /// database that is being destroyed.
     naming: tokio::sync::Mutex<()>,
+    updates: UpdateSender,
 }
 
 impl fmt::Debug for Store {
@@ -132,6 +144,7 @@ impl Store {
             limits,
             open: Mutex::default(),
             naming: tokio::sync::Mutex::default(),
+            updates: UpdateSender::default(),
         };
         Self { shared: Arc::new(shared) }
     }
@@ -172,8 +185,7 @@ impl Store {
     /// Dropping the future leaves the database either made or not.
     pub async fn create(&self, name: &DbName) -> Result<Database, StoreError> {
         let _naming = self.shared.naming.lock().await;
-        let record = self.shared.backend.create_database(name).await?;
-        Ok(self.hand_out(record))
+        self.make(name).await
     }
 
     /// Opens a database, making it if there is none.
@@ -191,8 +203,7 @@ impl Store {
         if let Some(found) = self.lookup(name).await? {
             return Ok(found);
         }
-        let record = self.shared.backend.create_database(name).await?;
-        Ok(self.hand_out(record))
+        self.make(name).await
     }
 
     /// Destroys a database and everything in it. Open handles fail with
@@ -212,7 +223,15 @@ impl Store {
         if let Some(shared) = open.and_then(|open| open.upgrade()) {
             shared.mark_destroyed();
         }
-        self.shared.backend.destroy_database(name).await
+        self.shared.backend.destroy_database(name).await?;
+        self.shared.updates.tell(name, DbUpdateKind::Deleted);
+        Ok(())
+    }
+
+    /// What happens to the databases from now on: made, changed, destroyed.
+    #[must_use]
+    pub fn updates(&self) -> DbUpdates {
+        self.shared.updates.subscribe()
     }
 
     /// Names of databases in byte order, after `after`, at most `limit`.
@@ -255,11 +274,19 @@ impl Store {
         if let Some(open) = self.opened(name) {
             return Ok(Some(open));
         }
-        let record = self.shared.backend.database(name).await?;
-        Ok(record.map(|record| self.hand_out(record)))
+        let Some(record) = self.shared.backend.database(name).await? else { return Ok(None) };
+        let settings = self.shared.backend.settings(record.key).await?;
+        Ok(Some(self.hand_out(record, settings)))
     }
 
-    fn hand_out(&self, record: backend::DatabaseRecord) -> Database {
+    async fn make(&self, name: &DbName) -> Result<Database, StoreError> {
+        let record = self.shared.backend.create_database(name).await?;
+        let database = self.hand_out(record, DatabaseSettings::default());
+        self.shared.updates.tell(name, DbUpdateKind::Created);
+        Ok(database)
+    }
+
+    fn hand_out(&self, record: backend::DatabaseRecord, settings: DatabaseSettings) -> Database {
         let mut open = self.lock_open();
         // The table is swept when it has doubled, so that it stays as small as what is open.
         if open.len() >= 64 && open.len().is_power_of_two() {
@@ -269,6 +296,8 @@ impl Store {
             Arc::clone(&self.shared.backend),
             self.shared.limits.clone(),
             record,
+            settings,
+            self.shared.updates.clone(),
         ));
         open.insert(shared.name().clone(), Arc::downgrade(&shared));
         Database { shared }

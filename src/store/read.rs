@@ -528,7 +528,7 @@ pub(super) fn show(
         let info = |rev: Rev| RevInfo { status: status_of(stored, &rev), rev };
         extra.revs_info = path.iter().flat_map(crate::doc::RevPath::revs).map(info).collect();
     }
-    extra.local_seq = options.local_seq.then_some(stored.version);
+    extra.local_seq = options.local_seq.then_some(stored.version.seq);
     Document {
         id: id.clone(),
         rev: Some(rev.clone()),

@@ -7,8 +7,8 @@
 
 use std::collections::HashMap;
 
-use super::attachments::place_new_attachments;
-use super::backend::{COMMIT_DOCS_ATOMIC_MAX, Commit, DocCommit, ReadBody, StoredDoc};
+use super::attachments::{Stubs, place_new_attachments};
+use super::backend::{COMMIT_DOCS_ATOMIC_MAX, Commit, DocCommit, ReadBody, StoredDoc, Version};
 use super::database::Database;
 use super::error::{DocError, StoreError};
 use super::merging::{Merging, Place};
@@ -126,12 +126,18 @@ impl Database {
             self.alive()?;
             match self.named(self.backend().commit(self.key(), batch).await)? {
                 Commit::Done(seqs) => {
+                    self.shared.tell_updated();
                     let by_slot: HashMap<usize, u64> = slots.into_iter().zip(seqs).collect();
                     return Ok(work.outcomes(|slot| by_slot.get(&slot).map(|n| self.seq(*n))));
                 }
                 Commit::Stale(stale) => {
                     for (place, state) in stale {
                         work.docs[slots[place]].state = state.unwrap_or_else(absent);
+                    }
+                }
+                Commit::BlobsMissing(places) => {
+                    for place in places {
+                        work.docs[slots[place]].stubs = Stubs::Verify;
                     }
                 }
             }
@@ -153,12 +159,13 @@ impl Database {
 
     /// Applies every write of one document, in order, to its state as it was read.
     async fn merge(&self, work: &mut Work, slot: usize) -> Result<(), StoreError> {
+        let bounds = self.tree_bounds();
         let mut merging = Merging::new(&work.docs[slot].state);
         for &row in &work.docs[slot].rows {
             let write = &work.writes[row];
             let place = match work.mode {
                 EditMode::Edit => merging.edit_parent(write).map(Place::Edit),
-                EditMode::Replicated => merging.replicated_place(write, self.limits()),
+                EditMode::Replicated => merging.replicated_place(write, bounds),
             };
             let result = match place {
                 Err(error) => Err(error),
@@ -168,10 +175,11 @@ impl Database {
                     Ok((rev, Changed::Yes))
                 }
                 Ok(place) => {
-                    match self.resolve_attachments(write, &merging.tree, &merging.bodies).await? {
+                    let stubs = work.docs[slot].stubs;
+                    match self.resolve_attachments(write, &merging, stubs).await? {
                         Err(error) => Err(error),
                         Ok(resolved) => {
-                            let rev = merging.add(write, place, resolved, self.limits());
+                            let rev = merging.add(write, place, resolved, bounds);
                             rev.map(|rev| (rev, Changed::Yes))
                         }
                     }
@@ -185,7 +193,7 @@ impl Database {
 }
 
 fn absent() -> StoredDoc {
-    StoredDoc { version: 0, tree: RevTree::default(), winner_body: None }
+    StoredDoc { version: Version::default(), tree: RevTree::default(), winner_body: None }
 }
 
 /// A bulk write under way.
@@ -205,6 +213,7 @@ struct DocWork {
     rows: Vec<usize>,
     state: StoredDoc,
     merged: Option<Merging>,
+    stubs: Stubs,
 }
 
 impl Work {
@@ -215,7 +224,8 @@ impl Work {
         for (row, write) in writes.iter().enumerate() {
             let slot = *slots.entry(write.id.clone()).or_insert_with(|| {
                 let id = write.id.clone();
-                docs.push(DocWork { id, rows: Vec::new(), state: absent(), merged: None });
+                let (state, stubs) = (absent(), Stubs::Trust);
+                docs.push(DocWork { id, rows: Vec::new(), state, merged: None, stubs });
                 docs.len() - 1
             });
             docs[slot].rows.push(row);

@@ -69,6 +69,24 @@ impl Backend for YieldingBackend {
     async fn commit(&self, db: DatabaseKey, batch: Vec<DocCommit>) -> Answer<Commit> {
         yielding!(self.0.commit(db, batch))
     }
+    async fn compact(&self, db: DatabaseKey, ids: Vec<DocId>) -> Answer<Compacted> {
+        yielding!(self.0.compact(db, ids))
+    }
+    async fn purge(&self, db: DatabaseKey, batch: Vec<DocPurge>) -> Answer<Commit> {
+        yielding!(self.0.purge(db, batch))
+    }
+    async fn settings(&self, db: DatabaseKey) -> Answer<DatabaseSettings> {
+        yielding!(self.0.settings(db))
+    }
+    async fn commit_settings(&self, db: DatabaseKey, settings: DatabaseSettings) -> Answer<()> {
+        yielding!(self.0.commit_settings(db, settings))
+    }
+    async fn blobs(&self, db: DatabaseKey, age: std::time::Duration) -> Answer<Vec<BlobKey>> {
+        yielding!(self.0.blobs(db, age))
+    }
+    async fn sweep_blobs(&self, db: DatabaseKey) -> Answer<Box<dyn BlobSweep>> {
+        yielding!(self.0.sweep_blobs(db))
+    }
     async fn changes(&self, db: DatabaseKey, range: ChangesRange) -> Answer<ChangesPage> {
         yielding!(self.0.changes(db, range))
     }

@@ -4,7 +4,7 @@ use super::make::{Editor, all_docs, body, create, id, rev};
 use crate::Limits;
 use crate::doc::{Body, LocalId, LocalRev};
 use crate::store::backend::{
-    Backend, Commit, Counts, DocCommit, LocalCommit, LocalOutcome, ReadBody,
+    Backend, Commit, Counts, DocCommit, LocalCommit, LocalOutcome, ReadBody, Version,
 };
 
 super::conformance!(
@@ -34,7 +34,7 @@ async fn seqs_are_in_the_order_given(store: Arc<dyn Backend>) {
     assert_eq!(read[1], None);
     for (doc, version) in [(&read[0], 352), (&read[2], 351)] {
         let doc = doc.as_ref().expect("the document is there");
-        assert_eq!((doc.version, &doc.winner_body), (version, &Some(body("2-b", 10))));
+        assert_eq!((doc.version.seq, &doc.winner_body), (version, &Some(body("2-b", 10))));
     }
     assert_eq!(
         store.commit(db, Vec::new()).await.expect("nothing is written"),
@@ -49,7 +49,7 @@ async fn a_stale_batch_writes_nothing(store: Arc<dyn Backend>) {
     let before = store.counts(db).await.expect("counts are read");
     let nobody = Editor::default();
     let mut gone = editor.put("gone", &["1-a"]);
-    gone.expected = 9;
+    gone.expected = Version { seq: 9, edition: 0 };
     let batch = vec![editor.put("new", &["1-a"]), nobody.put("b", &["1-z"]), gone];
     let Commit::Stale(stale) = store.commit(db, batch).await.expect("it is answered") else {
         panic!("the batch is stale")
@@ -57,7 +57,7 @@ async fn a_stale_batch_writes_nothing(store: Arc<dyn Backend>) {
     assert_eq!(stale.len(), 2);
     let (place, doc) = &stale[0];
     let doc = doc.as_ref().expect("b is there");
-    assert_eq!((*place, doc.version, &doc.winner_body), (1, 2, &None));
+    assert_eq!((*place, doc.version.seq, &doc.winner_body), (1, 2, &None));
     assert_eq!(doc.tree, editor.known[&id("b")].1);
     assert_eq!(stale[1], (2, None));
     assert_eq!(store.counts(db).await.expect("counts are read"), before);
@@ -78,6 +78,7 @@ async fn concurrent_writers_of_one_document_take_turns(store: Arc<dyn Backend>) 
                         let there = stale.remove(0).1.expect("another writer was faster");
                         editor.known.insert(id("shared"), (there.version, there.tree));
                     }
+                    Commit::BlobsMissing(_) => panic!("there are no attachments"),
                 }
             }
         })
@@ -100,10 +101,18 @@ async fn counts_follow_the_winning_revs(store: Arc<dyn Backend>) {
     editor.commit(&*store, db, vec![editor.put("a", &["1-a"]), editor.put("b", &["1-a"])]).await;
     let deleted = editor.edit("a", &["2-b", "1-a"], true, body("2-b", 10));
     editor.commit(&*store, db, vec![deleted]).await;
-    let counts = Counts { docs: 1, deleted_docs: 1, update_seq: 3, body_bytes: 3 * size("1-a") };
+    let counts = Counts {
+        docs: 1,
+        deleted_docs: 1,
+        update_seq: 3,
+        body_bytes: 3 * size("1-a"),
+        leaf_bytes: 2 * size("1-a"),
+        purge_seq: 0,
+    };
     assert_eq!(store.counts(db).await.expect("counts are read"), counts);
     editor.commit(&*store, db, vec![editor.put("a", &["3-c", "2-b"])]).await;
-    let counts = Counts { docs: 2, deleted_docs: 0, update_seq: 4, body_bytes: 4 * size("1-a") };
+    let counts =
+        Counts { docs: 2, deleted_docs: 0, update_seq: 4, body_bytes: 4 * size("1-a"), ..counts };
     assert_eq!(store.counts(db).await.expect("counts are read"), counts);
 }
 

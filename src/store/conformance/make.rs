@@ -6,6 +6,7 @@ use crate::Limits;
 use crate::doc::{Body, BodyRecord, DbName, DocId, Rev, RevPath, RevState, RevTree};
 use crate::store::backend::{
     Backend, ChangesPage, ChangesRange, Commit, DatabaseKey, DocCommit, DocsRange, Order, ReadBody,
+    Version,
 };
 
 pub(super) fn name(text: &str) -> DbName {
@@ -30,7 +31,7 @@ pub(super) fn body(mark: &str, bytes: usize) -> BodyRecord {
 /// A writer's view of the documents of one database: it merges edits as a caller would.
 #[derive(Debug, Default, Clone)]
 pub(super) struct Editor {
-    pub(super) known: BTreeMap<DocId, (u64, RevTree)>,
+    pub(super) known: BTreeMap<DocId, (Version, RevTree)>,
 }
 
 impl Editor {
@@ -74,11 +75,11 @@ impl Editor {
         match backend.commit(db, batch.clone()).await.expect("the commit succeeds") {
             Commit::Done(seqs) => {
                 for (doc, seq) in batch.into_iter().zip(&seqs) {
-                    self.known.insert(doc.id, (*seq, doc.tree));
+                    self.known.insert(doc.id, (Version { seq: *seq, edition: 0 }, doc.tree));
                 }
                 seqs
             }
-            Commit::Stale(stale) => panic!("stale: {stale:?}"),
+            other => panic!("not committed: {other:?}"),
         }
     }
 }

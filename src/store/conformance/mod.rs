@@ -5,6 +5,7 @@ mod databases;
 mod documents;
 #[cfg(feature = "sled")]
 mod durable;
+mod maintenance;
 mod make;
 #[cfg(feature = "sled")]
 mod model;

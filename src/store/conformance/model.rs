@@ -6,7 +6,8 @@ use super::make::{Editor, all_docs, body, changes, id, name, rev};
 use super::open_sled;
 use crate::doc::{LocalId, LocalRev};
 use crate::store::backend::{
-    Backend, Commit, DatabaseKey, DocsRange, LocalCommit, LocalOutcome, Order, ReadBody,
+    Backend, Commit, DatabaseKey, DocPurge, DocsRange, LocalCommit, LocalOutcome, Order, ReadBody,
+    Version,
 };
 use crate::store::memory::MemoryBackend;
 use crate::store::{SledBackend, StoreError};
@@ -27,6 +28,8 @@ const SIZES: [usize; 5] = [0, 300, 5_000, 30_000, 150_000];
 enum Op {
     Write { docs: Vec<(usize, usize, bool, usize)>, stale: bool },
     Drop { doc: usize, rev: usize },
+    Compact { docs: Vec<usize> },
+    Purge { doc: usize, rev: usize },
     Local { doc: usize, expected: Option<u64>, size: Option<usize> },
     Remake,
     Reopen,
@@ -40,6 +43,8 @@ fn op() -> impl Strategy<Value = Op> {
         2 => (0..IDS.len(), 0..REVS.len()).prop_map(|(doc, rev)| Op::Drop { doc, rev }),
         2 => (0..IDS.len(), proptest::option::of(0..3u64), proptest::option::of(0..SIZES.len()))
             .prop_map(|(doc, expected, size)| Op::Local { doc, expected, size }),
+        2 => proptest::collection::vec(0..IDS.len(), 0..4).prop_map(|docs| Op::Compact { docs }),
+        2 => (0..IDS.len(), 0..REVS.len()).prop_map(|(doc, rev)| Op::Purge { doc, rev }),
         1 => Just(Op::Remake),
         1 => Just(Op::Reopen),
     ]
@@ -79,7 +84,7 @@ impl Pair {
             batch.push(self.editor.edit(IDS[doc], REVS[path], deleted, body("m", SIZES[size])));
         }
         if stale && let Some(doc) = batch.last_mut() {
-            doc.expected += 1;
+            doc.expected.seq += 1;
         }
         let answers = (
             self.model.commit(self.keys.0, batch.clone()).await.expect("it is answered"),
@@ -88,7 +93,7 @@ impl Pair {
         assert_eq!(answers.0, answers.1);
         if let Commit::Done(seqs) = answers.0 {
             for (doc, seq) in batch.into_iter().zip(seqs) {
-                self.editor.known.insert(doc.id, (seq, doc.tree));
+                self.editor.known.insert(doc.id, (Version { seq, edition: 0 }, doc.tree));
             }
         }
     }
@@ -110,6 +115,46 @@ impl Pair {
         let answer = self.model.commit(self.keys.0, batch.clone()).await.expect("it is answered");
         assert_eq!(self.editor.commit(&self.sled, self.keys.1, batch).await.len(), 1);
         assert!(matches!(answer, Commit::Done(_)));
+    }
+
+    async fn compact(&mut self, docs: &[usize]) {
+        let ids: Vec<_> = docs.iter().map(|doc| id(IDS[*doc])).collect();
+        let answers = (
+            self.model.compact(self.keys.0, ids.clone()).await.expect("it is done"),
+            self.sled.compact(self.keys.1, ids.clone()).await.expect("it is done"),
+        );
+        assert_eq!(answers.0, answers.1);
+        self.look_again(&ids).await;
+    }
+
+    async fn purge(&mut self, doc: usize, path: usize) {
+        let doc = id(IDS[doc]);
+        let Some((expected, tree)) = self.editor.known.get(&doc) else { return };
+        let (left, gone) = tree.without(&[rev(REVS[path][0])]);
+        let stored = tree.revs().filter(|(_, state)| state.body_bytes.is_some());
+        let dropped = stored.map(|(rev, _)| rev).filter(|rev| !left.contains(rev)).cloned();
+        if gone.is_empty() {
+            return;
+        }
+        let (dropped, expected) = (dropped.collect(), *expected);
+        let purge = DocPurge { id: doc.clone(), expected, tree: left, dropped };
+        let answers = (
+            self.model.purge(self.keys.0, vec![purge.clone()]).await.expect("it is answered"),
+            self.sled.purge(self.keys.1, vec![purge]).await.expect("it is answered"),
+        );
+        assert_eq!(answers.0, answers.1);
+        self.look_again(&[doc]).await;
+    }
+
+    /// Takes from the model how documents stand.
+    async fn look_again(&mut self, ids: &[crate::doc::DocId]) {
+        let states = self.model.read(self.keys.0, ids, ReadBody::No).await.expect("they are read");
+        for (id, state) in ids.iter().zip(states) {
+            match state {
+                Some(state) => self.editor.known.insert(id.clone(), (state.version, state.tree)),
+                None => self.editor.known.remove(id),
+            };
+        }
     }
 
     async fn local(&self, doc: usize, expected: Option<u64>, size: Option<usize>) {
@@ -172,6 +217,8 @@ async fn run(ops: Vec<Op>) {
         match op {
             Op::Write { docs, stale } => pair.write(&docs, stale).await,
             Op::Drop { doc, rev } => pair.drop_body(doc, rev).await,
+            Op::Compact { docs } => pair.compact(&docs).await,
+            Op::Purge { doc, rev } => pair.purge(doc, rev).await,
             Op::Local { doc, expected, size } => pair.local(doc, expected, size).await,
             Op::Remake => pair.remake().await,
             Op::Reopen => {

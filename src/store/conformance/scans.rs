@@ -137,7 +137,7 @@ async fn a_feed_beside_writers_misses_nothing(store: Arc<dyn Backend>) {
     for writer in writers {
         for (doc, (version, tree)) in writer.await.expect("the writer ends") {
             let leaves = tree.leaves().into_iter().map(|leaf| (leaf.rev, leaf.state.deleted));
-            assert_eq!(seen[&doc], (version, leaves.collect()), "{doc}");
+            assert_eq!(seen[&doc], (version.seq, leaves.collect()), "{doc}");
         }
     }
 }

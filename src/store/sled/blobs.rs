@@ -9,6 +9,7 @@ use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -48,6 +49,25 @@ pub(super) fn clean(blobs: &Path, mut is_alive: impl FnMut(DatabaseKey) -> bool)
     }
     fs::create_dir(blobs.join(TEMPORARY_DIR))?;
     sync_dir(blobs)
+}
+
+/// Names of a database's files that are at least so old.
+pub(super) fn files(blobs: &Path, db: DatabaseKey, age: Duration) -> io::Result<Vec<BlobKey>> {
+    let entries = match fs::read_dir(database_dir(blobs, db)) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(error),
+    };
+    let mut found = Vec::new();
+    for entry in entries {
+        let entry = entry?;
+        // A clock that was set back makes a file young, which is the safe side.
+        let old = entry.metadata()?.modified()?.elapsed().is_ok_and(|since| since >= age);
+        if old {
+            found.extend(entry.file_name().to_str().and_then(BlobKey::from_hex));
+        }
+    }
+    Ok(found)
 }
 
 /// Takes in attachment bytes: into memory while they are few, then into a file.

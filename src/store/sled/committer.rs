@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use tokio::sync::mpsc::{self, error::TryRecvError};
 
+use super::maintain::Sweeps;
 use super::merge::{self, StoredState};
 use super::open::DataFile;
 use super::request::{Answer, DocWrite, LocalWrite, Request};
@@ -34,17 +35,17 @@ const BATCH_BYTES_MAX: usize = 4 * 1024 * 1024;
 type Acknowledge = Box<dyn FnOnce(Result<(), StoreError>) + Send>;
 
 /// A database's counters within a group.
-struct GroupCounts {
+pub(super) struct GroupCounts {
     before: Counts,
-    now: Counts,
+    pub(super) now: Counts,
     /// Changed since the last batch was applied.
-    pending: bool,
+    pub(super) pending: bool,
 }
 
 pub(super) struct Committer {
-    db: Db,
+    pub(super) db: Db,
     data: DataFile,
-    shared: Arc<Shared>,
+    pub(super) shared: Arc<Shared>,
     last_key: u32,
     /// Destroyed databases whose rows are still there.
     sweeping: VecDeque<DatabaseKey>,
@@ -55,8 +56,9 @@ pub(super) struct Committer {
     destroyed: Vec<DatabaseKey>,
     acknowledge: Vec<Acknowledge>,
 
-    batch: Writes,
+    pub(super) batch: Writes,
     batch_docs: usize,
+    pub(super) sweeps: Sweeps,
     /// Rows that the batch changes and that a request may have to look at.
     touched: HashSet<Vec<u8>>,
 }
@@ -79,6 +81,7 @@ impl Committer {
             acknowledge: Vec::new(),
             batch: Writes::default(),
             batch_docs: 0,
+            sweeps: Sweeps::default(),
             touched: HashSet::new(),
         })
     }
@@ -127,14 +130,44 @@ impl Committer {
                 Ok(LocalOutcome::Done) => self.answer_later(answer, LocalOutcome::Done),
                 other => answer_now(answer, other),
             },
-            Request::Create { name, incarnation, answer } => match self.create(name, incarnation) {
-                Ok(record) => self.answer_later(answer, record),
-                Err(error) => answer_now(answer, Err(error)),
+            Request::Create { name, incarnation, answer } => {
+                let created = self.create(name, incarnation);
+                self.answer_flushed(answer, created);
+            }
+            Request::Destroy { name, answer } => {
+                let destroyed = self.destroy(name);
+                self.answer_flushed(answer, destroyed);
+            }
+            Request::Compact { db, ids, answer } => {
+                let compacted = self.compact(db, ids);
+                self.answer_flushed(answer, compacted);
+            }
+            Request::Purge { db, docs, answer } => match self.purge(db, docs) {
+                Ok(Commit::Done(seqs)) => self.answer_later(answer, Commit::Done(seqs)),
+                other => answer_now(answer, other),
             },
-            Request::Destroy { name, answer } => match self.destroy(name) {
-                Ok(()) => self.answer_later(answer, ()),
-                Err(error) => answer_now(answer, Err(error)),
-            },
+            Request::Settings { db, value, answer } => {
+                let committed = self.commit_settings(db, &value);
+                self.answer_flushed(answer, committed);
+            }
+            Request::BeginSweep { db, sweep, answer } => {
+                answer_now(answer, self.begin_sweep(db, sweep));
+            }
+            Request::SweepBlobs { db, keys, answer } => {
+                let swept = self.sweep_blobs(db, keys);
+                self.answer_flushed(answer, swept);
+            }
+        }
+    }
+
+    fn answer_flushed<T: Send + 'static>(
+        &mut self,
+        answer: Answer<T>,
+        result: Result<T, StoreError>,
+    ) {
+        match result {
+            Ok(value) => self.answer_later(answer, value),
+            Err(error) => answer_now(answer, Err(error)),
         }
     }
 
@@ -148,8 +181,8 @@ impl Committer {
         let mut stored = Vec::with_capacity(docs.len());
         let mut stale: Vec<(usize, Option<StoredDoc>)> = Vec::new();
         for (place, doc) in docs.iter().enumerate() {
-            let state = StoredState::read(&self.db, doc)?;
-            if state.as_ref().map_or(0, |state| state.version) == doc.expected {
+            let state = StoredState::read(&self.db, &doc.key)?;
+            if Self::version_of(state.as_ref()) == doc.expected {
                 stored.push(state);
             } else {
                 stale.push((place, state.map(StoredState::into_doc)));
@@ -158,10 +191,14 @@ impl Committer {
         if !stale.is_empty() {
             return Ok(Commit::Stale(stale));
         }
+        let lacking = self.without_blobs(db, &docs)?;
+        if !lacking.is_empty() {
+            return Ok(Commit::BlobsMissing(lacking));
+        }
         self.load_counts(db)?;
         let atomic = docs.len() <= COMMIT_DOCS_ATOMIC_MAX;
-        if atomic && self.batch_docs + docs.len() > COMMIT_DOCS_ATOMIC_MAX {
-            self.apply()?;
+        if atomic {
+            self.make_room(docs.len())?;
         }
         let mut seqs = Vec::with_capacity(docs.len());
         for (doc, stored) in docs.into_iter().zip(stored) {
@@ -176,6 +213,15 @@ impl Committer {
         Ok(Commit::Done(seqs))
     }
 
+    /// Begins another batch if this one has no room for so many documents.
+    pub(super) fn make_room(&mut self, docs: usize) -> Result<(), StoreError> {
+        if self.batch_docs + docs > COMMIT_DOCS_ATOMIC_MAX { self.apply() } else { Ok(()) }
+    }
+
+    pub(super) fn counts_mut(&mut self, db: DatabaseKey) -> &mut GroupCounts {
+        self.counts.get_mut(&db).expect("they are loaded before the first write")
+    }
+
     fn batch_is_full(&self) -> bool {
         self.batch_docs >= COMMIT_DOCS_ATOMIC_MAX || self.batch.bytes() >= BATCH_BYTES_MAX
     }
@@ -186,7 +232,8 @@ impl Committer {
         doc: DocWrite,
         stored: Option<StoredState>,
     ) -> Result<u64, StoreError> {
-        let counts = self.counts.get_mut(&db).expect("they are loaded before the first write");
+        self.sweeps.note(db, &doc);
+        let counts = self.counts_mut(db);
         let seq = counts.now.change(stored.as_ref().map(|stored| stored.tally), doc.tally);
         counts.pending = true;
         self.batch_docs += 1;
@@ -263,14 +310,18 @@ impl Committer {
     }
 
     /// Counts a row beside documents.
-    fn row_done(&mut self, key: Vec<u8>) -> Result<(), StoreError> {
-        self.touched.insert(key);
-        self.batch_docs += 1;
-        self.group_docs += 1;
+    pub(super) fn row_done(&mut self, key: Vec<u8>) -> Result<(), StoreError> {
+        self.count_row(key);
         if self.batch_is_full() { self.apply() } else { Ok(()) }
     }
 
-    fn check_writable(&self, db: Option<DatabaseKey>) -> Result<(), StoreError> {
+    pub(super) fn count_row(&mut self, key: Vec<u8>) {
+        self.touched.insert(key);
+        self.batch_docs += 1;
+        self.group_docs += 1;
+    }
+
+    pub(super) fn check_writable(&self, db: Option<DatabaseKey>) -> Result<(), StoreError> {
         if self.shared.is_poisoned() {
             return Err(StoreError::Poisoned);
         }
@@ -281,11 +332,14 @@ impl Committer {
     }
 
     /// Makes what the batch holds for these rows visible to reads.
-    fn see<'k>(&mut self, mut keys: impl Iterator<Item = &'k Vec<u8>>) -> Result<(), StoreError> {
+    pub(super) fn see<'k>(
+        &mut self,
+        mut keys: impl Iterator<Item = &'k Vec<u8>>,
+    ) -> Result<(), StoreError> {
         if keys.any(|key| self.touched.contains(key)) { self.apply() } else { Ok(()) }
     }
 
-    fn load_counts(&mut self, db: DatabaseKey) -> Result<(), StoreError> {
+    pub(super) fn load_counts(&mut self, db: DatabaseKey) -> Result<(), StoreError> {
         if !self.counts.contains_key(&db) {
             let now = read_counts(&self.db, db)?;
             self.counts.insert(db, GroupCounts { before: now, now, pending: false });
@@ -293,7 +347,7 @@ impl Committer {
         Ok(())
     }
 
-    fn apply(&mut self) -> Result<(), StoreError> {
+    pub(super) fn apply(&mut self) -> Result<(), StoreError> {
         let mut batch = std::mem::take(&mut self.batch);
         for (&db, counts) in self.counts.iter_mut().filter(|(_, counts)| counts.pending) {
             batch.insert(&keys::counts(db), &record::counts(&counts.now));
@@ -317,6 +371,7 @@ impl Committer {
             self.sweeping.clear();
             self.destroyed.clear();
         }
+        self.sweeps.end_group(flushed.is_ok());
         self.group += 1;
         self.group_docs = 0;
         self.counts.clear();

@@ -8,6 +8,7 @@
 
 mod blobs;
 mod committer;
+mod maintain;
 mod merge;
 mod open;
 mod reads;
@@ -23,6 +24,7 @@ use std::io;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -33,8 +35,9 @@ use self::open::{blobs_dir, doing};
 use self::request::{Answer, DocWrite, LocalWrite, Request};
 use self::shared::Shared;
 use super::backend::{
-    Backend, BlobReader, BlobWriter, ChangesPage, ChangesRange, Commit, Counts, DatabaseKey,
-    DatabaseRecord, DocCommit, DocsRange, LocalCommit, LocalOutcome, ReadBody, StoredDoc, Uuid,
+    Backend, BlobReader, BlobSweep, BlobWriter, ChangesPage, ChangesRange, Commit, Compacted,
+    Counts, DatabaseKey, DatabaseRecord, DatabaseSettings, DocCommit, DocPurge, DocsRange,
+    LocalCommit, LocalOutcome, ReadBody, StoredDoc, SweptBlobs, Uuid,
 };
 use super::error::StoreError;
 use super::keys;
@@ -127,15 +130,39 @@ impl SledBackend {
         &self,
         request: impl FnOnce(Answer<T>) -> Request,
     ) -> Result<T, StoreError> {
-        let queue = {
-            let committer = self.committer.lock().unwrap_or_else(PoisonError::into_inner);
-            committer.as_ref().ok_or(StoreError::Closed)?.queue.clone()
-        };
-        let (answer, answered) = oneshot::channel();
-        // A committer that is gone although nobody closed the store has panicked.
-        queue.send(request(answer)).await.map_err(|_| StoreError::Poisoned)?;
-        drop(queue);
-        answered.await.map_err(|_| StoreError::Poisoned)?
+        request_over(self.queue()?, request).await
+    }
+
+    fn queue(&self) -> Result<mpsc::Sender<Request>, StoreError> {
+        let committer = self.committer.lock().unwrap_or_else(PoisonError::into_inner);
+        Ok(committer.as_ref().ok_or(StoreError::Closed)?.queue.clone())
+    }
+}
+
+async fn request_over<T>(
+    queue: mpsc::Sender<Request>,
+    request: impl FnOnce(Answer<T>) -> Request,
+) -> Result<T, StoreError> {
+    let (answer, answered) = oneshot::channel();
+    // A committer that is gone although nobody closed the store has panicked.
+    queue.send(request(answer)).await.map_err(|_| StoreError::Poisoned)?;
+    drop(queue);
+    answered.await.map_err(|_| StoreError::Poisoned)?
+}
+
+/// A sweep; the committer remembers what documents name for as long as this lives.
+struct RunningSweep {
+    db: DatabaseKey,
+    queue: mpsc::WeakSender<Request>,
+    _owner: Arc<()>,
+}
+
+#[async_trait]
+impl BlobSweep for RunningSweep {
+    async fn remove(&mut self, keys: Vec<BlobKey>) -> Result<SweptBlobs, StoreError> {
+        let queue = self.queue.upgrade().ok_or(StoreError::Closed)?;
+        let db = self.db;
+        request_over(queue, |answer| Request::SweepBlobs { db, keys, answer }).await
     }
 }
 
@@ -362,6 +389,47 @@ impl Backend for SledBackend {
             }
         };
         self.inner.read_in(db, read).await
+    }
+
+    async fn compact(&self, db: DatabaseKey, ids: Vec<DocId>) -> Result<Compacted, StoreError> {
+        self.request(|answer| Request::Compact { db, ids, answer }).await
+    }
+
+    async fn purge(&self, db: DatabaseKey, docs: Vec<DocPurge>) -> Result<Commit, StoreError> {
+        self.request(|answer| Request::Purge { db, docs, answer }).await
+    }
+
+    async fn settings(&self, db: DatabaseKey) -> Result<DatabaseSettings, StoreError> {
+        self.inner.read_in(db, move |_, sled| reads::settings(sled, db)).await
+    }
+
+    async fn commit_settings(
+        &self,
+        db: DatabaseKey,
+        settings: DatabaseSettings,
+    ) -> Result<(), StoreError> {
+        let value = record::settings(&settings);
+        self.request(|answer| Request::Settings { db, value, answer }).await
+    }
+
+    async fn blobs(&self, db: DatabaseKey, age: Duration) -> Result<Vec<BlobKey>, StoreError> {
+        let list = move |shared: &Shared, sled: &Db| {
+            let mut found = reads::blobs(sled, db)?;
+            found.extend(
+                blobs::files(&blobs_dir(&shared.path), db, age)
+                    .map_err(doing("list attachments"))?,
+            );
+            Ok(found)
+        };
+        self.inner.read_in(db, list).await
+    }
+
+    async fn sweep_blobs(&self, db: DatabaseKey) -> Result<Box<dyn BlobSweep>, StoreError> {
+        let owner = Arc::new(());
+        let sweep = Arc::downgrade(&owner);
+        self.request(|answer| Request::BeginSweep { db, sweep, answer }).await?;
+        let queue = self.queue()?.downgrade();
+        Ok(Box::new(RunningSweep { db, queue, _owner: owner }))
     }
 
     fn watch(&self, db: DatabaseKey) -> watch::Receiver<u64> {

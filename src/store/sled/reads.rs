@@ -8,9 +8,10 @@ use super::shared::Shared;
 use super::value::{self, complete, damaged, get};
 use super::{Db, io_error};
 use crate::doc::Body;
-use crate::doc::{BodyRecord, DbName, DocId, LocalId, LocalRev, Rev};
+use crate::doc::{BlobKey, BodyRecord, DbName, DocId, LocalId, LocalRev, Rev};
 use crate::store::backend::{
-    ChangesPage, ChangesRange, DatabaseKey, DatabaseRecord, DocsRange, Order, ReadBody, StoredDoc,
+    ChangesPage, ChangesRange, DatabaseKey, DatabaseRecord, DatabaseSettings, DocsRange, Order,
+    ReadBody, StoredDoc,
 };
 use crate::store::error::StoreError;
 use crate::store::keys::{self, Bounds};
@@ -200,6 +201,22 @@ pub(super) fn count_changes(
     }
     let Some(bounds) = keys::seqs(database, since, counts.update_seq) else { return Ok(0) };
     scan(db, bounds, Order::Ascending).try_fold(0, |count, row| row.map(|_| count + 1))
+}
+
+pub(super) fn settings(db: &Db, database: DatabaseKey) -> Result<DatabaseSettings, StoreError> {
+    let key = keys::settings(database);
+    let Some(content) = value::read(db, &key)? else { return Ok(DatabaseSettings::default()) };
+    record::decode_settings(&content).ok_or_else(|| damaged(&key, "is malformed"))
+}
+
+/// Names of the small attachments.
+pub(super) fn blobs(db: &Db, database: DatabaseKey) -> Result<Vec<BlobKey>, StoreError> {
+    let rows = scan(db, keys::all(database, keys::Kind::Blob), Order::Ascending);
+    rows.map(|row| {
+        let (key, _) = row?;
+        keys::blob_key(&key).ok_or_else(|| damaged(&key, "has no legal name"))
+    })
+    .collect()
 }
 
 pub(super) fn local(

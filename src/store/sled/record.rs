@@ -4,10 +4,12 @@
 //! A value that may grow begins with a byte that says whether it is whole or cut in pieces (see
 //! [`super::value`]); the functions here write it as whole and read what follows it.
 
+use std::num::NonZeroU32;
+
 use super::value::WHOLE;
 use crate::doc::varint::{self, Reader};
 use crate::doc::{Body, DocId, Leaf, LocalRev, Rev, RevHash, RevTree};
-use crate::store::backend::{ChangeRow, Counts, DatabaseKey, Uuid};
+use crate::store::backend::{ChangeRow, Counts, DatabaseKey, DatabaseSettings, Uuid, Version};
 
 /// The winning rev's body follows the tree.
 const INLINE: u8 = 1;
@@ -17,7 +19,7 @@ const SEQ_IN_PIECES: u8 = 1 << 1;
 /// A document as it is stored.
 #[derive(Debug)]
 pub(super) struct DocRecord<'a> {
-    pub(super) version: u64,
+    pub(super) version: Version,
     pub(super) tree: RevTree,
     /// The winning rev's encoded body, if it is kept here.
     pub(super) inline: Option<&'a [u8]>,
@@ -28,19 +30,25 @@ impl<'a> DocRecord<'a> {
     pub(super) fn decode(bytes: &'a [u8]) -> Option<Self> {
         let mut reader = Reader(bytes);
         let flags = reader.byte().filter(|flags| flags & !(INLINE | SEQ_IN_PIECES) == 0)?;
-        let version = reader.varint()?;
+        let seq = reader.varint()?;
+        let edition = u32::try_from(reader.varint()?).ok()?;
         let (tree, rest) = RevTree::decode(reader.0).ok()?;
         let inline = (flags & INLINE != 0).then_some(rest);
         if tree.is_empty() || inline.is_none() && !rest.is_empty() {
             return None;
         }
-        Some(Self { version, tree, inline, seq_in_pieces: flags & SEQ_IN_PIECES != 0 })
+        Some(Self {
+            version: Version { seq, edition },
+            tree,
+            inline,
+            seq_in_pieces: flags & SEQ_IN_PIECES != 0,
+        })
     }
 }
 
 /// A document's value; `tree` is its encoded tree.
 pub(super) fn doc(
-    version: u64,
+    version: Version,
     tree: &[u8],
     inline: Option<&[u8]>,
     seq_in_pieces: bool,
@@ -48,7 +56,8 @@ pub(super) fn doc(
     let mut out = Vec::with_capacity(12 + tree.len() + inline.map_or(0, <[u8]>::len));
     let flags = if inline.is_some() { INLINE } else { 0 };
     out.extend([WHOLE, flags | if seq_in_pieces { SEQ_IN_PIECES } else { 0 }]);
-    varint::push(&mut out, version);
+    varint::push(&mut out, version.seq);
+    varint::push(&mut out, u64::from(version.edition));
     out.extend_from_slice(tree);
     out.extend_from_slice(inline.unwrap_or_default());
     out
@@ -126,8 +135,15 @@ pub(super) fn plain(bytes: &[u8]) -> Vec<u8> {
 
 /// The counters' value; never in pieces.
 pub(super) fn counts(counts: &Counts) -> Vec<u8> {
-    let mut out = Vec::with_capacity(20);
-    for count in [counts.update_seq, counts.docs, counts.deleted_docs, counts.body_bytes] {
+    let mut out = Vec::with_capacity(24);
+    for count in [
+        counts.update_seq,
+        counts.docs,
+        counts.deleted_docs,
+        counts.body_bytes,
+        counts.leaf_bytes,
+        counts.purge_seq,
+    ] {
         varint::push(&mut out, count);
     }
     out
@@ -137,8 +153,26 @@ pub(super) fn decode_counts(bytes: &[u8]) -> Option<Counts> {
     let mut reader = Reader(bytes);
     let update_seq = reader.varint()?;
     let (docs, deleted_docs) = (reader.varint()?, reader.varint()?);
-    let body_bytes = reader.varint()?;
-    reader.0.is_empty().then_some(Counts { docs, deleted_docs, update_seq, body_bytes })
+    let (body_bytes, leaf_bytes) = (reader.varint()?, reader.varint()?);
+    let purge_seq = reader.varint()?;
+    let counts = Counts { docs, deleted_docs, update_seq, body_bytes, leaf_bytes, purge_seq };
+    reader.0.is_empty().then_some(counts)
+}
+
+/// The settings' value: `revs_limit` (0 if none is kept), then the security object's text.
+pub(super) fn settings(settings: &DatabaseSettings) -> Vec<u8> {
+    let mut out = vec![WHOLE];
+    varint::push(&mut out, settings.revs_limit.map_or(0, |limit| u64::from(limit.get())));
+    out.extend_from_slice(settings.security.as_deref().unwrap_or_default().as_bytes());
+    out
+}
+
+pub(super) fn decode_settings(bytes: &[u8]) -> Option<DatabaseSettings> {
+    let mut reader = Reader(bytes);
+    let revs_limit = NonZeroU32::new(u32::try_from(reader.varint()?).ok()?);
+    let security = std::str::from_utf8(reader.0).ok()?;
+    let security = (!security.is_empty()).then(|| security.to_owned());
+    Some(DatabaseSettings { revs_limit, security })
 }
 
 /// A name's value: the key (4 bytes, big-endian) and the incarnation (16 bytes).
@@ -170,10 +204,11 @@ mod tests {
     #[test]
     fn documents_come_back() {
         for (inline, pieces) in [(None, true), (Some(&b"\0{}"[..]), false)] {
-            let bytes = doc(300, &encoded_tree(), inline, pieces);
+            let version = Version { seq: 300, edition: 2 };
+            let bytes = doc(version, &encoded_tree(), inline, pieces);
             assert_eq!(bytes[0], WHOLE);
             let record = DocRecord::decode(&bytes[1..]).expect("a whole record");
-            assert_eq!((record.version, &record.tree), (300, &tree()));
+            assert_eq!((record.version, &record.tree), (version, &tree()));
             assert_eq!((record.inline, record.seq_in_pieces), (inline, pieces));
         }
     }
@@ -196,12 +231,11 @@ mod tests {
 
     #[test]
     fn cut_or_padded_values_are_refused() {
-        let doc_value = doc(1, &encoded_tree(), None, false);
+        let doc_value = doc(Version { seq: 1, edition: 0 }, &encoded_tree(), None, false);
         let id = DocId::from_stored("a");
         let leaves = tree().leaves();
         let seq_value = seq_row(&id, &leaves);
-        let counts_value =
-            counts(&Counts { docs: 1, deleted_docs: 2, update_seq: 300, body_bytes: 4 });
+        let counts_value = counts(&Counts { docs: 1, update_seq: 300, ..Counts::default() });
         for end in 0..doc_value.len() - 1 {
             assert!(DocRecord::decode(&doc_value[1..=end]).is_none(), "{end}");
         }

@@ -2,13 +2,15 @@
 //! should only look up versions and build batches.
 
 use std::collections::HashMap;
+use std::sync::Weak;
 
 use tokio::sync::oneshot;
 
 use super::record;
-use crate::doc::{Body, DbName, DocId, LocalRev, Rev, RevTree};
+use crate::doc::{BlobKey, Body, DbName, DocId, LocalRev, Rev, RevTree};
 use crate::store::backend::{
-    Commit, DatabaseKey, DatabaseRecord, DocCommit, LocalCommit, LocalOutcome, Uuid,
+    Commit, Compacted, DatabaseKey, DatabaseRecord, DocCommit, DocPurge, LocalCommit, LocalOutcome,
+    SweptBlobs, Uuid, Version,
 };
 use crate::store::error::StoreError;
 use crate::store::keys;
@@ -24,6 +26,11 @@ pub(super) enum Request {
     Local { db: DatabaseKey, local: LocalWrite, answer: Answer<LocalOutcome> },
     Create { name: DbName, incarnation: Uuid, answer: Answer<DatabaseRecord> },
     Destroy { name: DbName, answer: Answer<()> },
+    Compact { db: DatabaseKey, ids: Vec<DocId>, answer: Answer<Compacted> },
+    Purge { db: DatabaseKey, docs: Vec<DocPurge>, answer: Answer<Commit> },
+    Settings { db: DatabaseKey, value: Vec<u8>, answer: Answer<()> },
+    BeginSweep { db: DatabaseKey, sweep: Weak<()>, answer: Answer<()> },
+    SweepBlobs { db: DatabaseKey, keys: Vec<BlobKey>, answer: Answer<SweptBlobs> },
 }
 
 /// A changed document, ready for the batch.
@@ -31,7 +38,7 @@ pub(super) enum Request {
 pub(super) struct DocWrite {
     pub(super) id: DocId,
     pub(super) key: Vec<u8>,
-    pub(super) expected: u64,
+    pub(super) expected: Version,
     pub(super) tree: RevTree,
     pub(super) encoded_tree: Vec<u8>,
     pub(super) tally: Tally,
@@ -44,6 +51,8 @@ pub(super) struct DocWrite {
     pub(super) dropped: Vec<Rev>,
     /// Small attachments by key.
     pub(super) blobs: HashMap<Vec<u8>, Vec<u8>>,
+    /// All attachments that the new bodies name.
+    pub(super) named: Vec<BlobKey>,
 }
 
 impl DocWrite {
@@ -54,7 +63,9 @@ impl DocWrite {
         doc.tree.encode(&mut encoded_tree);
         let mut inline = None;
         let mut bodies = Vec::new();
+        let mut named = Vec::new();
         for (rev, body) in doc.bodies {
+            named.extend(body.attachments.iter().map(|attachment| attachment.blob.key));
             let encoded = body.encode();
             if encoded.len() <= INLINE_BYTES_MAX && winner.is_some_and(|leaf| leaf.rev == rev) {
                 inline = Some(encoded);
@@ -79,6 +90,7 @@ impl DocWrite {
             inline,
             bodies,
             dropped: doc.dropped,
+            named,
         }
     }
 }

@@ -4,29 +4,28 @@
 //! One lock over ordered maps. A commit checks everything before it changes anything, so that it
 //! happens whole or not at all.
 
+mod blobs;
+mod database;
+
 use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use async_trait::async_trait;
-use bytes::Bytes;
 use tokio::sync::watch;
 
 use super::backend::{
-    Backend, BlobReader, BlobWriter, ChangeRow, ChangesPage, ChangesRange, Commit, Counts,
-    DatabaseKey, DatabaseRecord, DocCommit, DocsRange, LocalCommit, LocalOutcome, Order, ReadBody,
-    SMALL_BLOB_BYTES_MAX, StagedBlob, StoredDoc, Uuid,
+    Backend, BlobReader, BlobSweep, BlobWriter, ChangesPage, ChangesRange, Commit, Compacted,
+    Counts, DatabaseKey, DatabaseRecord, DatabaseSettings, DocCommit, DocPurge, DocsRange,
+    LocalCommit, LocalOutcome, ReadBody, StoredDoc, Uuid,
 };
 use super::error::StoreError;
-use super::tally::Tally;
-use crate::doc::{
-    BlobHasher, BlobKey, Body, BodyRecord, DbName, DocId, LocalId, LocalRev, Rev, RevTree,
-};
+use crate::doc::{BlobHasher, BlobKey, Body, BodyRecord, DbName, DocId, LocalId, LocalRev, Rev};
+use blobs::{MemoryBlobWriter, MemorySweep};
+use database::Database;
 
-/// Bodies up to this many bytes are at hand, as in other backends.
-const SMALL_BODY_BYTES_MAX: usize = 4 * 1024;
-/// Attachment bytes are given in pieces of at most this many bytes.
-const PIECE_BYTES_MAX: usize = 64 * 1024;
+pub(super) use blobs::BytesReader;
 
 /// Keeps everything in memory. "On disk" means here: in the map.
 #[derive(Debug)]
@@ -50,17 +49,6 @@ enum Condition {
     Open,
     Poisoned,
     Closed,
-}
-
-#[derive(Debug, Default)]
-struct Database {
-    counts: Counts,
-    docs: BTreeMap<DocId, (u64, RevTree)>,
-    by_seq: BTreeMap<u64, ChangeRow>,
-    bodies: BTreeMap<(DocId, Rev), BodyRecord>,
-    locals: BTreeMap<LocalId, (LocalRev, Body)>,
-    blobs: BTreeMap<BlobKey, Bytes>,
-    seq_watch: watch::Sender<u64>,
 }
 
 impl Default for MemoryBackend {
@@ -128,7 +116,7 @@ impl MemoryBackend {
 
 /// The state's changes are made after all checks and do not panic, so a panic elsewhere under the
 /// lock leaves it whole.
-fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
+fn lock<T>(state: &Mutex<T>) -> MutexGuard<'_, T> {
     state.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -153,96 +141,6 @@ impl State {
 
     fn database_mut(&mut self, db: DatabaseKey) -> Result<&mut Database, StoreError> {
         self.databases.get_mut(&db).ok_or(StoreError::DatabaseGone)
-    }
-}
-
-impl Database {
-    fn winner_body(&self, id: &DocId, tree: &RevTree) -> Option<BodyRecord> {
-        tree.winner().and_then(|leaf| self.bodies.get(&(id.clone(), leaf.rev))).cloned()
-    }
-
-    fn stored(&self, id: &DocId, body: ReadBody) -> Option<StoredDoc> {
-        let (version, tree) = self.docs.get(id)?;
-        let winner_body = match body {
-            ReadBody::No => None,
-            ReadBody::Winner => self.winner_body(id, tree),
-            ReadBody::SmallWinner => {
-                self.winner_body(id, tree).filter(|body| body.encoded_len() <= SMALL_BODY_BYTES_MAX)
-            }
-        };
-        Some(StoredDoc { version: *version, tree: tree.clone(), winner_body })
-    }
-
-    fn stale(&self, batch: &[DocCommit]) -> Vec<(usize, Option<StoredDoc>)> {
-        let version = |doc: &DocCommit| self.docs.get(&doc.id).map_or(0, |(version, _)| *version);
-        let differing = batch.iter().enumerate().filter(|(_, doc)| version(doc) != doc.expected);
-        differing.map(|(place, doc)| (place, self.stored(&doc.id, ReadBody::No))).collect()
-    }
-
-    fn write(&mut self, doc: DocCommit) -> u64 {
-        let old = self.docs.get(&doc.id);
-        let deleted = doc.leaves.first().is_none_or(|leaf| leaf.state.deleted);
-        let old_tally = old.map(|(_, tree)| Tally::of(tree));
-        let old_seq = old.map(|(version, _)| *version);
-        let seq = self.counts.change(old_tally, Tally::new(&doc.tree, deleted));
-        if let Some(old_seq) = old_seq {
-            self.by_seq.remove(&old_seq);
-        }
-        let leaves = doc.leaves.into_iter().map(|leaf| (leaf.rev, leaf.state.deleted)).collect();
-        self.by_seq.insert(seq, ChangeRow { seq, id: doc.id.clone(), leaves });
-        for rev in doc.dropped {
-            self.bodies.remove(&(doc.id.clone(), rev));
-        }
-        for (rev, body) in doc.bodies {
-            self.bodies.insert((doc.id.clone(), rev), body);
-        }
-        for blob in doc.blobs {
-            if let Some(bytes) = blob.small {
-                self.blobs.insert(blob.blob.key, bytes);
-            }
-        }
-        self.docs.insert(doc.id, (seq, doc.tree));
-        seq
-    }
-
-    fn changes(&self, range: ChangesRange) -> ChangesPage {
-        let durable = self.counts.update_seq;
-        let after = (Bound::Excluded(range.since), Bound::Unbounded);
-        let mut found = self.by_seq.range(after);
-        let next = || match range.order {
-            Order::Ascending => found.next(),
-            Order::Descending => found.next_back(),
-        };
-        let mut rows: Vec<ChangeRow> = std::iter::from_fn(next)
-            .take(range.limit.saturating_add(1))
-            .map(|(_, row)| row.clone())
-            .collect();
-        let more = rows.len() > range.limit;
-        rows.truncate(range.limit);
-        let last_seq = if more { rows.last().map_or(range.since, |row| row.seq) } else { durable };
-        ChangesPage { rows, last_seq, more }
-    }
-
-    fn docs(&self, range: &DocsRange) -> Vec<(DocId, StoredDoc)> {
-        let within = |id: &DocId| {
-            let (low, high) = match range.order {
-                Order::Ascending => (range.from.as_deref(), range.to.as_deref()),
-                Order::Descending => (range.to.as_deref(), range.from.as_deref()),
-            };
-            let id = id.as_str();
-            let beyond_from = !(range.after_from && range.from.as_deref() == Some(id));
-            let before_to = range.to_inclusive || range.to.as_deref() != Some(id);
-            low.is_none_or(|low| low <= id)
-                && high.is_none_or(|high| id <= high)
-                && beyond_from
-                && before_to
-        };
-        let mut ids: Vec<&DocId> = self.docs.keys().filter(|id| within(id)).collect();
-        if range.order == Order::Descending {
-            ids.reverse();
-        }
-        let stored = |id: &DocId| self.stored(id, range.body).map(|doc| (id.clone(), doc));
-        ids.into_iter().take(range.limit).filter_map(stored).collect()
     }
 }
 
@@ -323,6 +221,10 @@ impl Backend for MemoryBackend {
         if !stale.is_empty() {
             return Ok(Commit::Stale(stale));
         }
+        let lacking = state.database_mut(db)?.without_blobs(&batch);
+        if !lacking.is_empty() {
+            return Ok(Commit::BlobsMissing(lacking));
+        }
         state.flush()?;
         let database = state.database_mut(db)?;
         let seqs = batch.into_iter().map(|doc| database.write(doc)).collect();
@@ -395,12 +297,7 @@ impl Backend for MemoryBackend {
     async fn write_blob(&self, db: DatabaseKey) -> Result<Box<dyn BlobWriter>, StoreError> {
         self.reading()?.writing()?;
         let state = Arc::clone(&self.state);
-        Ok(Box::new(MemoryBlobWriter {
-            state,
-            db,
-            hasher: BlobHasher::default(),
-            bytes: Vec::new(),
-        }))
+        Ok(Box::new(MemoryBlobWriter::new(state, db)))
     }
 
     async fn read_blob(
@@ -408,8 +305,66 @@ impl Backend for MemoryBackend {
         db: DatabaseKey,
         key: &BlobKey,
     ) -> Result<Option<Box<dyn BlobReader>>, StoreError> {
-        let bytes = self.read_in(db, |database| database.blobs.get(key).cloned())?;
+        let bytes = self.read_in(db, |database| database.blob(key))?;
         Ok(bytes.map(|bytes| Box::new(BytesReader(bytes)) as Box<dyn BlobReader>))
+    }
+
+    async fn compact(&self, db: DatabaseKey, ids: Vec<DocId>) -> Result<Compacted, StoreError> {
+        let mut state = self.lock();
+        state.writing()?;
+        state.database_mut(db)?;
+        state.flush()?;
+        let database = state.database_mut(db)?;
+        let mut sum = Compacted::default();
+        for id in ids {
+            let compacted = database.compact(&id);
+            sum.bodies += compacted.bodies;
+            sum.bytes += compacted.bytes;
+        }
+        Ok(sum)
+    }
+
+    async fn purge(&self, db: DatabaseKey, batch: Vec<DocPurge>) -> Result<Commit, StoreError> {
+        let mut state = self.lock();
+        state.writing()?;
+        let named = batch.iter().map(|purge| (&purge.id, purge.expected));
+        let stale = state.database_mut(db)?.differing(named);
+        if !stale.is_empty() {
+            return Ok(Commit::Stale(stale));
+        }
+        state.flush()?;
+        let database = state.database_mut(db)?;
+        let seqs = batch.into_iter().map(|purge| database.purge(purge)).collect();
+        database.seq_watch.send_replace(database.counts.update_seq);
+        Ok(Commit::Done(seqs))
+    }
+
+    async fn settings(&self, db: DatabaseKey) -> Result<DatabaseSettings, StoreError> {
+        self.read_in(db, |database| database.settings.clone())
+    }
+
+    async fn commit_settings(
+        &self,
+        db: DatabaseKey,
+        settings: DatabaseSettings,
+    ) -> Result<(), StoreError> {
+        let mut state = self.lock();
+        state.writing()?;
+        state.database_mut(db)?;
+        state.flush()?;
+        state.database_mut(db)?.settings = settings;
+        Ok(())
+    }
+
+    async fn blobs(&self, db: DatabaseKey, age: Duration) -> Result<Vec<BlobKey>, StoreError> {
+        self.read_in(db, |database| database.blob_keys(age))
+    }
+
+    async fn sweep_blobs(&self, db: DatabaseKey) -> Result<Box<dyn BlobSweep>, StoreError> {
+        let mut state = self.lock();
+        state.writing()?;
+        let named = state.database_mut(db)?.begin_sweep();
+        Ok(Box::new(MemorySweep { state: Arc::clone(&self.state), db, named }))
     }
 
     fn watch(&self, db: DatabaseKey) -> watch::Receiver<u64> {
@@ -429,44 +384,5 @@ impl Backend for MemoryBackend {
                 Err(StoreError::Io { doing: "flush to disk", source })
             }
         }
-    }
-}
-
-struct MemoryBlobWriter {
-    state: Arc<Mutex<State>>,
-    db: DatabaseKey,
-    hasher: BlobHasher,
-    bytes: Vec<u8>,
-}
-
-#[async_trait]
-impl BlobWriter for MemoryBlobWriter {
-    async fn write(&mut self, piece: Bytes) -> Result<(), StoreError> {
-        self.hasher.update(&piece);
-        self.bytes.extend_from_slice(&piece);
-        Ok(())
-    }
-
-    async fn finish(self: Box<Self>) -> Result<StagedBlob, StoreError> {
-        let blob = self.hasher.finish();
-        let bytes = Bytes::from(self.bytes);
-        if bytes.len() <= SMALL_BLOB_BYTES_MAX {
-            return Ok(StagedBlob { blob, small: Some(bytes) });
-        }
-        let mut state = lock(&self.state);
-        state.writing()?;
-        state.database_mut(self.db)?.blobs.insert(blob.key, bytes);
-        Ok(StagedBlob { blob, small: None })
-    }
-}
-
-/// Gives bytes at hand in pieces.
-pub(super) struct BytesReader(pub(super) Bytes);
-
-#[async_trait]
-impl BlobReader for BytesReader {
-    async fn next(&mut self) -> Result<Option<Bytes>, StoreError> {
-        let length = self.0.len().min(PIECE_BYTES_MAX);
-        Ok((length > 0).then(|| self.0.split_to(length)))
     }
 }

@@ -1,0 +1,173 @@
+//! Compaction: bodies of old revisions go, then the attachments that no document names any more.
+//!
+//! It runs beside readers and writers. Documents are compacted as they are when it happens; a
+//! write that was merged against a document with more bodies is merged again.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::backend::{
+    COMMIT_DOCS_ATOMIC_MAX, Compacted, DocsRange, Order, ReadBody, StoredDoc, SweptBlobs,
+};
+use super::database::Database;
+use super::error::StoreError;
+use crate::doc::{BlobKey, BodyRecord, DocId, Rev};
+
+/// Documents read at a time.
+const PAGE_DOCS: usize = 500;
+/// Attachments removed at a time.
+const PAGE_BLOBS: usize = 100;
+
+/// How to compact.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CompactOptions {
+    /// Attachment bytes that were taken in more recently than this stay, although no document
+    /// names them: a client may be about to write that document. An hour by default.
+    pub upload_age: Duration,
+    /// Whether to rest after each step for as long as the step took, so that at least half of the
+    /// disk's time is left to others. True by default.
+    pub gently: bool,
+}
+
+impl Default for CompactOptions {
+    fn default() -> Self {
+        Self { upload_age: Duration::from_secs(3600), gently: true }
+    }
+}
+
+/// What compaction removed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct CompactReport {
+    /// Documents looked at, deleted ones included.
+    pub docs: u64,
+    /// Bodies of old revisions.
+    pub bodies: u64,
+    /// Their bytes.
+    pub body_bytes: u64,
+    /// Attachments that no document named.
+    pub attachments: u64,
+    /// Their bytes.
+    pub attachment_bytes: u64,
+}
+
+impl Database {
+    /// Removes the bodies of revisions that are no leaves, and attachments that only they named.
+    /// Leaves, tombstones among them, keep theirs, and revision trees stay as they are.
+    ///
+    /// # Errors
+    /// [`StoreError::DatabaseDestroyed`], [`StoreError::Io`], [`StoreError::Damaged`],
+    /// [`StoreError::Poisoned`].
+    ///
+    /// # Cancel safety
+    /// Dropping the future leaves the database partly compacted; what was removed stays removed.
+    pub async fn compact(&self, options: CompactOptions) -> Result<CompactReport, StoreError> {
+        let mut report = CompactReport::default();
+        let mut pages = Pages::new(ReadBody::No);
+        while let Some(page) = pages.next(self).await? {
+            report.docs += page.len() as u64;
+            let ids = page.into_iter().filter(|(_, stored)| !stored.tree.old_bodies().is_empty());
+            let ids: Vec<DocId> = ids.map(|(id, _)| id).collect();
+            for ids in ids.chunks(COMMIT_DOCS_ATOMIC_MAX) {
+                let began = Instant::now();
+                let Compacted { bodies, bytes } =
+                    self.named(self.backend().compact(self.key(), ids.to_vec()).await)?;
+                report.bodies += bodies;
+                report.body_bytes += bytes;
+                rest(options, began).await;
+            }
+        }
+        let swept = self.sweep_attachments(options).await?;
+        (report.attachments, report.attachment_bytes) = (swept.blobs, swept.bytes);
+        Ok(report)
+    }
+
+    /// Removes attachment bytes that no stored revision names.
+    async fn sweep_attachments(&self, options: CompactOptions) -> Result<SweptBlobs, StoreError> {
+        let mut swept = SweptBlobs::default();
+        let mut sweep = self.named(self.backend().sweep_blobs(self.key()).await)?;
+        let stored = self.backend().blobs(self.key(), options.upload_age).await?;
+        let mut unnamed: HashSet<BlobKey> = stored.into_iter().collect();
+        let mut pages = Pages::new(ReadBody::SmallWinner);
+        while !unnamed.is_empty()
+            && let Some(page) = pages.next(self).await?
+        {
+            for (id, stored) in page {
+                self.remove_named(&id, stored, &mut unnamed).await?;
+            }
+        }
+        let unnamed: Vec<BlobKey> = unnamed.into_iter().collect();
+        for keys in unnamed.chunks(PAGE_BLOBS) {
+            let began = Instant::now();
+            let SweptBlobs { blobs, bytes } = self.named(sweep.remove(keys.to_vec()).await)?;
+            swept.blobs += blobs;
+            swept.bytes += bytes;
+            rest(options, began).await;
+        }
+        Ok(swept)
+    }
+
+    /// Takes what a document's stored revisions name out of `unnamed`.
+    async fn remove_named(
+        &self,
+        id: &DocId,
+        stored: StoredDoc,
+        unnamed: &mut HashSet<BlobKey>,
+    ) -> Result<(), StoreError> {
+        let mut remove = |body: &BodyRecord| {
+            body.attachments.iter().for_each(|attachment| {
+                unnamed.remove(&attachment.blob.key);
+            });
+        };
+        let winner = stored.winner_body.as_ref().and_then(|_| stored.tree.winner());
+        stored.winner_body.iter().for_each(&mut remove);
+        let revs: Vec<(DocId, Rev)> = stored
+            .tree
+            .revs()
+            .filter(|(_, state)| state.body_bytes.is_some())
+            .filter(|(rev, _)| winner.as_ref().is_none_or(|winner| winner.rev != **rev))
+            .map(|(rev, _)| (id.clone(), rev.clone()))
+            .collect();
+        for revs in revs.chunks(COMMIT_DOCS_ATOMIC_MAX) {
+            let bodies = self.backend().bodies(self.key(), revs).await?;
+            bodies.iter().flatten().for_each(&mut remove);
+        }
+        Ok(())
+    }
+}
+
+/// Leaves others as much time as the last step took.
+async fn rest(options: CompactOptions, began: Instant) {
+    if options.gently {
+        tokio::time::sleep(began.elapsed()).await;
+    }
+}
+
+/// All documents, a page at a time.
+struct Pages {
+    after: Option<DocId>,
+    body: ReadBody,
+}
+
+impl Pages {
+    fn new(body: ReadBody) -> Self {
+        Self { after: None, body }
+    }
+
+    async fn next(&mut self, db: &Database) -> Result<Option<Vec<(DocId, StoredDoc)>>, StoreError> {
+        db.alive()?;
+        let range = DocsRange {
+            from: self.after.as_ref().map(ToString::to_string),
+            after_from: self.after.is_some(),
+            to: None,
+            to_inclusive: true,
+            limit: PAGE_DOCS,
+            order: Order::Ascending,
+            body: self.body,
+        };
+        let page = db.backend().docs(db.key(), range).await?;
+        self.after = page.last().map(|(id, _)| id.clone());
+        Ok((!page.is_empty()).then_some(page))
+    }
+}

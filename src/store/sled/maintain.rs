@@ -1,0 +1,230 @@
+//! The committer's part in compaction, purging and the removal of attachment bytes.
+//!
+//! The hard case is a document that names bytes which a sweep is about to remove. A sweep reads all
+//! documents first; what documents name that are written meanwhile is remembered here. Bytes in
+//! files go only after the flush that has made everything durable which the sweep has read. A
+//! document that comes too late finds its bytes gone and is refused.
+
+use std::collections::{HashMap, HashSet};
+use std::fs;
+use std::path::PathBuf;
+use std::sync::Weak;
+
+use super::blobs;
+use super::committer::Committer;
+use super::merge::{self, StoredState};
+use super::open::blobs_dir;
+use super::request::DocWrite;
+use super::value;
+use crate::doc::{BlobKey, DocId};
+use crate::store::backend::{
+    Commit, Compacted, DatabaseKey, DocPurge, StoredDoc, SweptBlobs, Version,
+};
+use crate::store::error::StoreError;
+use crate::store::keys;
+use crate::store::tally::Tally;
+
+/// What documents name while sweeps run.
+#[derive(Default)]
+pub(super) struct Sweeps {
+    running: HashMap<DatabaseKey, Sweep>,
+    /// Files to be removed when the group is on disk.
+    unlink: HashMap<(DatabaseKey, BlobKey), PathBuf>,
+}
+
+#[derive(Default)]
+struct Sweep {
+    /// One for each sweep of the database; dead when its owner has dropped it.
+    owners: Vec<Weak<()>>,
+    named: HashSet<BlobKey>,
+}
+
+impl Sweeps {
+    fn begin(&mut self, db: DatabaseKey, owner: Weak<()>) {
+        self.running.entry(db).or_default().owners.push(owner);
+    }
+
+    /// Called for every document that is written.
+    pub(super) fn note(&mut self, db: DatabaseKey, doc: &DocWrite) {
+        for key in &doc.named {
+            self.unlink.remove(&(db, *key));
+        }
+        if let Some(sweep) = self.running.get_mut(&db) {
+            sweep.named.extend(&doc.named);
+        }
+    }
+
+    /// Called when a group has ended, well or not.
+    pub(super) fn end_group(&mut self, durable: bool) {
+        for (_, path) in self.unlink.drain().filter(|_| durable) {
+            // Whatever is left goes with the next sweep.
+            if let Err(error) = fs::remove_file(&path) {
+                tracing::warn!(%error, path = %path.display(), "removing an attachment failed");
+            }
+        }
+        for sweep in self.running.values_mut() {
+            sweep.owners.retain(|owner| owner.strong_count() > 0);
+        }
+        self.running.retain(|_, sweep| !sweep.owners.is_empty());
+    }
+}
+
+impl Committer {
+    pub(super) fn compact(
+        &mut self,
+        db: DatabaseKey,
+        ids: Vec<DocId>,
+    ) -> Result<Compacted, StoreError> {
+        self.check_writable(Some(db))?;
+        self.load_counts(db)?;
+        let mut sum = Compacted::default();
+        for id in ids {
+            let key = keys::doc(db, &id);
+            self.see(std::iter::once(&key))?;
+            let Some(stored) = StoredState::read(&self.db, &key)? else { continue };
+            let before = stored.tally;
+            let (compacted, after) = merge::compact(&self.db, &mut self.batch, db, &id, stored)
+                .inspect_err(|_| self.shared.poison())?;
+            let counts = self.counts_mut(db);
+            counts.now.rewrite(before, after);
+            counts.pending = true;
+            sum.bodies += compacted.bodies;
+            sum.bytes += compacted.bytes;
+            self.row_done(key)?;
+        }
+        Ok(sum)
+    }
+
+    pub(super) fn purge(
+        &mut self,
+        db: DatabaseKey,
+        docs: Vec<DocPurge>,
+    ) -> Result<Commit, StoreError> {
+        self.check_writable(Some(db))?;
+        let doc_keys: Vec<Vec<u8>> = docs.iter().map(|doc| keys::doc(db, &doc.id)).collect();
+        self.see(doc_keys.iter())?;
+        let mut found = Vec::with_capacity(docs.len());
+        let mut stale: Vec<(usize, Option<StoredDoc>)> = Vec::new();
+        for (place, (doc, key)) in docs.iter().zip(&doc_keys).enumerate() {
+            match StoredState::read(&self.db, key)? {
+                Some(stored) if stored.version == doc.expected => found.push(stored),
+                other => stale.push((place, other.map(StoredState::into_doc))),
+            }
+        }
+        if !stale.is_empty() {
+            return Ok(Commit::Stale(stale));
+        }
+        self.load_counts(db)?;
+        self.make_room(docs.len())?;
+        let mut seqs = Vec::with_capacity(docs.len());
+        for ((doc, key), stored) in docs.iter().zip(doc_keys).zip(found) {
+            let left = (!doc.tree.is_empty()).then(|| Tally::of(&doc.tree));
+            let counts = self.counts_mut(db);
+            let seq = counts.now.purge(stored.tally, left);
+            counts.pending = true;
+            let written = merge::purge(&self.db, &mut self.batch, db, seq, doc, stored);
+            written.inspect_err(|_| self.shared.poison())?;
+            seqs.push(seq);
+            self.count_row(key);
+        }
+        Ok(Commit::Done(seqs))
+    }
+
+    pub(super) fn commit_settings(
+        &mut self,
+        db: DatabaseKey,
+        row: &[u8],
+    ) -> Result<(), StoreError> {
+        self.check_writable(Some(db))?;
+        let key = keys::settings(db);
+        self.see(std::iter::once(&key))?;
+        if let Some(old) = value::get(&self.db, &key)? {
+            self.batch.remove_value(&key, &old);
+        }
+        self.batch.insert_value(&key, row);
+        self.row_done(key)
+    }
+
+    pub(super) fn begin_sweep(
+        &mut self,
+        db: DatabaseKey,
+        owner: Weak<()>,
+    ) -> Result<(), StoreError> {
+        self.check_writable(Some(db))?;
+        self.sweeps.begin(db, owner);
+        Ok(())
+    }
+
+    pub(super) fn sweep_blobs(
+        &mut self,
+        db: DatabaseKey,
+        blob_keys: Vec<BlobKey>,
+    ) -> Result<SweptBlobs, StoreError> {
+        self.check_writable(Some(db))?;
+        let mut swept = SweptBlobs::default();
+        for blob in blob_keys {
+            let named = |sweep: &Sweep| sweep.named.contains(&blob);
+            if self.sweeps.running.get(&db).is_none_or(named) {
+                continue;
+            }
+            let key = keys::blob(db, &blob);
+            self.see(std::iter::once(&key))?;
+            let length = if let Some(old) = value::get(&self.db, &key)? {
+                let content = value::complete(&self.db, &key, old.clone())?;
+                self.batch.remove_value(&key, &old);
+                self.row_done(key)?;
+                content.map_or(0, |content| content.len() as u64)
+            } else {
+                let path = blobs::file(&blobs_dir(&self.shared.path), db, &blob);
+                let Ok(found) = fs::metadata(&path) else { continue };
+                self.sweeps.unlink.insert((db, blob), path);
+                found.len()
+            };
+            swept.blobs += 1;
+            swept.bytes += length;
+        }
+        // A document that comes next must find them gone.
+        self.apply()?;
+        Ok(swept)
+    }
+
+    /// Documents of a request that name bytes which are not there, by their place.
+    pub(super) fn without_blobs(
+        &mut self,
+        db: DatabaseKey,
+        docs: &[DocWrite],
+    ) -> Result<Vec<usize>, StoreError> {
+        let mut lacking = Vec::new();
+        for (place, doc) in docs.iter().enumerate() {
+            for blob in &doc.named {
+                if !self.has_blob(db, doc, blob)? {
+                    lacking.push(place);
+                    break;
+                }
+            }
+        }
+        Ok(lacking)
+    }
+
+    fn has_blob(
+        &mut self,
+        db: DatabaseKey,
+        doc: &DocWrite,
+        blob: &BlobKey,
+    ) -> Result<bool, StoreError> {
+        let key = keys::blob(db, blob);
+        if doc.blobs.contains_key(&key) || value::get(&self.db, &key)?.is_some() {
+            return Ok(true);
+        }
+        if blobs::file(&blobs_dir(&self.shared.path), db, blob).exists() {
+            return Ok(true);
+        }
+        // Another document of the same batch may have brought them.
+        self.apply()?;
+        Ok(value::get(&self.db, &key)?.is_some())
+    }
+
+    pub(super) fn version_of(stored: Option<&StoredState>) -> Version {
+        stored.map(|stored| stored.version).unwrap_or_default()
+    }
+}
