@@ -15,7 +15,7 @@ pub mod transport;
 
 #[cfg(feature = "client")]
 pub use client::{Client, ClientEvent, SyncOptions};
-pub use doc::{DbName, DocId, Document, ParseError, Rev};
+pub use doc::{DbName, DocId, Document, ParseError, Rev, Selector};
 pub use limits::{Limits, LimitsError};
 pub use replicate::{Sync, SyncEvent, SyncState, SyncStatus, replicate};
 #[cfg(feature = "server")]

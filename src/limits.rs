@@ -44,6 +44,13 @@ pub struct Limits {
     /// Leaves (open and deleted) of one document; 100. A revision that would add one more is
     /// refused with 413 `too_large`; extending or deleting an existing leaf always works.
     pub leaves_per_doc_max: usize,
+    /// Bytes of a selector's JSON, as it is sent and in its canonical form; 64 KiB. Over it: 413
+    /// `too_large`.
+    pub selector_bytes_max: usize,
+    /// Levels of nesting in a selector; 50, at most 100. Over it: 400 `bad_request`.
+    pub selector_depth_max: usize,
+    /// Conditions in one selector, one for each field and operator; 1000. Over it: 413 `too_large`.
+    pub selector_conditions_max: usize,
 
     /// Bytes of a request's line and headers; 16 KiB, at least 8 KiB. Over it: 431, and the
     /// connection closes.
@@ -120,6 +127,9 @@ impl Default for Limits {
             attachments_per_doc_max: 256,
             revs_limit: 1_000,
             leaves_per_doc_max: 100,
+            selector_bytes_max: 64 * 1024,
+            selector_depth_max: 50,
+            selector_conditions_max: 1_000,
             request_header_bytes_max: 16 * 1024,
             request_header_timeout_ms: 10_000,
             request_json_bytes_max: 64 * 1024 * 1024,
@@ -175,6 +185,9 @@ impl Limits {
             ("bulk_rows_max", self.bulk_rows_max as u64),
             ("revs_limit", u64::from(self.revs_limit)),
             ("leaves_per_doc_max", self.leaves_per_doc_max as u64),
+            ("selector_bytes_max", self.selector_bytes_max as u64),
+            ("selector_depth_max", self.selector_depth_max as u64),
+            ("selector_conditions_max", self.selector_conditions_max as u64),
             ("frame_bytes_max", self.frame_bytes_max as u64),
             ("channels_per_connection_max", self.channels_per_connection_max as u64),
             ("calls_per_connection_max", self.calls_per_connection_max as u64),
@@ -203,6 +216,9 @@ impl Limits {
         }
         if self.json_depth_max > 1_000 {
             return refuse("json_depth_max", self.json_depth_max, "it must be at most 1000");
+        }
+        if self.selector_depth_max > 100 {
+            return refuse("selector_depth_max", self.selector_depth_max, "it must be at most 100");
         }
         if self.doc_id_bytes_max > 4_096 {
             return refuse("doc_id_bytes_max", self.doc_id_bytes_max, "it must be at most 4096");
@@ -253,6 +269,7 @@ mod tests {
         check(Limits { revs_limit: 0, ..ok() }, "revs_limit");
         check(Limits { message_bytes_max: 100, ..ok() }, "message_bytes_max");
         check(Limits { json_depth_max: 5_000, ..ok() }, "json_depth_max");
+        check(Limits { selector_depth_max: 101, ..ok() }, "selector_depth_max");
         check(Limits { doc_id_bytes_max: 5_000, ..ok() }, "doc_id_bytes_max");
         check(Limits { bulk_rows_max: 100_001, ..ok() }, "bulk_rows_max");
         check(Limits { outbound_bytes_max: 0, ..ok() }, "outbound_bytes_max");

@@ -111,6 +111,11 @@ impl ChannelPeer {
     }
 }
 
+/// A text that is JSON already.
+fn raw(text: &str) -> Box<RawValue> {
+    RawValue::from_string(text.to_owned()).expect("a selector prints as JSON")
+}
+
 fn broke(problem: &str) -> PeerError {
     PeerError::Protocol { problem: problem.to_owned() }
 }
@@ -170,6 +175,7 @@ impl Peer for ChannelPeer {
             style: StyleParam::AllDocs,
             docs: !request.compare,
             doc_ids: ids,
+            selector: request.selector.map(|selector| raw(selector.as_str())),
             skip_tombstones: request.skip_tombstones,
             credit: Some(CREDIT_DEFAULT),
             ..ChangesParams::default()

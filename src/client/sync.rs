@@ -11,7 +11,7 @@ use serde_json::Value;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 
-use crate::doc::DocId;
+use crate::doc::{DocId, Selector};
 use crate::proto::message::{OpenRequest, Opened};
 use crate::replicate::{
     Directions, Lifetime, PauseCause, Peer, PeerError, ReplicationOptions, Sync, SyncError, SyncRun,
@@ -133,6 +133,21 @@ impl SyncOptions {
     #[must_use]
     pub fn doc_ids(mut self, ids: impl IntoIterator<Item = DocId>) -> Self {
         self.replication.doc_ids = Some(ids.into_iter().collect());
+        self
+    }
+
+    /// Only revisions that a selector lets pass, and their tombstones, in either direction; see
+    /// [`Database::admits`]. A document that matches no more stays as it was on the other side.
+    ///
+    /// ```
+    /// use settee::{Selector, SyncOptions};
+    /// let mine = Selector::from_value(&serde_json::json!({"owner": "anna"}))?;
+    /// let options = SyncOptions::live("todos").selector(mine);
+    /// # Ok::<(), settee::doc::SelectorError>(())
+    /// ```
+    #[must_use]
+    pub fn selector(mut self, selector: Selector) -> Self {
+        self.replication.selector = Some(selector);
         self
     }
 

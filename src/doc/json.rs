@@ -8,8 +8,9 @@
 
 use std::borrow::Cow;
 
-use super::canonical::{last_of_equal_names, without_repeats};
+use super::canonical::without_repeats;
 use super::error::ParseError;
+use super::value::last_of_equal_names;
 use crate::limits::Limits;
 
 /// A top-level member: its name without escapes, and its value's text.
@@ -50,7 +51,6 @@ pub(crate) fn object_members<'a>(
 }
 
 /// Checks that a text is one JSON value within the bounds.
-#[cfg(test)]
 pub(crate) fn check(text: &str, limits: &Limits) -> Result<(), ParseError> {
     let mut scanner = Scanner::new(text, limits);
     scanner.skip_space();

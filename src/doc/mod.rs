@@ -6,12 +6,15 @@
 mod attachment;
 mod body;
 mod canonical;
+pub mod collate;
 mod document;
 mod error;
 mod id;
 pub(crate) mod json;
 mod rev;
 mod rev_tree;
+pub mod selector;
+mod value;
 pub(crate) mod varint;
 
 pub use attachment::{
@@ -28,3 +31,5 @@ pub(crate) use error::printable;
 pub use id::{AnyId, DbName, DocId, LocalId};
 pub use rev::{GENERATION_MAX, Rev, RevHash, RevPath};
 pub use rev_tree::{Leaf, RevState, RevTree, RevsDiff};
+pub use selector::{Selector, SelectorError};
+pub use value::Json;

@@ -366,6 +366,9 @@ pub struct ChangesParams {
     /// Only these documents.
     #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "few_if_any")]
     pub doc_ids: Option<Vec<String>>,
+    /// Only leaves that this selector lets pass, as JSON.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub selector: Option<Box<RawValue>>,
     /// Leaves out documents that were deleted before the call.
     pub skip_tombstones: bool,
     /// Whether revisions that this channel wrote come back to it. They are left out only where

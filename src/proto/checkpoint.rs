@@ -21,6 +21,9 @@ pub struct ReplicationIdentity {
     /// Only these documents.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub doc_ids: Option<Vec<String>>,
+    /// Only what this selector lets pass, as its canonical text.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub selector: Option<String>,
     /// The part of the source that its grant shows, where it does not show all.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub view: Option<String>,
@@ -117,7 +120,13 @@ mod tests {
     use super::*;
 
     fn identity() -> ReplicationIdentity {
-        ReplicationIdentity { source: "a".into(), target: "b".into(), doc_ids: None, view: None }
+        ReplicationIdentity {
+            source: "a".into(),
+            target: "b".into(),
+            doc_ids: None,
+            selector: None,
+            view: None,
+        }
     }
 
     #[test]
@@ -131,6 +140,7 @@ mod tests {
             ReplicationIdentity { source: "b".into(), target: "a".into(), ..identity() }.id(),
             with_ids(&[]).id(),
             with_ids(&["x"]).id(),
+            ReplicationIdentity { selector: Some("v".into()), ..identity() }.id(),
             ReplicationIdentity { view: Some("v".into()), ..identity() }.id(),
         ];
         for (index, id) in ids.iter().enumerate() {

@@ -12,7 +12,7 @@ use futures::StreamExt as _;
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep_until};
 
-use crate::doc::{AttachmentData, Body, DocId, Document, LocalId, Rev};
+use crate::doc::{AttachmentData, Body, DocId, Document, LocalId, Rev, Selector};
 use crate::proto::checkpoint::{Checkpoint, ReplicationIdentity, common_point};
 use crate::proto::recent::RecentRevs;
 
@@ -46,6 +46,7 @@ pub(crate) struct FlowContext {
     pub checkpoints: bool,
     pub batch_size: usize,
     pub doc_ids: Option<Vec<DocId>>,
+    pub selector: Option<Selector>,
     /// True when the sync was cancelled.
     pub stop: watch::Receiver<bool>,
     /// Told when denied documents shall be tried again; one for each direction.
@@ -163,6 +164,7 @@ impl Flow {
             .changes(ChangesRequest {
                 since: checkpoints.since(),
                 doc_ids: self.context.doc_ids.clone(),
+                selector: self.context.selector.clone(),
                 live: self.context.live,
                 skip_tombstones: checkpoints.since().is_none() && self.target_is_empty().await?,
                 batch_size: self.context.batch_size,
@@ -491,6 +493,7 @@ impl<'a> Checkpoints<'a> {
                 .doc_ids
                 .as_ref()
                 .map(|ids| ids.iter().map(ToString::to_string).collect()),
+            selector: flow.context.selector.as_ref().map(ToString::to_string),
             view: flow.source.view(),
         };
         let id = identity.id();

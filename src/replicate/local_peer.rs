@@ -43,6 +43,7 @@ impl Peer for LocalPeer {
                 since,
                 style: Style::AllDocs,
                 doc_ids: request.doc_ids,
+                selectors: request.selector.into_iter().collect(),
                 skip_tombstones: request.skip_tombstones,
                 ..ChangesOptions::default()
             })

@@ -31,8 +31,8 @@ pub(crate) use flow::{Flow, FlowContext, Look, Moved};
 pub use local_peer::LocalPeer;
 pub use peer::{Peer, PeerError};
 
-use crate::doc::DocId;
-use crate::store::{ChangesOptions, Database, Order, StoreError, Uuid};
+use crate::doc::{DocId, Selector};
+use crate::store::{ChangesOptions, Database, Order, StoreError, Style, Uuid};
 
 /// Changes read from a local database at a time.
 const BATCH_SIZE_DEFAULT: usize = 500;
@@ -78,6 +78,8 @@ pub struct ReplicationOptions {
     pub lifetime: Lifetime,
     /// Only these documents.
     pub doc_ids: Option<Vec<DocId>>,
+    /// Only revisions that it lets pass, and their tombstones; see [`Database::admits`].
+    pub selector: Option<Selector>,
     /// Changes read from a local database at a time; 500 where not said.
     pub batch_size: usize,
     /// Whether to resume from checkpoints and write them.
@@ -90,6 +92,7 @@ impl Default for ReplicationOptions {
             directions: Directions::default(),
             lifetime: Lifetime::default(),
             doc_ids: None,
+            selector: None,
             batch_size: BATCH_SIZE_DEFAULT,
             checkpoints: true,
         }
@@ -138,6 +141,7 @@ pub struct Sync {
     retry: Arc<[Notify; 2]>,
     pushes: bool,
     doc_ids: Option<Vec<DocId>>,
+    selector: Option<Selector>,
     task: JoinHandle<()>,
 }
 
@@ -176,7 +180,7 @@ impl Sync {
         let (stop, stopped) = watch::channel(false);
         let retry = Arc::new([Notify::new(), Notify::new()]);
         let pushes = options.directions != Directions::PullOnly;
-        let doc_ids = options.doc_ids.clone();
+        let (doc_ids, selector) = (options.doc_ids.clone(), options.selector.clone());
         let context = FlowContext {
             reporter: reporter.clone(),
             denied: Arc::clone(&denied),
@@ -185,6 +189,7 @@ impl Sync {
             checkpoints: options.checkpoints,
             batch_size: options.batch_size,
             doc_ids: doc_ids.clone(),
+            selector: selector.clone(),
             stop: stopped,
             retry: Arc::clone(&retry),
             reached: Arc::default(),
@@ -200,6 +205,7 @@ impl Sync {
             retry,
             pushes,
             doc_ids,
+            selector,
             task: tokio::spawn(run),
         }
     }
@@ -251,6 +257,8 @@ impl Sync {
     async fn last_local_change(&self) -> Result<u64, NotUpToDate> {
         let options = ChangesOptions {
             doc_ids: self.doc_ids.clone(),
+            selectors: self.selector.iter().cloned().collect(),
+            style: Style::AllDocs,
             order: Order::Descending,
             limit: Some(1),
             ..ChangesOptions::default()

@@ -4,7 +4,9 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures::stream::BoxStream;
 
-use crate::doc::{Attachment, AttachmentData, Body, DocId, Document, LocalId, Rev, RevsDiff};
+use crate::doc::{
+    Attachment, AttachmentData, Body, DocId, Document, LocalId, Rev, RevsDiff, Selector,
+};
 use crate::proto::message::WireError;
 use crate::store::StoreError;
 
@@ -71,7 +73,7 @@ impl PeerError {
 pub struct ChangedDoc {
     /// The document.
     pub id: DocId,
-    /// All its leaves.
+    /// All its leaves, or those that were asked for.
     pub leaves: Vec<Rev>,
     /// Leaves that came along, with their histories. A source that sends none is asked for them.
     pub docs: Vec<Document>,
@@ -95,6 +97,8 @@ pub struct ChangesRequest {
     pub since: Option<String>,
     /// Only these documents.
     pub doc_ids: Option<Vec<DocId>>,
+    /// Only leaves that it lets pass.
+    pub selector: Option<Selector>,
     /// Whether to go on when there is nothing more.
     pub live: bool,
     /// Whether deleted documents are left out, since the reader has nothing yet.

@@ -11,7 +11,7 @@ use async_trait::async_trait;
 use http::HeaderMap;
 use serde_json::Value;
 
-use crate::doc::{DbName, Document};
+use crate::doc::{BlobHasher, DbName, Document, Selector};
 use crate::store::Database;
 
 /// What a client shows to be let in: any JSON. Never printed.
@@ -254,6 +254,7 @@ pub struct Grant {
     pub(super) user: Option<String>,
     pub(super) expires_at: Option<SystemTime>,
     pub(super) validator: Option<Arc<dyn Validator>>,
+    pub(super) selector: Option<Selector>,
 }
 
 impl Grant {
@@ -271,6 +272,7 @@ impl Grant {
             user: None,
             expires_at: None,
             validator: None,
+            selector: None,
         }
     }
 
@@ -334,6 +336,35 @@ impl Grant {
     #[must_use]
     pub fn validator(self, validator: impl Validator) -> Self {
         Self { validator: Some(Arc::new(validator)), ..self }
+    }
+
+    /// The same for a part of the database: what the selector does not let pass is hidden from
+    /// reads and feeds, and cannot be written.
+    ///
+    /// A tombstone passes with what it deletes, as far as that is stored; see
+    /// [`Database::admits`]. A document that is written so that it matches no more stays with
+    /// those who have it, as it was. Counts, local documents and the places of feeds are those of
+    /// the whole database. Design documents are judged like all others.
+    ///
+    /// ```
+    /// use settee::{DbName, Selector, server::Grant};
+    /// let mine = Selector::from_value(&serde_json::json!({"owner": "anna"}))?;
+    /// let grant = Grant::database(DbName::parse("todos")?).selector(mine).user("anna");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn selector(self, selector: Selector) -> Self {
+        Self { selector: Some(selector).filter(|selector| !selector.matches_all()), ..self }
+    }
+
+    /// Names the part of the database that is shown; `None` for all of it. Equal selectors make
+    /// equal names, and nothing of a selector can be read from one.
+    pub(super) fn view(&self) -> Option<String> {
+        const DIGITS: usize = 32;
+        let text = self.selector.as_ref()?.as_str();
+        let mut digest = BlobHasher::of(text.as_bytes()).key.to_string();
+        digest.truncate(DIGITS);
+        Some(digest)
     }
 
     /// The user it names.

@@ -17,11 +17,12 @@ use crate::proto::call::{
 use crate::proto::message::{
     CallId, ChannelId, Piece, RowsNote, WireError, end_text, reply_text, rows_text,
 };
-use crate::store::{BulkGetOptions, Database, GetOptions, OpenRev, OpenRevs, StoreError};
+use crate::store::{BulkGetOptions, GetOptions, OpenRev, OpenRevs, StoreError};
 
 use super::channel::Channel;
 use super::connection::{Connection, UPLOAD_CREDIT};
 use super::error::{ToWire as _, bad_params, unknown_method};
+use super::granted::Granted;
 use super::outbox::Outbox;
 use super::{streams, writes};
 
@@ -260,7 +261,7 @@ async fn get(call: &Call, raw: &RawValue) -> Result<Answer, Stop> {
         local_seq: asked.local_seq,
         attachments: false,
     };
-    let document = granted.database.get(&id, &options).await?;
+    let document = granted.get(&id, &options).await?;
     Ok(Answer::Reply(document.to_json()))
 }
 
@@ -278,8 +279,7 @@ async fn open_revs(
     };
     let options =
         BulkGetOptions { revs: asked.revs, latest: asked.latest, ..BulkGetOptions::default() };
-    let database = call.channel.granted().database;
-    let found = database.open_revs(id, &which, options).await?;
+    let found = call.channel.granted().open_revs(id, &which, options).await?;
     let mut text = String::from("[");
     for (index, one) in found.iter().enumerate() {
         if index > 0 {
@@ -302,23 +302,23 @@ async fn open_revs(
 
 async fn revs_diff(call: &Call, raw: &RawValue) -> Result<Answer, Stop> {
     let asked: RevsDiffAsked = params(method::REVS_DIFF, raw)?;
-    let reply = revs_missing(&call.channel.granted().database, asked).await?;
+    let reply = revs_missing(&call.channel.granted(), asked).await?;
     Ok(Answer::Reply(json!(reply).to_string()))
 }
 
 /// Which of a replica's revisions are not in a database.
 pub(super) async fn revs_missing(
-    database: &Database,
+    granted: &Granted,
     RevsDiffAsked(asked): RevsDiffAsked,
 ) -> Result<RevsDiffReply, WireError> {
-    let id_bytes_max = database.limits().doc_id_bytes_max;
+    let id_bytes_max = granted.database.limits().doc_id_bytes_max;
     let mut wanted = Vec::with_capacity(asked.len());
     for (id, revs) in asked {
         let revs = revs.iter().map(|text| rev(text)).collect::<Result<Vec<Rev>, _>>()?;
         let id = DocId::parse(&id, id_bytes_max).map_err(|error| error.to_wire())?;
         wanted.push((id, revs));
     }
-    let found = database.revs_diff(&wanted).await.map_err(|error| error.to_wire())?;
+    let found = granted.revs_diff(&wanted).await.map_err(|error| error.to_wire())?;
     let text = |revs: Vec<Rev>| revs.iter().map(ToString::to_string).collect();
     let row = |diff: crate::doc::RevsDiff| RevsDiffRow {
         missing: text(diff.missing),

@@ -64,10 +64,11 @@ impl Channel {
         read(&self.granted.read().unwrap_or_else(PoisonError::into_inner).grant)
     }
 
-    /// Puts another grant in the place of this one. It must be for the same database.
+    /// Puts another grant in the place of this one. It must be for the same database and the same
+    /// part of it: streams and checkpoints would go on as if they had seen the other part.
     pub(super) fn grant_anew(&self, grant: Grant) -> Result<(), WireError> {
         let mut granted = self.granted.write().unwrap_or_else(PoisonError::into_inner);
-        if *granted.database.name() != grant.database {
+        if *granted.database.name() != grant.database || granted.grant.selector != grant.selector {
             return Err(Refusal::GrantMoved.to_wire());
         }
         granted.grant = Arc::new(grant);

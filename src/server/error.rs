@@ -10,7 +10,7 @@ use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 
-use crate::doc::ParseError;
+use crate::doc::{ParseError, SelectorError};
 use crate::limits::LimitsError;
 use crate::proto::ProtocolError;
 use crate::proto::call::WriteRow;
@@ -52,11 +52,13 @@ pub(super) enum Refusal {
     MayNotRead,
     /// The grant does not let documents be written.
     MayNotWrite,
+    /// The document is outside the part of the database that the grant shows.
+    OutsideView,
     /// The grant does not let the database be destroyed.
     MayNotDestroy,
     /// The grant has ended.
     GrantExpired,
-    /// The new credentials are for another database.
+    /// The new credentials are for another database or another part of it.
     GrantMoved,
     /// The gateway is stopping.
     Stopping,
@@ -165,6 +167,23 @@ impl ToWire for ParseError {
     }
 }
 
+impl ToWire for SelectorError {
+    fn to_wire(&self) -> WireError {
+        match self {
+            Self::Json(_) => wire(400, "bad_request", self),
+            Self::NotAnObject => wire(400, "invalid_selector_json", self),
+            Self::TooLarge { .. }
+            | Self::TooManyConditions { .. }
+            | Self::TooManyPatterns { .. } => wire(413, "too_large", self),
+            Self::MissingField => wire(400, "invalid_selector", self),
+            Self::Operator { .. } => wire(400, "invalid_operator", self),
+            Self::Unsupported { .. } => wire(400, "not_supported", self),
+            Self::Argument { .. } => wire(400, "bad_arg", self),
+            Self::FieldName { .. } => wire(400, "invalid_field_name", self),
+        }
+    }
+}
+
 impl ToWire for DocError {
     fn to_wire(&self) -> WireError {
         match self {
@@ -266,6 +285,11 @@ impl ToWire for Refusal {
             ),
             Self::MayNotRead => wire(403, "forbidden", "You are not allowed to read this db."),
             Self::MayNotWrite => wire(403, "forbidden", "You are not allowed to write to this db."),
+            Self::OutsideView => wire(
+                403,
+                "forbidden",
+                "The document is outside the part of this db that you are allowed to use.",
+            ),
             Self::MayNotDestroy => {
                 wire(403, "forbidden", "You are not allowed to destroy this db.")
             }
@@ -275,7 +299,7 @@ impl ToWire for Refusal {
             Self::GrantMoved => wire(
                 401,
                 "unauthorized",
-                "the new credentials are for another database; open a channel for it",
+                "the new credentials are for another database or part of it; open a channel for it",
             ),
             Self::Stopping => {
                 wire(503, "service_unavailable", "the gateway is stopping; connect again")

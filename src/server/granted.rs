@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use crate::doc::{AnyDocument, DocId, Document, LocalDocument, ParseError};
+use crate::doc::{AnyDocument, Body, DocId, Document, LocalDocument, ParseError, Rev};
 use crate::proto::call::WriteRow;
 use crate::proto::message::{Access, Info, WireError};
-use crate::store::{Database, DocError, EditMode, StoreError, WriteOutcome};
+use crate::store::{Database, DocError, EditMode, GetOptions, StoreError, WriteOutcome};
 
 use super::auth::{Grant, ProposedWrite};
 use super::error::{Refusal, ToWire as _};
@@ -27,7 +27,7 @@ impl Granted {
             destroy: self.grant.destroy,
             user: self.grant.user.clone(),
             expires_in_ms: time_left.map(|t| u64::try_from(t.as_millis()).unwrap_or(u64::MAX)),
-            view: None,
+            view: self.grant.view(),
         }
     }
 
@@ -75,7 +75,7 @@ impl Granted {
                 Ok(AnyDocument::Doc(document)) => document,
                 Ok(AnyDocument::WithoutId(unnamed)) => unnamed.named(new_id()),
             };
-            match self.judge(&document).await {
+            match self.judge(&document, mode).await {
                 Ok(()) => {
                     places.push(place);
                     documents.push(document);
@@ -96,14 +96,46 @@ impl Granted {
         Ok(rows.into_iter().flatten().collect())
     }
 
-    async fn judge(&self, document: &Document) -> Result<(), WireError> {
+    async fn judge(&self, document: &Document, mode: EditMode) -> Result<(), WireError> {
         if !self.grant.write {
             return Err(Refusal::MayNotWrite.to_wire());
+        }
+        if !self.may_place(document, mode).await.map_err(|error| error.to_wire())? {
+            return Err(Refusal::OutsideView.to_wire());
         }
         let Some(validator) = &self.grant.validator else { return Ok(()) };
         let user = self.grant.user_name();
         let write = ProposedWrite { document, database: &self.database, user };
         validator.validate(&write).await.map_err(|denied| denied.to_wire())
+    }
+
+    /// Whether a write stays within the part of the database that the grant shows: what is written
+    /// must pass, and must neither follow a hidden revision nor lay itself over a hidden document.
+    async fn may_place(&self, document: &Document, mode: EditMode) -> Result<bool, StoreError> {
+        if self.shows_all() {
+            return Ok(true);
+        }
+        let matches = self.selectors().iter().all(|selector| selector.matches(document));
+        match self.database.get(&document.id, &GetOptions::default()).await {
+            Ok(winner) if !self.shows(&winner).await? => return Ok(false),
+            Ok(_) | Err(StoreError::DocDeleted { .. }) => {}
+            // A document that was made and deleted before it was ever sent leaves a tombstone.
+            Err(StoreError::DocMissing { .. }) => {
+                return Ok(matches || document.deleted && document.body == Body::empty());
+            }
+            Err(error) => return Err(error),
+        }
+        let path: Vec<Rev> = match mode {
+            EditMode::Edit => document.rev.iter().cloned().collect(),
+            EditMode::Replicated => {
+                document.path().map_or_else(Vec::new, |path| path.revs().collect())
+            }
+        };
+        match self.database.nearest_stored(&document.id, &path).await? {
+            Some(earlier) if !self.shows(&earlier).await? => Ok(false),
+            Some(_) => Ok(matches || document.deleted),
+            None => Ok(matches),
+        }
     }
 
     /// Local documents are written whatever the grant, since checkpoints live there and a reader

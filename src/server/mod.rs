@@ -19,6 +19,7 @@ mod progress;
 mod routes;
 mod state;
 mod streams;
+mod view;
 mod writer;
 mod writes;
 

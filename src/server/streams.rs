@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use serde_json::json;
 use serde_json::value::RawValue;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout_at};
 
-use crate::doc::DocId;
+use crate::doc::{DocId, Selector};
 use crate::proto::call::{
     AllDocsParams, AttachmentParams, BlobNote, BulkGetParams, CREDIT_DEFAULT, ChangesParams,
     SinceParam, StyleParam, WriteRow, method,
@@ -35,10 +35,10 @@ pub(super) async fn changes(call: &Call, raw: &RawValue) -> Result<Answer, Stop>
     let granted = call.channel.granted();
     granted.check_read()?;
     let mut left = asked.limit.map_or(usize::MAX, clamp);
-    let mut feed = granted.database.feed(changes_options(call, &asked)?).await?;
+    let mut feed = granted.feed(changes_options(call, &asked)?).await?;
     call.begin_stream(asked.credit.unwrap_or(CREDIT_DEFAULT));
-    // The place after rows that were left out, since they came from this very channel.
-    let mut untold: Option<RowsNote> = None;
+    // The place after rows that were left out, and when it is to be told at the latest.
+    let mut untold: Option<(RowsNote, Instant)> = None;
     let mut knows_the_end = false;
     call.wait_for_credit().await?;
     loop {
@@ -46,7 +46,7 @@ pub(super) async fn changes(call: &Call, raw: &RawValue) -> Result<Answer, Stop>
         let next = feed.next_page(rows_max, bytes_max);
         let page = match &untold {
             None => next.await?,
-            Some(note) => match timeout(NOTE_DELAY, next).await {
+            Some((note, due)) => match timeout_at(*due, next).await {
                 Ok(page) => page?,
                 Err(_) => {
                     call.send_rows("", Some(note)).await?;
@@ -67,12 +67,14 @@ pub(super) async fn changes(call: &Call, raw: &RawValue) -> Result<Answer, Stop>
             }
             return Ok(Answer::End(json!(note).to_string()));
         }
-        // All rows were the client's own: it is told the place only. That may wait while rows
+        // No row passed: the client is told the place only. That may wait a moment while rows
         // follow, or if the client knows that it has everything.
-        let all_left_out = rows.is_empty() && !page.rows.is_empty();
-        if all_left_out && (note.pending > 0 || knows_the_end) {
-            untold = Some(note);
-            continue;
+        if rows.is_empty() && (note.pending > 0 || knows_the_end) {
+            let due = untold.map_or_else(|| Instant::now() + NOTE_DELAY, |(_, due)| due);
+            if Instant::now() < due {
+                untold = Some((note, due));
+                continue;
+            }
         }
         call.send_rows(&rows, Some(&note)).await?;
         knows_the_end = note.pending == 0;
@@ -105,6 +107,9 @@ fn changes_options(call: &Call, asked: &ChangesParams) -> Result<ChangesOptions,
         return Err(bad_param("limit", "a live feed cannot be limited; cancel it").into());
     }
     let doc_ids = asked.doc_ids.as_ref().map(|ids| ids.iter().map(|id| call.doc_id(id)).collect());
+    let limits = call.doc_limits();
+    let selector = asked.selector.as_ref().map(|text| Selector::parse(text.get(), &limits));
+    let selector = selector.map(|parsed| parsed.map_err(|error| error.to_wire()));
     let docs = match (asked.docs, asked.include_docs) {
         (true, _) => ChangeDocs::Leaves,
         (false, true) => ChangeDocs::Winner,
@@ -120,6 +125,7 @@ fn changes_options(call: &Call, asked: &ChangesParams) -> Result<ChangesOptions,
         },
         docs,
         doc_ids: doc_ids.transpose()?,
+        selectors: selector.transpose()?.into_iter().collect(),
         skip_tombstones: asked.skip_tombstones,
     })
 }
@@ -237,7 +243,7 @@ pub(super) async fn bulk_get(call: &Call, raw: &RawValue) -> Result<Answer, Stop
             let granted = call.channel.granted();
             granted.check_read()?;
             let bytes_max = call.limits.rows_bytes_target;
-            let found = granted.database.bulk_get_page(items, options, bytes_max).await?;
+            let found = granted.bulk_get_page(items, options, bytes_max).await?;
             items = &items[found.len()..];
             for result in found {
                 rows.push(&bulk_get_row(&result)).await?;
@@ -313,7 +319,7 @@ async fn all_docs_keys(
         let granted = call.channel.granted();
         granted.check_read()?;
         options.keys = Some(page.to_vec());
-        for row in &granted.database.all_docs(&options).await?.rows {
+        for row in &granted.all_docs(&options).await?.rows {
             rows.push(&all_docs_row(row)).await?;
         }
     }
@@ -349,7 +355,7 @@ async fn all_docs_range(
         granted.check_read()?;
         options.limit = Some(left.min(PAGE_DOCS));
         let bytes_max = call.limits.rows_bytes_target;
-        let page = granted.database.all_docs_page(&options, after.as_ref(), bytes_max).await?;
+        let page = granted.all_docs_page(&options, after.as_ref(), bytes_max).await?;
         for row in &page.rows {
             rows.push(&all_docs_row(row)).await?;
         }
@@ -394,7 +400,7 @@ pub(super) async fn attachment(call: &Call, raw: &RawValue) -> Result<Answer, St
     granted.check_read()?;
     let revision = asked.rev.as_deref().map(rev).transpose()?;
     let id = call.doc_id(&asked.id)?;
-    let mut reader = granted.database.attachment(&id, &asked.name, revision.as_ref()).await?;
+    let mut reader = granted.attachment(&id, &asked.name, revision.as_ref()).await?;
     call.begin_stream(asked.credit);
     let mut left = reader.length();
     while let Some(piece) = reader.next().await? {

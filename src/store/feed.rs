@@ -12,7 +12,7 @@ use super::backend::Order;
 use super::database::Database;
 use super::error::StoreError;
 use super::seq::{Seq, Since};
-use crate::doc::{DocId, Document, Rev};
+use crate::doc::{DocId, Document, Rev, Selector};
 
 /// Rows and bytes of bodies that [`Feed::into_stream`] holds at a time.
 const STREAM_ROWS: usize = 256;
@@ -55,6 +55,9 @@ pub struct ChangesOptions {
     pub docs: ChangeDocs,
     /// Only these documents.
     pub doc_ids: Option<Vec<DocId>>,
+    /// Only leaves that pass all of these, and documents that have one; in [`Style::MainOnly`] only
+    /// documents whose winning rev passes. See [`Database::admits`].
+    pub selectors: Vec<Selector>,
     /// Leaves out documents whose winning rev is a tombstone: a snapshot for a reader that has
     /// nothing yet.
     ///
@@ -71,14 +74,14 @@ pub struct Change {
     /// The document.
     pub id: DocId,
     /// Its leaves, the winning one first, each with whether it is a tombstone; the winning one
-    /// alone in [`Style::MainOnly`].
+    /// alone in [`Style::MainOnly`]. Leaves that a selector held back are not among them.
     pub leaves: Vec<(Rev, bool)>,
     /// The documents asked for.
     pub docs: Vec<Document>,
 }
 
 impl Change {
-    /// Whether the winning rev is a tombstone.
+    /// Whether the first of the leaves is a tombstone.
     #[must_use]
     pub fn deleted(&self) -> bool {
         self.leaves.first().is_some_and(|(_, deleted)| *deleted)
@@ -150,6 +153,7 @@ impl Database {
             wake,
             pending,
             opened_at: update_seq,
+            told: since,
             told_end: false,
             at_end: false,
         })
@@ -171,6 +175,8 @@ pub struct Feed {
     pub(super) pending: u64,
     /// The update seq when the feed was opened.
     pub(super) opened_at: u64,
+    /// The place that the reader was told last.
+    told: u64,
     /// Whether the reader knows that it has everything.
     told_end: bool,
     pub(super) at_end: bool,
@@ -191,7 +197,8 @@ impl Feed {
     /// The next page: at most `rows_max` rows whose documents have about `bytes_max` bytes of body
     /// together (one row may be larger).
     ///
-    /// At the end, one page with `pending` 0 tells so; the next call waits for a change.
+    /// At the end, one page with `pending` 0 tells so; the next call waits for a change. Where a
+    /// filter lets none of the changes pass, a page without rows tells the place after them.
     ///
     /// # Errors
     /// [`StoreError::DatabaseDestroyed`] when the database is destroyed, also while waiting.
@@ -206,8 +213,9 @@ impl Feed {
         loop {
             self.wake.mark_unchanged();
             let page = self.read_page(rows_max, bytes_max).await?;
-            if !page.rows.is_empty() || page.pending > 0 || !self.told_end {
-                self.told_end = page.pending == 0;
+            let moved = self.since != self.told;
+            if !page.rows.is_empty() || page.pending > 0 || moved || !self.told_end {
+                (self.told, self.told_end) = (self.since, page.pending == 0);
                 return Ok(page);
             }
             let database = self.database.clone();

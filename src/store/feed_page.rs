@@ -41,8 +41,9 @@ impl Feed {
         let scanned = found.rows.len();
         let lowest = found.rows.last().map(|row| row.seq);
         let rows = found.rows.into_iter();
-        let mut wanted: Vec<ChangeRow> = rows.filter(|row| !self.leaves_out(row)).collect();
-        let passing = wanted.len();
+        let wanted: Vec<ChangeRow> = rows.filter(|row| !self.leaves_out(row)).collect();
+        let (mut wanted, unread) = self.select(wanted, rows_max).await?;
+        let passing = wanted.len() + usize::from(unread);
         wanted.truncate(rows_max);
         let mut changes = self.with_docs(wanted, bytes_max).await?;
         // Where the bounds ended the page early, the feed goes on after the last row given out.
@@ -92,12 +93,12 @@ impl Feed {
 
     /// Rows that follow, at most `rows_max` unless a filter is to take some away.
     async fn read_rows(&self, rows_max: usize) -> Result<FoundRows, StoreError> {
-        let page_rows = match self.options.docs {
-            ChangeDocs::None => PAGE_ROWS,
-            ChangeDocs::Winner | ChangeDocs::Leaves => PAGE_ROWS_WITH_DOCS,
-        };
+        let reads_docs =
+            self.options.docs != ChangeDocs::None || !self.options.selectors.is_empty();
+        let page_rows = if reads_docs { PAGE_ROWS_WITH_DOCS } else { PAGE_ROWS };
         // A filter may leave little of what is read: a small page must not read row by row.
-        let limit = if self.options.skip_tombstones { page_rows } else { rows_max.min(page_rows) };
+        let filters = self.options.skip_tombstones || !self.options.selectors.is_empty();
+        let limit = if filters { page_rows } else { rows_max.min(page_rows) };
         match (&self.options.doc_ids, self.options.order) {
             (Some(ids), _) => self.read_named(ids, limit).await,
             (None, Order::Descending) => self.read_descending(limit, rows_max).await,

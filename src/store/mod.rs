@@ -26,6 +26,7 @@ mod migrate;
 mod purge;
 mod read;
 mod revs_diff;
+mod selecting;
 mod seq;
 mod settings;
 #[cfg(feature = "sled")]

@@ -6,7 +6,8 @@ use super::backend::{DocsRange, Order, ReadBody, StoredDoc};
 use super::database::Database;
 use super::error::StoreError;
 use crate::doc::{
-    BodyRecord, DocId, Document, Leaf, ReadExtra, Rev, RevInfo, RevStatus, shown_attachments,
+    BodyRecord, DocId, Document, Leaf, ReadExtra, Rev, RevInfo, RevStatus, RevTree, Selector,
+    shown_attachments,
 };
 
 /// Documents read from the backend at a time. A short range reads at least the lesser number, since
@@ -121,6 +122,9 @@ pub struct AllDocsOptions {
     pub conflicts: bool,
     /// Whether the documents have their attachments' bytes.
     pub attachments: bool,
+    /// Only documents whose winning rev passes all of these; of `keys` the others count as not
+    /// there. See [`Database::admits`].
+    pub selectors: Vec<Selector>,
 }
 
 /// Many documents.
@@ -197,7 +201,11 @@ impl Database {
         Ok(self.backend().read(self.key(), ids, ReadBody::Winner).await?.pop().flatten())
     }
 
-    async fn one_body(&self, id: &DocId, rev: &Rev) -> Result<Option<BodyRecord>, StoreError> {
+    pub(super) async fn one_body(
+        &self,
+        id: &DocId,
+        rev: &Rev,
+    ) -> Result<Option<BodyRecord>, StoreError> {
         let asked = [(id.clone(), rev.clone())];
         Ok(self.backend().bodies(self.key(), &asked).await?.pop().flatten())
     }
@@ -401,8 +409,10 @@ impl Database {
         let mut rows = Vec::with_capacity(wanted.len());
         for (id, state) in wanted.into_iter().zip(states) {
             let row = match state {
-                Some(state) => self.row(id, state, options).await?,
-                None => AllDocsRow { id, rev: None, deleted: false, doc: None },
+                Some(state) if self.admits_winner(&options.selectors, &id, &state).await? => {
+                    self.row(id, state, options).await?
+                }
+                _ => AllDocsRow { id, rev: None, deleted: false, doc: None },
             };
             rows.push(row);
         }
@@ -436,6 +446,9 @@ impl Database {
             for (id, state) in page {
                 let live = state.tree.winner().is_some_and(|winner| !winner.state.deleted);
                 if !live || left == 0 {
+                    continue;
+                }
+                if !self.admits_winner(&options.selectors, &id, &state).await? {
                     continue;
                 }
                 if skip > 0 {
@@ -489,7 +502,8 @@ impl Database {
 
 /// Large bodies are read one by one, so that a page holds few bytes beside the rows themselves.
 fn body_of(options: &AllDocsOptions) -> ReadBody {
-    if options.include_docs { ReadBody::SmallWinner } else { ReadBody::No }
+    let reads = options.include_docs || !options.selectors.is_empty();
+    if reads { ReadBody::SmallWinner } else { ReadBody::No }
 }
 
 /// The revisions that one thing to read means: every leaf, or a named revision.
@@ -511,7 +525,6 @@ pub(super) fn show(
     record: BodyRecord,
     options: &GetOptions,
 ) -> Document {
-    let state = stored.tree.state(rev).unwrap_or_default();
     let mut extra = ReadExtra::default();
     if options.conflicts || options.deleted_conflicts {
         let (deleted, open): (Vec<Leaf>, Vec<Leaf>) =
@@ -529,14 +542,20 @@ pub(super) fn show(
         extra.revs_info = path.iter().flat_map(crate::doc::RevPath::revs).map(info).collect();
     }
     extra.local_seq = options.local_seq.then_some(stored.version.seq);
+    let revisions = path.filter(|_| options.revs);
+    Document { revisions, extra, ..plain(id, rev, &stored.tree, record) }
+}
+
+/// A stored revision as a document, with nothing that only some readers want.
+pub(super) fn plain(id: &DocId, rev: &Rev, tree: &RevTree, record: BodyRecord) -> Document {
     Document {
         id: id.clone(),
         rev: Some(rev.clone()),
-        revisions: path.filter(|_| options.revs),
-        deleted: state.deleted,
+        revisions: None,
+        deleted: tree.state(rev).unwrap_or_default().deleted,
         body: record.body,
         attachments: shown_attachments(&record.attachments),
-        extra,
+        extra: ReadExtra::default(),
     }
 }
 

@@ -5,10 +5,10 @@ use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use settee::store::{BulkGetOptions, OpenRev, OpenRevs};
-use settee::{Database, StoreError};
+use settee::{Database, Selector, StoreError};
 
 use crate::failure::Failure;
-use crate::place::{PlaceArgs, open_database, open_store};
+use crate::place::{PlaceArgs, open_database, open_store, selector};
 
 /// Ids read at a time.
 const PAGE_IDS: usize = 1_000;
@@ -21,6 +21,9 @@ const PAGE_IDS: usize = 1_000;
 pub struct Args {
     #[command(flatten)]
     place: PlaceArgs,
+    /// Only leaves that this selector lets pass
+    #[arg(long, value_name = "JSON", value_parser = selector)]
+    selector: Option<Selector>,
     /// Where to write; standard output if left out or `-`
     file: Option<PathBuf>,
 }
@@ -29,15 +32,17 @@ pub async fn run(args: Args) -> Result<(), Failure> {
     let place = args.place.place()?;
     let store = open_store(&place.dir)?;
     let database = open_database(&store, &place.dir, &place.name).await?;
+    let selectors: Vec<Selector> = args.selector.into_iter().collect();
     match args.file.filter(|file| file != Path::new("-")) {
         None => {
             let mut out = BufWriter::new(io::stdout().lock());
-            dump(&database, &mut out, Failure::stdout).await?;
+            dump(&database, &selectors, &mut out, Failure::stdout).await?;
         }
         Some(path) => {
             let file = File::create(&path).map_err(Failure::file("write", &path))?;
             let mut out = BufWriter::new(file);
-            dump(&database, &mut out, |error| Failure::file("write", &path)(error)).await?;
+            dump(&database, &selectors, &mut out, |error| Failure::file("write", &path)(error))
+                .await?;
             out.get_ref().sync_all().map_err(Failure::file("write", &path))?;
         }
     }
@@ -47,6 +52,7 @@ pub async fn run(args: Args) -> Result<(), Failure> {
 
 async fn dump(
     database: &Database,
+    selectors: &[Selector],
     out: &mut impl Write,
     failed: impl Fn(io::Error) -> Failure,
 ) -> Result<(), Failure> {
@@ -59,6 +65,9 @@ async fn dump(
                     let what = format!("document {id} lacks the body of a leaf; see settee check");
                     return Err(StoreError::Damaged { what }.into());
                 };
+                if !database.admits(selectors, &document).await? {
+                    continue;
+                }
                 writeln!(out, "{}", document.to_json()).map_err(&failed)?;
             }
         }

@@ -1,8 +1,9 @@
-//! Where a database is: `DIR/DB` on the command line.
+//! Where a database is, and which part of it: `DIR/DB` and selectors on the command line.
 
 use std::path::{Path, PathBuf};
 
-use settee::{Database, DbName, Store};
+use settee::doc::SelectorError;
+use settee::{Database, DbName, Limits, Selector, Store};
 
 use crate::failure::Failure;
 
@@ -11,6 +12,11 @@ use crate::failure::Failure;
 pub struct Place {
     pub dir: PathBuf,
     pub name: DbName,
+}
+
+/// Reads the argument of `--selector`.
+pub fn selector(text: &str) -> Result<Selector, SelectorError> {
+    Selector::parse(text, &Limits::default())
 }
 
 /// How a command names one database.

@@ -6,10 +6,10 @@ use futures::StreamExt as _;
 use serde_json::json;
 use settee::client::ClientEvents;
 use settee::replicate::{DeniedDoc, Direction, DirectionSummary, SyncSummary};
-use settee::{Client, ClientEvent, DbName, Store, Sync, SyncEvent, SyncOptions};
+use settee::{Client, ClientEvent, DbName, Selector, Store, Sync, SyncEvent, SyncOptions};
 
 use crate::failure::Failure;
-use crate::place::{PlaceArgs, db_name};
+use crate::place::{PlaceArgs, db_name, selector};
 use crate::progress::Progress;
 use crate::serve::Signals;
 
@@ -38,6 +38,9 @@ pub struct Args {
     /// Only receive
     #[arg(long)]
     pull: bool,
+    /// Only documents that this selector lets pass, in either direction
+    #[arg(long, value_name = "JSON", value_parser = selector)]
+    selector: Option<Selector>,
     /// Have the gateway make its database if it is not there
     #[arg(long)]
     create: bool,
@@ -50,6 +53,9 @@ impl Args {
             if self.live { SyncOptions::live(name) } else { SyncOptions::one_shot(name) };
         if let Some(token) = &self.token {
             options = options.credentials(json!({"token": token}));
+        }
+        if let Some(selector) = &self.selector {
+            options = options.selector(selector.clone());
         }
         if self.create {
             options = options.create();

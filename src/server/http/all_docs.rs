@@ -343,7 +343,7 @@ async fn write_keys(
         let ids: Vec<Option<DocId>> = page.iter().map(|key| id_of(writer.db, key, of)).collect();
         let asked: Vec<DocId> = ids.iter().flatten().cloned().collect();
         let options = AllDocsOptions { keys: Some(asked), ..writer.options() };
-        let mut rows = writer.db.database().all_docs(&options).await?.rows.into_iter();
+        let mut rows = writer.db.granted.all_docs(&options).await?.rows.into_iter();
         for (key, id) in page.iter().zip(ids) {
             match id.and_then(|_| rows.next()) {
                 Some(row) => writer.row(out, row).await?,
@@ -379,8 +379,8 @@ async fn write_range(writer: &mut RowWriter<'_>, out: &mut Out, of: Of) -> Resul
     let mut after: Option<DocId> = None;
     while left > 0 {
         options.limit = Some(left.min(PAGE_DOCS));
-        let database = writer.db.database();
-        let page = database.all_docs_page(&options, after.as_ref(), PAGE_BYTES).await?;
+        let granted = &writer.db.granted;
+        let page = granted.all_docs_page(&options, after.as_ref(), PAGE_BYTES).await?;
         left -= page.rows.len().min(left);
         after = page.rows.last().map(|last| last.id.clone()).or(after);
         for row in page.rows {

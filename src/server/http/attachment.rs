@@ -32,7 +32,7 @@ pub(super) async fn route(db: Db, id: DocId, name: String) -> Answer {
 async fn read(db: Db, id: DocId, name: &str) -> Answer {
     db.check_read()?;
     let revision = db.request.query.text("rev").map(rev).transpose()?;
-    let reader = db.database().attachment(&id, name, revision.as_ref()).await;
+    let reader = db.granted.attachment(&id, name, revision.as_ref()).await;
     let reader = reader.map_err(|error| error.to_wire())?;
     let tag = format!("\"{}\"", reader.digest());
     if matches(&db, &tag)? {
@@ -129,7 +129,7 @@ async fn put(mut db: Db, id: DocId, name: String) -> Answer {
 async fn delete(db: Db, id: DocId, name: &str) -> Answer {
     if db.request.rev()?.is_none() {
         // What is not there is missing; what is there cannot be changed without its revision.
-        let found = db.database().get(&id, &GetOptions::default()).await;
+        let found = db.granted.get(&id, &GetOptions::default()).await;
         found.map_err(|error| error.to_wire())?;
         return Err(StoreError::from(DocError::Conflict).to_wire());
     }
@@ -147,7 +147,7 @@ async fn leaf_to_edit(db: &Db, id: DocId) -> Result<Document, WireError> {
         return Ok(Document::with_body(id, Body::empty()));
     };
     let options = GetOptions { rev: Some(rev(&text)?), ..GetOptions::default() };
-    db.database().get(&id, &options).await.map_err(|error| match error {
+    db.granted.get(&id, &options).await.map_err(|error| match error {
         StoreError::DocMissing { .. } => StoreError::from(DocError::Conflict).to_wire(),
         other => other.to_wire(),
     })

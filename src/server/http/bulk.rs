@@ -196,7 +196,7 @@ impl BulkRead {
             }
         };
         let asked = std::slice::from_ref(wanted);
-        let found = db.database().bulk_get(asked, self.options).await?;
+        let found = db.granted.bulk_get_page(asked, self.options, usize::MAX).await?;
         let revs =
             found.into_iter().next().map_or_else(Vec::new, |BulkGetResult { revs, .. }| revs);
         let missing = StoreError::DocMissing { id: wanted.id.clone() }.to_wire();
@@ -282,7 +282,7 @@ impl AsyncStream for MixedRead {
 pub(super) async fn revs_diff(mut db: Db) -> Answer {
     check_post(&db)?;
     let asked: RevsDiffAsked = db.request.json_body().await?;
-    let found = calls::revs_missing(&db.granted.database, asked).await?;
+    let found = calls::revs_missing(&db.granted, asked).await?;
     Ok(json_text(StatusCode::OK, json!(found).to_string()))
 }
 
@@ -290,7 +290,7 @@ pub(super) async fn revs_diff(mut db: Db) -> Answer {
 pub(super) async fn missing_revs(mut db: Db) -> Answer {
     check_post(&db)?;
     let asked: RevsDiffAsked = db.request.json_body().await?;
-    let found = calls::revs_missing(&db.granted.database, asked).await?;
+    let found = calls::revs_missing(&db.granted, asked).await?;
     let missing: BTreeMap<String, Vec<String>> =
         found.into_iter().map(|(id, row)| (id, row.missing)).collect();
     let body = Map::from_iter([("missing_revs".to_owned(), json!(missing))]);

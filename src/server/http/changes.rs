@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use http::{HeaderName, Method};
 use serde::Deserialize;
-use serde_json::{Map, Value, json};
+use serde_json::value::RawValue;
+use serde_json::{Value, json};
 use tokio::time::{Instant, sleep_until};
 
-use crate::doc::DocId;
+use crate::doc::{DocId, Selector, SelectorError};
 use crate::proto::message::WireError;
 use crate::server::error::{HttpRefusal, ToWire as _, bad_request};
 use crate::server::streams::push_change_head;
@@ -104,10 +105,19 @@ pub(super) enum AfterWait {
 }
 
 /// What a filter lets pass beside the store's own.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 enum Filter {
+    #[default]
     All,
     DesignDocs,
+}
+
+/// What a request's filter lets pass.
+#[derive(Default)]
+struct Passing {
+    filter: Filter,
+    doc_ids: Option<Vec<DocId>>,
+    selectors: Vec<Selector>,
 }
 
 struct Asked {
@@ -123,8 +133,7 @@ struct Asked {
 #[derive(Deserialize, Default)]
 struct Body {
     doc_ids: Option<Value>,
-    #[serde(flatten)]
-    _others: Map<String, Value>,
+    selector: Option<Box<RawValue>>,
 }
 
 pub(super) async fn route(mut db: Db) -> Answer {
@@ -136,7 +145,7 @@ pub(super) async fn route(mut db: Db) -> Answer {
     db.check_read()?;
     let asked = asked(&db, body)?;
     // Opened before the status is sent: what is wrong with the database is told in words.
-    let feed = db.database().feed(asked.options.clone()).await;
+    let feed = db.granted.feed(asked.options.clone()).await;
     let feed = feed.map_err(|error| error.to_wire())?;
     let content_type = asked.form.content_type();
     Ok(streamed(content_type, move |out| async move {
@@ -148,7 +157,7 @@ pub(super) async fn route(mut db: Db) -> Answer {
 fn asked(db: &Db, body: Body) -> Result<Asked, WireError> {
     let query = &db.request.query;
     let form = Form::of(query)?;
-    let (filter, doc_ids) = filter_of(db, body)?;
+    let Passing { filter, doc_ids, selectors } = filter_of(db, body)?;
     let include_docs = query.flag("include_docs")?;
     let descending = query.flag("descending")? && form == Form::Normal;
     let style = match query.text("style") {
@@ -164,6 +173,7 @@ fn asked(db: &Db, body: Body) -> Result<Asked, WireError> {
         style,
         docs: if include_docs { ChangeDocs::Winner } else { ChangeDocs::None },
         doc_ids,
+        selectors,
         skip_tombstones: false,
     };
     Ok(Asked {
@@ -188,9 +198,9 @@ fn since_of(db: &Db) -> Result<Since, WireError> {
     Since::parse(plain).ok_or_else(|| bad_request("since must be a last_seq, 0 or now"))
 }
 
-fn filter_of(db: &Db, body: Body) -> Result<(Filter, Option<Vec<DocId>>), WireError> {
+fn filter_of(db: &Db, body: Body) -> Result<Passing, WireError> {
     match db.request.query.text("filter") {
-        None | Some("") => Ok((Filter::All, None)),
+        None | Some("") => Ok(Passing::default()),
         Some("_doc_ids") => {
             let ids = match body.doc_ids {
                 Some(ids) => Some(ids),
@@ -205,9 +215,15 @@ fn filter_of(db: &Db, body: Body) -> Result<(Filter, Option<Vec<DocId>>), WireEr
             }
             let parse = |id: &Value| db.doc_id(id.as_str().ok_or_else(not_ids)?);
             let ids: Vec<DocId> = ids.iter().map(parse).collect::<Result<_, _>>()?;
-            Ok((Filter::All, Some(ids)))
+            Ok(Passing { doc_ids: Some(ids), ..Passing::default() })
         }
-        Some("_design") => Ok((Filter::DesignDocs, None)),
+        Some("_selector") => {
+            let text = body.selector.ok_or_else(|| SelectorError::NotAnObject.to_wire())?;
+            let selector = Selector::parse(text.get(), db.doc_limits());
+            let selector = selector.map_err(|error| error.to_wire())?;
+            Ok(Passing { selectors: vec![selector], ..Passing::default() })
+        }
+        Some("_design") => Ok(Passing { filter: Filter::DesignDocs, ..Passing::default() }),
         Some("_view") if db.request.query.text("view").is_none_or(str::is_empty) => {
             Err(bad_request("`view` filter parameter is not provided."))
         }
@@ -215,7 +231,7 @@ fn filter_of(db: &Db, body: Body) -> Result<(Filter, Option<Vec<DocId>>), WireEr
             Err(HttpRefusal::NotImplemented { reason: NO_JAVASCRIPT }.to_wire())
         }
         Some(_) => {
-            Err(bad_request("Invalid filter: it must be `_doc_ids`, `_design` or `ddoc/name`"))
+            Err(bad_request("Invalid filter: it must be `_doc_ids`, `_selector`, `_design` or `ddoc/name`"))
         }
     }
 }
@@ -345,7 +361,7 @@ impl Writer {
                     conflicts: true,
                     ..GetOptions::default()
                 };
-                document = self.db.database().get(&change.id, &options).await.unwrap_or(document);
+                document = self.db.granted.get(&change.id, &options).await.unwrap_or(document);
             }
             out.text(",\"doc\":").await?;
             write_document(out, self.db.database(), document, self.asked.bytes).await?;

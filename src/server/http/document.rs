@@ -74,7 +74,7 @@ async fn read(db: Db, id: DocId) -> Answer {
     let mut bytes = asked.bytes;
     let mut get = asked.get.clone();
     get.revs |= !asked.known.is_empty();
-    let document = db.database().get(&id, &get).await.map_err(|error| error.to_wire())?;
+    let document = db.granted.get(&id, &get).await.map_err(|error| error.to_wire())?;
     bytes = newer_than(bytes, &document, &asked.known);
     let tag = format!("\"{}\"", document.rev.as_ref().map(ToString::to_string).unwrap_or_default());
     if asked.tagged && matches(&db, &tag)? {
@@ -164,7 +164,7 @@ async fn open_revs(db: Db, id: DocId, asked: Asked) -> Answer {
     };
     let revs = asked.get.revs || !asked.known.is_empty();
     let options = BulkGetOptions { revs, latest: asked.get.latest, attachments: false };
-    let found = db.database().open_revs(&id, &which, options).await;
+    let found = db.granted.open_revs(&id, &which, options).await;
     let mut found = found.map_err(|error| error.to_wire())?;
     // Those found come first.
     found.sort_by_key(|one| matches!(one, OpenRev::Missing(_)));
@@ -349,7 +349,7 @@ async fn delete(db: Db, id: DocId) -> Answer {
         Some(text) => Document::tombstone(id, rev(&text)?),
         None => {
             // Without a revision nothing can be deleted; what is not there is missing.
-            let found = db.database().get(&id, &GetOptions::default()).await;
+            let found = db.granted.get(&id, &GetOptions::default()).await;
             found.map_err(|error| error.to_wire())?;
             let conflict = crate::store::StoreError::from(crate::store::DocError::Conflict);
             return Err(conflict.to_wire());
@@ -374,7 +374,7 @@ async fn copy(db: Db, id: DocId) -> Answer {
     let to = db.doc_id(&super::query::decode(to)?)?;
     let from = db.request.rev()?.map(|text| rev(&text)).transpose()?;
     let options = GetOptions { rev: from, ..GetOptions::default() };
-    let source = db.database().get(&id, &options).await.map_err(|error| error.to_wire())?;
+    let source = db.granted.get(&id, &options).await.map_err(|error| error.to_wire())?;
     let target = Document { id: to, rev: to_rev, revisions: None, ..source };
     let written = write(&db, AnyDocument::Doc(target)).await?;
     written_answer(&db, &written, StatusCode::CREATED)

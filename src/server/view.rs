@@ -1,0 +1,184 @@
+//! Reads under a grant: what its selector does not let pass is as if it were not there.
+//!
+//! Each revision is judged by itself: a document may show some leaves and hide others, and its
+//! winning rev may be hidden while a conflict shows. Which ids of revisions exist is told only to
+//! who names them.
+
+use crate::doc::{DocId, Document, Rev, RevsDiff, Selector};
+use crate::store::{
+    AllDocs, AllDocsOptions, AllDocsPage, AttachmentReader, BulkGetItem, BulkGetOptions,
+    BulkGetResult, ChangesOptions, Feed, GetOptions, OpenRev, OpenRevs, StoreError,
+};
+
+use super::granted::Granted;
+
+impl Granted {
+    /// The grant's selector; none where everything is shown.
+    pub(super) fn selectors(&self) -> &[Selector] {
+        self.grant.selector.as_slice()
+    }
+
+    pub(super) fn shows_all(&self) -> bool {
+        self.selectors().is_empty()
+    }
+
+    pub(super) async fn shows(&self, document: &Document) -> Result<bool, StoreError> {
+        self.database.admits(self.selectors(), document).await
+    }
+
+    pub(super) async fn get(
+        &self,
+        id: &DocId,
+        options: &GetOptions,
+    ) -> Result<Document, StoreError> {
+        let missing = || StoreError::DocMissing { id: id.clone() };
+        match self.database.get(id, options).await {
+            Ok(document) if self.shows_all() => Ok(document),
+            Ok(mut document) => {
+                if !self.shows(&document).await? {
+                    return Err(missing());
+                }
+                self.hide_conflicts(&mut document).await?;
+                Ok(document)
+            }
+            Err(StoreError::DocDeleted { .. }) if !self.shows_all() => {
+                // The first leaf is the winning rev, here a tombstone.
+                let leaves =
+                    self.database.open_revs(id, &OpenRevs::All, Default::default()).await?;
+                match leaves.first() {
+                    Some(OpenRev::Found(tombstone)) if self.shows(tombstone).await? => {
+                        Err(StoreError::DocDeleted { id: id.clone() })
+                    }
+                    _ => Err(missing()),
+                }
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn hide_conflicts(&self, document: &mut Document) -> Result<(), StoreError> {
+        let extra = &mut document.extra;
+        for revs in [&mut extra.conflicts, &mut extra.deleted_conflicts] {
+            let mut shown = Vec::new();
+            for rev in std::mem::take(revs) {
+                let options = GetOptions { rev: Some(rev.clone()), ..GetOptions::default() };
+                match self.database.get(&document.id, &options).await {
+                    Ok(conflict) if self.shows(&conflict).await? => shown.push(rev),
+                    Ok(_) | Err(StoreError::DocMissing { .. }) => {}
+                    Err(error) => return Err(error),
+                }
+            }
+            *revs = shown;
+        }
+        Ok(())
+    }
+
+    pub(super) async fn open_revs(
+        &self,
+        id: &DocId,
+        which: &OpenRevs,
+        options: BulkGetOptions,
+    ) -> Result<Vec<OpenRev>, StoreError> {
+        let found = self.database.open_revs(id, which, options).await?;
+        let shown = self.only_shown(found, *which != OpenRevs::All).await?;
+        if shown.is_empty() && *which == OpenRevs::All {
+            return Err(StoreError::DocMissing { id: id.clone() });
+        }
+        Ok(shown)
+    }
+
+    pub(super) async fn bulk_get_page(
+        &self,
+        items: &[BulkGetItem],
+        options: BulkGetOptions,
+        bytes_max: usize,
+    ) -> Result<Vec<BulkGetResult>, StoreError> {
+        let mut results = self.database.bulk_get_page(items, options, bytes_max).await?;
+        if !self.shows_all() {
+            for (result, item) in results.iter_mut().zip(items) {
+                let found = std::mem::take(&mut result.revs);
+                result.revs = self.only_shown(found, item.rev.is_some()).await?;
+            }
+        }
+        Ok(results)
+    }
+
+    /// A hidden revision that was named is missing; one that was not named is left out.
+    async fn only_shown(
+        &self,
+        found: Vec<OpenRev>,
+        named: bool,
+    ) -> Result<Vec<OpenRev>, StoreError> {
+        let mut shown = Vec::with_capacity(found.len());
+        for one in found {
+            match one {
+                OpenRev::Found(document) if !self.shows(&document).await? => {
+                    shown.extend(document.rev.filter(|_| named).map(OpenRev::Missing));
+                }
+                one => shown.push(one),
+            }
+        }
+        Ok(shown)
+    }
+
+    pub(super) async fn all_docs(&self, options: &AllDocsOptions) -> Result<AllDocs, StoreError> {
+        let mut found = self.database.all_docs(&self.narrowed(options)).await?;
+        for document in found.rows.iter_mut().filter_map(|row| row.doc.as_mut()) {
+            self.hide_conflicts(document).await?;
+        }
+        Ok(found)
+    }
+
+    pub(super) async fn all_docs_page(
+        &self,
+        options: &AllDocsOptions,
+        after: Option<&DocId>,
+        bytes_max: usize,
+    ) -> Result<AllDocsPage, StoreError> {
+        let mut page =
+            self.database.all_docs_page(&self.narrowed(options), after, bytes_max).await?;
+        for document in page.rows.iter_mut().filter_map(|row| row.doc.as_mut()) {
+            self.hide_conflicts(document).await?;
+        }
+        Ok(page)
+    }
+
+    fn narrowed(&self, options: &AllDocsOptions) -> AllDocsOptions {
+        let mut options = options.clone();
+        options.selectors.extend_from_slice(self.selectors());
+        options
+    }
+
+    pub(super) async fn feed(&self, mut options: ChangesOptions) -> Result<Feed, StoreError> {
+        options.selectors.extend_from_slice(self.selectors());
+        self.database.feed(options).await
+    }
+
+    /// What is missing is told as it is, hidden or not, since a client that has a revision must
+    /// neither send it again nor be kept from sending it. Other revisions are told only to who is
+    /// shown everything.
+    pub(super) async fn revs_diff(
+        &self,
+        wanted: &[(DocId, Vec<Rev>)],
+    ) -> Result<Vec<(DocId, RevsDiff)>, StoreError> {
+        let mut found = self.database.revs_diff(wanted).await?;
+        if !self.shows_all() {
+            found.iter_mut().for_each(|(_, diff)| diff.possible_ancestors.clear());
+        }
+        Ok(found)
+    }
+
+    pub(super) async fn attachment(
+        &self,
+        id: &DocId,
+        name: &str,
+        rev: Option<&Rev>,
+    ) -> Result<AttachmentReader, StoreError> {
+        let options = GetOptions { rev: rev.cloned(), ..GetOptions::default() };
+        let mut document = self.get(id, &options).await?;
+        let attachment = document.attachments.remove(name).ok_or_else(|| {
+            StoreError::AttachmentMissing { id: id.clone(), name: name.to_owned() }
+        })?;
+        self.database.open_attachment(attachment).await
+    }
+}
