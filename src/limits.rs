@@ -83,7 +83,7 @@ pub struct Limits {
     /// Connections whose grants name one user; 16. A channel on one more is refused with 429
     /// `too_many_requests`.
     pub connections_per_user_max: usize,
-    /// Connections from one IPv4 address or one IPv6 network of 64 bits; 64. One more is answered
+    /// Connections from one IPv4 address or one IPv6 network of 64 bits; 256. One more is answered
     /// with 429.
     pub connections_per_address_max: usize,
     /// Connections in all; 10,000. One more is answered with 503.
@@ -142,7 +142,7 @@ impl Default for Limits {
             channels_per_connection_max: 32,
             calls_per_connection_max: 128,
             connections_per_user_max: 16,
-            connections_per_address_max: 64,
+            connections_per_address_max: 256,
             connections_max: 10_000,
             stream_credit_max: 16,
             rows_bytes_target: 256 * 1024,

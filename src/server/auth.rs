@@ -250,6 +250,8 @@ pub struct Grant {
     pub(super) create: bool,
     pub(super) destroy: bool,
     pub(super) administer: bool,
+    /// The same as the authorizer gave it, whatever the database's security object adds.
+    pub(super) given_administer: bool,
     pub(super) roles: Vec<String>,
     pub(super) user: Option<String>,
     pub(super) expires_at: Option<SystemTime>,
@@ -268,6 +270,7 @@ impl Grant {
             create: false,
             destroy: false,
             administer: false,
+            given_administer: false,
             roles: Vec::new(),
             user: None,
             expires_at: None,
@@ -304,7 +307,7 @@ impl Grant {
     /// and compact, and `_security` does not hold for it.
     #[must_use]
     pub fn administering(self) -> Self {
-        Self { administer: true, ..self }
+        Self { administer: true, given_administer: true, ..self }
     }
 
     /// The same with one more role, which the database's `_security` may name.

@@ -40,6 +40,7 @@ use super::error::{CloseReason, Refusal, ToWire as _};
 use super::opening::unwinding;
 use super::outbox::{Gone, Outbox};
 use super::progress::{Progress, ProgressStream};
+use super::security::narrowed;
 use super::state::{Slot, State};
 use super::writer::{CLOSE_WAIT, write};
 
@@ -351,7 +352,7 @@ impl Connection {
     ) -> Result<(Arc<Channel>, Opened), WireError> {
         let create = access.create;
         let grant = self.shared.judge(access, &self.peer.seat).await?;
-        let database = self.shared.open(&grant, create).await?;
+        let (database, grant) = self.shared.open(grant, create).await?;
         let uploads_max = self.shared.limits.uploads_per_channel_max;
         let store = self.shared.store.clone();
         let channel = Channel::new(id, store, database, grant, uploads_max);
@@ -437,7 +438,7 @@ impl Connection {
         loop {
             let revocations = self.shared.revocations();
             let grant = self.shared.judge(access.clone(), &self.peer.seat).await?;
-            channel.grant_anew(grant)?;
+            channel.grant_anew(narrowed(grant, &channel.granted().database)?)?;
             if self.shared.revocations() == revocations {
                 return Ok(());
             }

@@ -56,6 +56,8 @@ pub(super) enum Refusal {
     OutsideView,
     /// The grant does not let the database be destroyed.
     MayNotDestroy,
+    /// The database's security object does not name the user.
+    NotAMember,
     /// The grant has ended.
     GrantExpired,
     /// The new credentials are for another database or another part of it.
@@ -151,6 +153,7 @@ impl ToWire for ParseError {
             | Self::DocIdTooLong { .. }
             | Self::DocIdNotString => wire(400, "illegal_docid", self),
             Self::TooLarge { .. } => wire(413, "too_large", self),
+            Self::StubDigest { .. } => wire(412, "missing_stub", self),
             Self::SpecialMember { .. } | Self::SpecialValue { .. } => {
                 wire(400, "doc_validation", self)
             }
@@ -293,6 +296,7 @@ impl ToWire for Refusal {
             Self::MayNotDestroy => {
                 wire(403, "forbidden", "You are not allowed to destroy this db.")
             }
+            Self::NotAMember => wire(403, "forbidden", "You are not allowed to access this db."),
             Self::GrantExpired => {
                 wire(401, "unauthorized", "the grant has expired; show new credentials")
             }

@@ -17,6 +17,7 @@ mod opening;
 mod outbox;
 mod progress;
 mod routes;
+mod security;
 mod state;
 mod streams;
 mod view;
@@ -40,7 +41,7 @@ use tokio::sync::watch;
 use warp::Filter;
 use warp::filters::BoxedFilter;
 
-use self::http::Sessions;
+use self::http::{Compactions, DbLog, Sessions};
 use crate::doc::DbName;
 use crate::limits::Limits;
 use crate::store::Store;
@@ -81,6 +82,8 @@ pub(crate) struct Shared {
     authorizer: Arc<dyn Authorizer>,
     server_authorizer: Arc<dyn ServerAuthorizer>,
     sessions: Sessions,
+    compactions: Compactions,
+    db_log: DbLog,
     limits: Limits,
     origins: Origins,
     static_dir: Option<PathBuf>,
@@ -193,6 +196,8 @@ impl GatewayBuilder {
                 Duration::from_secs(self.limits.session_timeout_s),
                 self.limits.sessions_max,
             ),
+            compactions: Compactions::default(),
+            db_log: DbLog::new(&self.store),
             store: self.store,
             authorizer: self.authorizer,
             server_authorizer: self.server_authorizer,

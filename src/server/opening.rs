@@ -12,6 +12,7 @@ use super::Shared;
 use super::auth::{AccessRequest, Grant};
 use super::census::Seat;
 use super::error::{Refusal, ToWire as _};
+use super::security::narrowed;
 
 impl Shared {
     /// Asks the authorizer; a grant that has ended counts as none.
@@ -33,15 +34,21 @@ impl Shared {
     }
 
     /// Opens the database that a grant names; makes it if the grant allows that and `create` asks
-    /// for it.
-    pub(super) async fn open(&self, grant: &Grant, create: bool) -> Result<Database, WireError> {
+    /// for it. The grant comes back as the database's security object leaves it.
+    pub(super) async fn open(
+        &self,
+        grant: Grant,
+        create: bool,
+    ) -> Result<(Database, Grant), WireError> {
         let database = match self.store.database(&grant.database).await {
             Err(StoreError::DatabaseMissing { .. }) if grant.create && create => {
                 self.store.open_or_create(&grant.database).await
             }
             found => found,
         };
-        database.map_err(|error| error.to_wire())
+        let database = database.map_err(|error| error.to_wire())?;
+        let grant = narrowed(grant, &database)?;
+        Ok((database, grant))
     }
 }
 

@@ -218,9 +218,14 @@ fn filter_of(db: &Db, body: Body) -> Result<Passing, WireError> {
             Ok(Passing { doc_ids: Some(ids), ..Passing::default() })
         }
         Some("_selector") => {
-            let text = body.selector.ok_or_else(|| SelectorError::NotAnObject.to_wire())?;
+            // CouchDB's words, which clients look for.
+            let not_object = || bad_request("Selector error: expected a JSON object");
+            let text = body.selector.ok_or_else(not_object)?;
             let selector = Selector::parse(text.get(), db.doc_limits());
-            let selector = selector.map_err(|error| error.to_wire())?;
+            let selector = selector.map_err(|error| match error {
+                SelectorError::NotAnObject => not_object(),
+                other => other.to_wire(),
+            })?;
             Ok(Passing { selectors: vec![selector], ..Passing::default() })
         }
         Some("_design") => Ok(Passing { filter: Filter::DesignDocs, ..Passing::default() }),
@@ -230,9 +235,9 @@ fn filter_of(db: &Db, body: Body) -> Result<Passing, WireError> {
         Some(name) if name == "_view" || name.contains('/') => {
             Err(HttpRefusal::NotImplemented { reason: NO_JAVASCRIPT }.to_wire())
         }
-        Some(_) => {
-            Err(bad_request("Invalid filter: it must be `_doc_ids`, `_selector`, `_design` or `ddoc/name`"))
-        }
+        Some(_) => Err(bad_request(
+            "Invalid filter: it must be `_doc_ids`, `_selector`, `_design` or `ddoc/name`",
+        )),
     }
 }
 

@@ -6,6 +6,7 @@ use serde_json::json;
 
 use crate::doc::DbName;
 use crate::server::error::{HttpRefusal, ToWire as _, of_row};
+use crate::store::DatabaseInfo;
 
 use super::answer::{Answer, json, ok, set};
 use super::db::Db;
@@ -25,21 +26,22 @@ pub(super) async fn route(request: Request, name: DbName) -> Answer {
 
 async fn describe(db: Db) -> Answer {
     let info = db.database().info().await.map_err(|error| error.to_wire())?;
-    Ok(json(StatusCode::OK, &description(&info)))
+    let compacting = db.request.shared.compactions.runs(&info.name);
+    Ok(json(StatusCode::OK, &description(&info, compacting)))
 }
 
-/// CouchDB's description of a database. Bytes of bodies stand for every size: nobody else's are
-/// told of a store that all databases share.
-pub(super) fn description(info: &crate::store::DatabaseInfo) -> serde_json::Value {
-    let bytes = info.body_bytes;
+/// CouchDB's description of a database. Its sizes are those of bodies: a store's file is shared by
+/// all its databases.
+pub(super) fn description(info: &DatabaseInfo, compacting: bool) -> serde_json::Value {
+    let (file, active) = (info.body_bytes, info.leaf_bytes);
     json!({
         "db_name": info.name.to_string(),
         "doc_count": info.doc_count,
         "doc_del_count": info.deleted_count,
         "update_seq": info.update_seq.to_string(),
-        "purge_seq": 0,
-        "compact_running": false,
-        "sizes": {"file": bytes, "external": bytes, "active": bytes},
+        "purge_seq": info.purge_seq,
+        "compact_running": compacting,
+        "sizes": {"file": file, "external": active, "active": active},
         "instance_start_time": "0",
         "disk_format_version": 8,
         "props": {},

@@ -7,6 +7,7 @@
 //!
 //! [`Database`]: crate::store::Database
 
+mod admin;
 mod all_docs;
 mod answer;
 mod attachment;
@@ -15,6 +16,7 @@ mod changes;
 mod cors;
 mod database;
 mod db;
+mod db_updates;
 mod document;
 mod gzip;
 mod local;
@@ -36,10 +38,12 @@ use warp::reply::Response;
 use crate::doc::DbName;
 use crate::proto::message::WireError;
 
+pub(crate) use admin::Compactions;
+pub(crate) use db_updates::DbLog;
 pub(crate) use session::Sessions;
 
 use super::Shared;
-use super::error::{HttpRefusal, ToWire as _};
+use super::error::{HttpRefusal, Refusal, ToWire as _};
 use answer::{Answer, set};
 use db::Db;
 pub(crate) use request::Parts;
@@ -112,15 +116,26 @@ async fn in_database(request: Request, name: DbName, rest: &[&str]) -> Answer {
         ["_missing_revs"] => bulk::missing_revs(Db::open(request, name).await?).await,
         ["_changes"] => changes::route(Db::open(request, name).await?).await,
         ["_ensure_full_commit"] => database::commit(Db::open(request, name).await?).await,
+        ["_security"] => admin::security(Db::open(request, name).await?).await,
+        ["_revs_limit"] => admin::revs_limit(Db::open(request, name).await?).await,
+        ["_purge"] => admin::purge(Db::open(request, name).await?).await,
+        ["_compact"] => admin::compact(Db::open(request, name).await?).await,
+        ["_compact", _] | ["_view_cleanup"] => {
+            admin::nothing_to_do(Db::open(request, name).await?).await
+        }
         ["_local", id] => local::route(Db::open(request, name).await?, id).await,
         ["_local", _, ..] => {
             drop(Db::open(request, name).await?);
             Err(HttpRefusal::LocalAttachment.to_wire())
         }
         ["_design", _, "_view" | "_show" | "_list" | "_update" | "_rewrite" | "_info", ..]
-        | ["_temp_view" | "_view_cleanup", ..] => {
+        | ["_temp_view", ..] => {
             drop(Db::open(request, name).await?);
             Err(HttpRefusal::NotImplemented { reason: NO_JAVASCRIPT }.to_wire())
+        }
+        [id, ..] if is_unknown(id) && request.method != Method::PUT => {
+            drop(Db::open(request, name).await?);
+            Err(Refusal::NoRoute.to_wire())
         }
         ["_design", id, ref attachment @ ..] => {
             document_or_attachment(request, name, &format!("_design/{id}"), attachment).await
@@ -151,6 +166,12 @@ async fn document_or_attachment(
     } else {
         attachment::route(db, id, attachment.join("/")).await
     }
+}
+
+/// Whether this begins as an address of the server's own, and is none.
+fn is_unknown(piece: &str) -> bool {
+    let known = piece == "_design" || piece.starts_with("_design/") || piece.starts_with("_local/");
+    piece.starts_with('_') && !known
 }
 
 /// Refuses a method that is not for this address.

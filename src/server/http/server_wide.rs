@@ -34,6 +34,13 @@ pub(super) async fn route(request: Request, path: &[&str]) -> Answer {
         ["_session"] => session(request).await,
         ["_all_dbs"] => all_dbs(request).await,
         ["_dbs_info"] => dbs_info(request).await,
+        ["_db_updates"] => {
+            if !reads(&request.method) {
+                return Err(only("GET,HEAD"));
+            }
+            check_list(&request).await?;
+            super::db_updates::answer(request).await
+        }
         ["_replicate" | "_scheduler" | "_active_tasks", ..] => {
             check_list(&request).await?;
             Err(HttpRefusal::NotImplemented { reason: NO_REPLICATOR }.to_wire())
@@ -244,7 +251,10 @@ async fn info_of(request: &Request, name: &str) -> Result<Option<Value>, WireErr
     let Ok(name) = DbName::parse(name) else { return Ok(None) };
     let info = async { request.shared.store.database(&name).await?.info().await };
     match info.await {
-        Ok(info) => Ok(Some(database::description(&info))),
+        Ok(info) => {
+            let compacting = request.shared.compactions.runs(&name);
+            Ok(Some(database::description(&info, compacting)))
+        }
         Err(StoreError::DatabaseMissing { .. } | StoreError::DatabaseDestroyed { .. }) => Ok(None),
         Err(error) => Err(error.to_wire()),
     }
