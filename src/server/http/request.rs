@@ -280,7 +280,11 @@ pub(super) async fn collect_text(body: &mut Pieces, max: usize) -> Result<String
     String::from_utf8(bytes).map_err(|_| HttpRefusal::InvalidJson.to_wire())
 }
 
+/// Reads an object: a list, which serde would take for one, is refused.
 pub(super) fn parse_json<T: DeserializeOwned>(text: &str) -> Result<T, WireError> {
+    if text.trim_start().starts_with('[') {
+        return Err(bad_request("Request body must be a JSON object"));
+    }
     serde_json::from_str(text).map_err(|problem| match problem.classify() {
         serde_json::error::Category::Data => crate::server::error::bad_params("body", &problem),
         _ => HttpRefusal::InvalidJson.to_wire(),
