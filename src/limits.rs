@@ -30,7 +30,7 @@ pub struct Limits {
     /// Members and elements in one document, counted over all levels; 100,000. Over it: 400
     /// `bad_request`.
     pub json_members_max: usize,
-    /// UTF-8 bytes of a document id; 1024, at most 4096. Over it: 400 `illegal_docid`.
+    /// UTF-8 bytes of a document id; 2048, at most 4096. Over it: 400 `illegal_docid`.
     pub doc_id_bytes_max: usize,
     /// Documents in one `bulk_docs`, `bulk_get` or `revs_diff`, ids or revisions in one list;
     /// 10,000, at most 100,000. Over it: 413 `too_large`, and nothing is read or written.
@@ -41,7 +41,7 @@ pub struct Limits {
     pub attachments_per_doc_max: usize,
     /// Revisions kept on the way from a leaf to its root; 1000. Older ancestors are stemmed.
     pub revs_limit: u32,
-    /// Leaves (open and deleted) of one document; 100. A revision that would add one more is
+    /// Leaves (open and deleted) of one document; 250. A revision that would add one more is
     /// refused with 413 `too_large`; extending or deleting an existing leaf always works.
     pub leaves_per_doc_max: usize,
     /// Bytes of a selector's JSON, as it is sent and in its canonical form; 64 KiB. Over it: 413
@@ -121,12 +121,12 @@ impl Default for Limits {
             doc_bytes_max: 8_000_000,
             json_depth_max: 100,
             json_members_max: 100_000,
-            doc_id_bytes_max: 1_024,
+            doc_id_bytes_max: 2_048,
             bulk_rows_max: 10_000,
             attachment_bytes_max: 1024 * 1024 * 1024,
             attachments_per_doc_max: 256,
             revs_limit: 1_000,
-            leaves_per_doc_max: 100,
+            leaves_per_doc_max: 250,
             selector_bytes_max: 64 * 1024,
             selector_depth_max: 50,
             selector_conditions_max: 1_000,

@@ -101,6 +101,8 @@ async fn uuids_are_as_many_as_asked_within_a_bound() {
 async fn what_needs_javascript_or_a_replicator_says_what_to_use_instead() {
     let api = Api::new();
     api.database("db").await;
+    let functions = json!({"filters": {"f": "x"}, "views": {"v": {"map": "x"}}});
+    api.put("/db/_design/d", functions).await;
     for path in [
         "/db/_design/d/_view/v",
         "/db/_design/d/_show/s/doc",
@@ -112,6 +114,14 @@ async fn what_needs_javascript_or_a_replicator_says_what_to_use_instead() {
         "/db/_changes?filter=_view&view=d/v",
     ] {
         api.get(path).await.assert_error(path, 501, "not_implemented", "JavaScript");
+    }
+    for (query, reason) in [
+        ("filter=x/f", "missing"),
+        ("filter=d/x", "missing json key: x"),
+        ("filter=_view&view=d/x", "missing json key: x"),
+    ] {
+        let path = format!("/db/_changes?{query}");
+        api.get(&path).await.assert_error(&path, 404, "not_found", reason);
     }
     let replicate = api.json("POST", "/_replicate", json!({})).await;
     replicate.assert_error("_replicate", 501, "not_implemented", "settee sync");

@@ -405,6 +405,11 @@ pub(super) fn allowed_methods(error: &WireError) -> Option<&str> {
     error.reason.strip_prefix("Only ")?.strip_suffix(" allowed")
 }
 
+/// A function that a design document does not have.
+pub(super) fn missing_json_key(key: &str) -> WireError {
+    wire(404, "not_found", format_args!("missing json key: {key}"))
+}
+
 /// A request that cannot be used, and why.
 pub(super) fn bad_request(reason: impl fmt::Display) -> WireError {
     wire(400, "bad_request", reason)

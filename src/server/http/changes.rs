@@ -143,7 +143,7 @@ pub(super) async fn route(mut db: Db) -> Answer {
         _ => return Err(only("GET,HEAD,POST")),
     };
     db.check_read()?;
-    let asked = asked(&db, body)?;
+    let asked = asked(&db, body).await?;
     // Opened before the status is sent: what is wrong with the database is told in words.
     let feed = db.granted.feed(asked.options.clone()).await;
     let feed = feed.map_err(|error| error.to_wire())?;
@@ -154,10 +154,10 @@ pub(super) async fn route(mut db: Db) -> Answer {
     }))
 }
 
-fn asked(db: &Db, body: Body) -> Result<Asked, WireError> {
+async fn asked(db: &Db, body: Body) -> Result<Asked, WireError> {
     let query = &db.request.query;
     let form = Form::of(query)?;
-    let Passing { filter, doc_ids, selectors } = filter_of(db, body)?;
+    let Passing { filter, doc_ids, selectors } = filter_of(db, body).await?;
     let include_docs = query.flag("include_docs")?;
     let descending = query.flag("descending")? && form == Form::Normal;
     let style = match query.text("style") {
@@ -198,7 +198,7 @@ fn since_of(db: &Db) -> Result<Since, WireError> {
     Since::parse(plain).ok_or_else(|| bad_request("since must be a last_seq, 0 or now"))
 }
 
-fn filter_of(db: &Db, body: Body) -> Result<Passing, WireError> {
+async fn filter_of(db: &Db, body: Body) -> Result<Passing, WireError> {
     match db.request.query.text("filter") {
         None | Some("") => Ok(Passing::default()),
         Some("_doc_ids") => {
@@ -213,8 +213,10 @@ fn filter_of(db: &Db, body: Body) -> Result<Passing, WireError> {
                 let (count, max) = (ids.len() as u64, max as u64);
                 return Err(StoreError::TooLarge { what: "doc_ids", count, max }.to_wire());
             }
-            let parse = |id: &Value| db.doc_id(id.as_str().ok_or_else(not_ids)?);
-            let ids: Vec<DocId> = ids.iter().map(parse).collect::<Result<_, _>>()?;
+            let texts = ids.iter().map(|id| id.as_str().ok_or_else(not_ids));
+            let texts = texts.collect::<Result<Vec<&str>, _>>()?;
+            // What cannot be an id names no document.
+            let ids = texts.into_iter().filter_map(|id| db.doc_id(id).ok()).collect();
             Ok(Passing { doc_ids: Some(ids), ..Passing::default() })
         }
         Some("_selector") => {
@@ -232,12 +234,34 @@ fn filter_of(db: &Db, body: Body) -> Result<Passing, WireError> {
         Some("_view") if db.request.query.text("view").is_none_or(str::is_empty) => {
             Err(bad_request("`view` filter parameter is not provided."))
         }
-        Some(name) if name == "_view" || name.contains('/') => {
-            Err(HttpRefusal::NotImplemented { reason: NO_JAVASCRIPT }.to_wire())
+        Some("_view") => {
+            let view = db.request.query.text("view").unwrap_or_default();
+            Err(function_refused(db, "views", view).await)
         }
+        Some(name) if name.contains('/') => Err(function_refused(db, "filters", name).await),
         Some(_) => Err(bad_request(
             "Invalid filter: it must be `_doc_ids`, `_selector`, `_design` or `ddoc/name`",
         )),
+    }
+}
+
+/// What is wrong with a function of a design document: that it is not there, or that it is not run.
+async fn function_refused(db: &Db, members: &str, path: &str) -> WireError {
+    let (design, name) = path.split_once('/').unwrap_or((path, ""));
+    let id = match db.doc_id(&format!("_design/{design}")) {
+        Ok(id) => id,
+        Err(error) => return error,
+    };
+    let document = match db.granted.get(&id, &GetOptions::default()).await {
+        Ok(document) => document,
+        Err(error) => return error.to_wire(),
+    };
+    let body: Value = document.body.to().unwrap_or_default();
+    let functions = &body[members];
+    let missing = [(functions, members), (&functions[name], name)];
+    match missing.iter().find(|(found, _)| found.is_null()) {
+        Some((_, key)) => crate::server::error::missing_json_key(&crate::doc::printable(key)),
+        None => HttpRefusal::NotImplemented { reason: NO_JAVASCRIPT }.to_wire(),
     }
 }
 
