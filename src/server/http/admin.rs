@@ -35,7 +35,7 @@ pub(super) async fn security(mut db: Db) -> Answer {
             db.request.shared.set_security(db.database(), &security).await?;
             Ok(json(StatusCode::OK, &ok()))
         }
-        _ => Err(only("GET,HEAD,PUT")),
+        _ => only("GET,HEAD,PUT"),
     }
 }
 
@@ -54,13 +54,13 @@ pub(super) async fn revs_limit(mut db: Db) -> Answer {
             set.map_err(|error| error.to_wire())?;
             Ok(json(StatusCode::OK, &ok()))
         }
-        _ => Err(only("GET,HEAD,PUT")),
+        _ => only("GET,HEAD,PUT"),
     }
 }
 
 pub(super) async fn purge(mut db: Db) -> Answer {
     if db.request.method != Method::POST {
-        return Err(only("POST"));
+        return only("POST");
     }
     check_admin(&db)?;
     let RevsDiffAsked(asked) = db.request.json_body().await?;
@@ -78,7 +78,7 @@ pub(super) async fn purge(mut db: Db) -> Answer {
 
 pub(super) async fn compact(mut db: Db) -> Answer {
     if db.request.method != Method::POST {
-        return Err(only("POST"));
+        return only("POST");
     }
     check_admin(&db)?;
     let _: Value = db.request.json_body_if_any().await?;
@@ -89,7 +89,7 @@ pub(super) async fn compact(mut db: Db) -> Answer {
 /// Views are not built here, so there is nothing of them to compact or to clean.
 pub(super) async fn nothing_to_do(mut db: Db) -> Answer {
     if db.request.method != Method::POST {
-        return Err(only("POST"));
+        return only("POST");
     }
     check_admin(&db)?;
     let _: Value = db.request.json_body_if_any().await?;

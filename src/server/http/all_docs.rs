@@ -67,8 +67,9 @@ impl Paging {
     /// The same with what a body says instead.
     fn with_body(mut self, body: Map<String, Value>) -> Result<Self, WireError> {
         for (name, value) in body {
-            let flag = || value.as_bool().ok_or_else(|| bad_member(&name, "true or false"));
-            let count = || value.as_u64().ok_or_else(|| bad_member(&name, "0 or more"));
+            let bad = |wanted| query_parse_error(format!("`{name}` must be {wanted}"));
+            let flag = || value.as_bool().ok_or_else(|| bad("true or false"));
+            let count = || value.as_u64().ok_or_else(|| bad("0 or more"));
             match name.as_str() {
                 "startkey" | "start_key" => self.start = Some(value),
                 "endkey" | "end_key" => self.end = Some(value),
@@ -172,10 +173,6 @@ impl Place {
     }
 }
 
-fn bad_member(name: &str, wanted: &str) -> WireError {
-    query_parse_error(format!("`{name}` must be {wanted}"))
-}
-
 fn keys_of(value: Value) -> Result<Vec<Value>, WireError> {
     match value {
         Value::Array(keys) => Ok(keys),
@@ -205,7 +202,7 @@ async fn rows_route(mut db: Db, of: Of) -> Answer {
             let body: Map<String, Value> = db.request.json_body_if_any().await?;
             Paging::of_query(&db.request.query)?.with_body(body)?
         }
-        _ => return Err(only("GET,HEAD,POST")),
+        _ => return only("GET,HEAD,POST"),
     };
     db.check_read()?;
     paging = paging.checked()?;
@@ -230,7 +227,7 @@ struct Queries {
 /// `POST _all_docs/queries`
 pub(super) async fn queries(mut db: Db) -> Answer {
     if db.request.method != Method::POST {
-        return Err(only("POST"));
+        return only("POST");
     }
     db.check_read()?;
     let asked: Queries = db.request.json_body().await?;

@@ -25,7 +25,7 @@ pub(super) async fn route(db: Db, id: DocId, name: String) -> Answer {
         method if reads(method) => read(db, id, &name).await,
         &Method::PUT => put(db, id, name).await,
         &Method::DELETE => delete(db, id, &name).await,
-        _ => Err(only("DELETE,GET,HEAD,PUT")),
+        _ => only("DELETE,GET,HEAD,PUT"),
     }
 }
 
@@ -127,6 +127,7 @@ async fn put(mut db: Db, id: DocId, name: String) -> Answer {
 }
 
 async fn delete(db: Db, id: DocId, name: &str) -> Answer {
+    db.check_write()?;
     if db.request.rev()?.is_none() {
         // What is not there is missing; what is there cannot be changed without its revision.
         let found = db.granted.get(&id, &GetOptions::default()).await;

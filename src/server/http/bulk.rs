@@ -21,7 +21,7 @@ use super::only;
 use super::shown::{Bytes, write_document};
 
 fn check_post(db: &Db) -> Result<(), WireError> {
-    if db.request.method == Method::POST { Ok(()) } else { Err(only("POST")) }
+    if db.request.method == Method::POST { Ok(()) } else { only("POST") }
 }
 
 #[derive(Deserialize)]

@@ -10,7 +10,7 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::doc::{DocId, Selector, SelectorError};
 use crate::proto::message::WireError;
-use crate::server::error::{HttpRefusal, ToWire as _, bad_request};
+use crate::server::error::{HttpRefusal, ToWire as _, bad_request, missing_json_key};
 use crate::server::streams::push_change_head;
 use crate::store::{
     Change, ChangeDocs, ChangesOptions, Feed, FeedPage, GetOptions, Order, Since, StoreError, Style,
@@ -140,7 +140,7 @@ pub(super) async fn route(mut db: Db) -> Answer {
     let body: Body = match &db.request.method {
         method if reads(method) => Body::default(),
         &Method::POST => db.request.json_body_if_any().await?,
-        _ => return Err(only("GET,HEAD,POST")),
+        _ => return only("GET,HEAD,POST"),
     };
     db.check_read()?;
     let asked = asked(&db, body).await?;
@@ -236,33 +236,28 @@ async fn filter_of(db: &Db, body: Body) -> Result<Passing, WireError> {
         }
         Some("_view") => {
             let view = db.request.query.text("view").unwrap_or_default();
-            Err(function_refused(db, "views", view).await)
+            refuse_function(db, "views", view).await
         }
-        Some(name) if name.contains('/') => Err(function_refused(db, "filters", name).await),
+        Some(name) if name.contains('/') => refuse_function(db, "filters", name).await,
         Some(_) => Err(bad_request(
             "Invalid filter: it must be `_doc_ids`, `_selector`, `_design` or `ddoc/name`",
         )),
     }
 }
 
-/// What is wrong with a function of a design document: that it is not there, or that it is not run.
-async fn function_refused(db: &Db, members: &str, path: &str) -> WireError {
+/// Refuses a function of a design document: it is not there, or it is not run.
+async fn refuse_function(db: &Db, members: &str, path: &str) -> Result<Passing, WireError> {
     let (design, name) = path.split_once('/').unwrap_or((path, ""));
-    let id = match db.doc_id(&format!("_design/{design}")) {
-        Ok(id) => id,
-        Err(error) => return error,
-    };
-    let document = match db.granted.get(&id, &GetOptions::default()).await {
-        Ok(document) => document,
-        Err(error) => return error.to_wire(),
-    };
+    let id = db.doc_id(&format!("_design/{design}"))?;
+    let document = db.granted.get(&id, &GetOptions::default()).await;
+    let document = document.map_err(|error| error.to_wire())?;
     let body: Value = document.body.to().unwrap_or_default();
     let functions = &body[members];
     let missing = [(functions, members), (&functions[name], name)];
-    match missing.iter().find(|(found, _)| found.is_null()) {
-        Some((_, key)) => crate::server::error::missing_json_key(&crate::doc::printable(key)),
+    Err(match missing.iter().find(|(found, _)| found.is_null()) {
+        Some((_, key)) => missing_json_key(&crate::doc::printable(key)),
         None => HttpRefusal::NotImplemented { reason: NO_JAVASCRIPT }.to_wire(),
-    }
+    })
 }
 
 struct Writer {

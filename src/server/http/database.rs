@@ -20,7 +20,7 @@ pub(super) async fn route(request: Request, name: DbName) -> Answer {
         &Method::PUT => create(request, name).await,
         &Method::DELETE => destroy(Db::open(request, name).await?).await,
         &Method::POST => post(Db::open(request, name).await?).await,
-        _ => Err(only("DELETE,GET,HEAD,POST,PUT")),
+        _ => only("DELETE,GET,HEAD,POST,PUT"),
     }
 }
 
@@ -114,7 +114,7 @@ pub(super) fn written_answer(db: &Db, written: &Written, status: StatusCode) -> 
 /// `_ensure_full_commit`: every write that was answered is on disk already.
 pub(super) async fn commit(mut db: Db) -> Answer {
     if db.request.method != Method::POST {
-        return Err(only("POST"));
+        return only("POST");
     }
     let _: serde_json::Value = db.request.json_body_if_any().await?;
     Ok(json(StatusCode::CREATED, &json!({"ok": true, "instance_start_time": "0"})))

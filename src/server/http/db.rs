@@ -1,5 +1,6 @@
 //! A database that a request has opened: under its grant, for as long as the grant holds.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -76,10 +77,10 @@ impl Db {
     }
 
     /// Waits for the end of the grant or of the database, and says which it was.
-    pub(super) async fn until_ended(&self) -> WireError {
+    pub(super) async fn until_ended(&self) -> Result<Infallible, WireError> {
         let check = Duration::from_millis(self.request.shared.limits.grant_check_interval_ms);
         let ended = self.channel.until_ended(check).await;
-        ended.unwrap_or_else(|| Refusal::GrantExpired.to_wire())
+        Err(ended.unwrap_or_else(|| Refusal::GrantExpired.to_wire()))
     }
 
     /// Works on something long as far as the grant holds.
@@ -89,7 +90,7 @@ impl Db {
     ) -> Result<T, WireError> {
         tokio::select! {
             done = work => done,
-            error = self.until_ended() => Err(error),
+            Err(error) = self.until_ended() => Err(error),
         }
     }
 
@@ -106,7 +107,7 @@ impl Db {
             };
             tokio::select! {
                 written = written => written,
-                error = ended => Err(Stop::Failed(error)),
+                Err(error) = ended => Err(Stop::Failed(error)),
             }
         })
     }

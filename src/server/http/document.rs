@@ -29,7 +29,7 @@ pub(super) async fn route(db: Db, id: DocId) -> Answer {
         &Method::PUT => put(db, id).await,
         &Method::DELETE => delete(db, id).await,
         method if method.as_str() == "COPY" => copy(db, id).await,
-        _ => Err(only("COPY,DELETE,GET,HEAD,PUT")),
+        _ => only("COPY,DELETE,GET,HEAD,PUT"),
     }
 }
 
@@ -345,6 +345,7 @@ fn renamed(text: &str, id: &str, rev: Option<&str>, limits: &Limits) -> Result<S
 }
 
 async fn delete(db: Db, id: DocId) -> Answer {
+    db.check_write()?;
     let tombstone = match db.request.rev()? {
         Some(text) => Document::tombstone(id, rev(&text)?),
         None => {

@@ -24,7 +24,7 @@ pub(super) async fn route(db: Db, id: &str) -> Answer {
         method if reads(method) => read(&db, id).await,
         &Method::PUT => put(db, id).await,
         &Method::DELETE => delete(db, id).await,
-        _ => Err(only("DELETE,GET,HEAD,PUT")),
+        _ => only("DELETE,GET,HEAD,PUT"),
     }
 }
 
@@ -69,7 +69,7 @@ pub(super) async fn list(mut db: Db) -> Answer {
             }
             Paging::of_query(&db.request.query)?
         }
-        _ => return Err(only("GET,HEAD,POST")),
+        _ => return only("GET,HEAD,POST"),
     };
     db.check_read()?;
     let range = paging.local_range()?;

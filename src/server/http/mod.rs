@@ -175,8 +175,8 @@ fn is_unknown(piece: &str) -> bool {
 }
 
 /// Refuses a method that is not for this address.
-fn only(allowed: &'static str) -> WireError {
-    HttpRefusal::Method { allowed }.to_wire()
+fn only<T>(allowed: &'static str) -> Result<T, WireError> {
+    Err(HttpRefusal::Method { allowed }.to_wire())
 }
 
 /// Whether a request reads: HEAD is answered as GET, and its body is left out by the connection.

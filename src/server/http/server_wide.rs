@@ -36,7 +36,7 @@ pub(super) async fn route(request: Request, path: &[&str]) -> Answer {
         ["_dbs_info"] => dbs_info(request).await,
         ["_db_updates"] => {
             if !reads(&request.method) {
-                return Err(only("GET,HEAD"));
+                return only("GET,HEAD");
             }
             check_list(&request).await?;
             super::db_updates::answer(request).await
@@ -51,7 +51,7 @@ pub(super) async fn route(request: Request, path: &[&str]) -> Answer {
 
 pub(super) fn welcome(request: &Request) -> Answer {
     if !reads(&request.method) {
-        return Err(only("GET,HEAD"));
+        return only("GET,HEAD");
     }
     let body = json!({
         "couchdb": "Welcome",
@@ -65,7 +65,7 @@ pub(super) fn welcome(request: &Request) -> Answer {
 
 fn up(request: &Request) -> Answer {
     if !reads(&request.method) {
-        return Err(only("GET,HEAD"));
+        return only("GET,HEAD");
     }
     if *request.shared.stopping.borrow() {
         return Err(Refusal::Stopping.to_wire());
@@ -75,7 +75,7 @@ fn up(request: &Request) -> Answer {
 
 fn uuids(request: &Request) -> Answer {
     if !reads(&request.method) {
-        return Err(only("GET,HEAD"));
+        return only("GET,HEAD");
     }
     let count = request.query.count("count")?.unwrap_or(1);
     if count > UUIDS_MAX {
@@ -112,7 +112,7 @@ async fn session(request: Request) -> Answer {
             set(&mut response, SET_COOKIE, &request.shared.sessions.set_cookie(None));
             Ok(response)
         }
-        _ => Err(only("DELETE,GET,HEAD,POST")),
+        _ => only("DELETE,GET,HEAD,POST"),
     }
 }
 
@@ -182,7 +182,7 @@ async fn begin_session(mut request: Request) -> Answer {
 
 async fn all_dbs(request: Request) -> Answer {
     if !reads(&request.method) {
-        return Err(only("GET,HEAD"));
+        return only("GET,HEAD");
     }
     check_list(&request).await?;
     let names = names(&request).await?;
@@ -233,7 +233,7 @@ async fn dbs_info(mut request: Request) -> Answer {
             }
             keys
         }
-        _ => return Err(only("GET,HEAD,POST")),
+        _ => return only("GET,HEAD,POST"),
     };
     let mut rows = Vec::with_capacity(wanted.len());
     for key in wanted {
