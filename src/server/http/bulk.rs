@@ -7,7 +7,9 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 
+use crate::doc::json::{Member, object_members};
 use crate::doc::{AnyDocument, ParseError, Rev};
+use crate::limits::Limits;
 use crate::proto::call::{RevsDiffAsked, WriteRow};
 use crate::proto::message::WireError;
 use crate::server::calls;
@@ -44,7 +46,14 @@ pub(super) async fn bulk_docs(mut db: Db) -> Answer {
     };
     let limits = db.doc_limits();
     let parse = |doc: &&RawValue| {
-        let document = AnyDocument::parse(doc.get(), limits)?;
+        let document = match AnyDocument::parse(doc.get(), limits) {
+            Err(ParseError::SpecialValue { member: "_revisions", .. })
+                if mode == EditMode::Replicated =>
+            {
+                AnyDocument::parse(&by_revisions(doc.get(), limits)?, limits)?
+            }
+            parsed => parsed?,
+        };
         check_has_rev(&document, mode)?;
         Ok(document)
     };
@@ -57,6 +66,16 @@ pub(super) async fn bulk_docs(mut db: Db) -> Answer {
     }
     let rows: Vec<Value> = rows.into_iter().map(row_json).collect();
     Ok(json(StatusCode::CREATED, &Value::Array(rows)))
+}
+
+/// A document whose `_revisions` alone tell its revision, as in CouchDB. PouchDB sends a `_rev` that
+/// is another one where a hash occurs at two generations of a document.
+fn by_revisions(text: &str, limits: &Limits) -> Result<String, ParseError> {
+    let mut members = object_members(text, limits)?;
+    members.retain(|member| member.key != "_rev");
+    let member = |member: Member<'_>| format!("{}:{}", json!(member.key), member.value);
+    let members: Vec<String> = members.into_iter().map(member).collect();
+    Ok(format!("{{{}}}", members.join(",")))
 }
 
 fn check_has_rev(document: &AnyDocument, mode: EditMode) -> Result<(), ParseError> {
