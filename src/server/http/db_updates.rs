@@ -134,7 +134,7 @@ impl DbLog {
     }
 }
 
-pub(super) async fn answer(request: Request) -> Answer {
+pub(super) fn answer(request: Request) -> Answer {
     let form = Form::of(&request.query)?;
     let waiting = Waiting::of(&request.query)?;
     let since = request.query.text("since").unwrap_or("0").trim_matches('"').to_owned();

@@ -39,7 +39,7 @@ pub(super) async fn route(request: Request, path: &[&str]) -> Answer {
                 return only("GET,HEAD");
             }
             check_list(&request).await?;
-            super::db_updates::answer(request).await
+            super::db_updates::answer(request)
         }
         ["_replicate" | "_scheduler" | "_active_tasks", ..] => {
             check_list(&request).await?;
