@@ -58,6 +58,19 @@ fn a_dump_loads_to_the_same_dump() {
 }
 
 #[test]
+fn a_selector_narrows_a_dump() {
+    let dir = tempdir().unwrap();
+    let db = place(dir.path(), "db");
+    settee_with(&["load", &db], lines().as_bytes()).ok();
+    let dumped = settee(&["dump", &db, "--selector", r#"{"n":{"$lt":1.2}}"#]).ok();
+    let written = lines();
+    assert_eq!(dumped.trim_end(), written.lines().next().unwrap());
+    let refused = settee(&["dump", &db, "--selector", r#"{"a":{"$foo":1}}"#]);
+    assert_eq!(refused.code, Some(2));
+    assert!(refused.stderr.contains("Invalid operator: $foo"), "{refused:?}");
+}
+
+#[test]
 fn local_documents_stay_where_they_are() {
     let dir = tempdir().unwrap();
     let db = place(dir.path(), "db");

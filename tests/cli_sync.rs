@@ -38,6 +38,19 @@ fn each_direction_can_be_had_alone() {
 }
 
 #[test]
+fn a_selector_narrows_a_sync() {
+    let dir = tempdir().unwrap();
+    let served = Served::start(&dir.path().join("gateway"), "127.0.0.1:0");
+    let url = served.url("shared");
+    let db = place(&dir.path().join("a"), "db");
+    settee_with(&["load", &db], b"{\"_id\":\"a\",\"n\":1}\n{\"_id\":\"b\",\"n\":2}").ok();
+    let flags = ["sync", &db, &url, "--token", "secret", "--create", "--push"];
+    let pushed = settee(&[&flags[..], &["--selector", r#"{"n":1}"#]].concat()).ok();
+    assert_eq!(pushed, "pushed 1 revisions, 0 refused\ncomplete\n");
+    assert_eq!(settee(&flags).ok(), "pushed 1 revisions, 0 refused\ncomplete\n");
+}
+
+#[test]
 fn what_cannot_work_is_said() {
     let dir = tempdir().unwrap();
     let db = place(dir.path(), "db");

@@ -7,11 +7,12 @@
 
 #[path = "support/node.rs"]
 mod node;
+#[path = "support/random.rs"]
+mod random;
 
 use std::collections::BTreeSet;
-use std::io::{BufRead as _, BufReader, Write as _};
-use std::process::{Command, Stdio};
 
+use random::{Random, number};
 use serde::{Deserialize, Serialize};
 use settee::doc::{Rev, RevHash, RevPath, RevState, RevTree};
 
@@ -44,27 +45,6 @@ struct Outcome {
     /// Leaves that are a parent elsewhere in the same tree; never here.
     stale: BTreeSet<String>,
     exists: Vec<bool>,
-}
-
-/// SplitMix64: the same numbers on every platform and with every version of every crate.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    }
-
-    fn below(&mut self, bound: usize) -> usize {
-        usize::try_from(self.next() % bound as u64).expect("it is below a usize")
-    }
-
-    fn one_in(&mut self, odds: usize) -> bool {
-        self.below(odds) == 0
-    }
 }
 
 struct Revision {
@@ -156,30 +136,7 @@ fn merge_here(scenario: &Scenario) -> Outcome {
 
 /// Runs every scenario through `tests/js/merge.mjs`.
 fn merge_there(scenarios: &[Scenario]) -> Vec<Outcome> {
-    let node_modules = node::node_modules().unwrap_or_else(|problem| panic!("{problem}"));
-    let mut script = Command::new("node")
-        .arg(node_modules.with_file_name("merge.mjs"))
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .expect("node was asked for its version a moment ago");
-    let mut input = script.stdin.take().expect("it is piped");
-    let output = BufReader::new(script.stdout.take().expect("it is piped"));
-    let outcomes = std::thread::scope(|scope| {
-        scope.spawn(move || {
-            for scenario in scenarios {
-                let line = serde_json::to_string(scenario).expect("it has string keys only");
-                writeln!(input, "{line}").expect("the script reads to the end");
-            }
-        });
-        let parse = |line: std::io::Result<String>| {
-            let line = line.expect("the script writes UTF-8");
-            serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error}: {line}"))
-        };
-        output.lines().map(parse).collect()
-    });
-    assert!(script.wait().expect("it was started").success());
-    outcomes
+    node::through("merge.mjs", scenarios)
 }
 
 /// Takes out the leaves of theirs that are no leaves.
@@ -196,11 +153,6 @@ fn forgive_stale_leaves(ours: &Outcome, theirs: &mut Outcome) {
         theirs.conflicts.remove(&ours.winner);
         theirs.winner.clone_from(&ours.winner);
     }
-}
-
-fn number(name: &str, default: u64) -> u64 {
-    let Ok(text) = std::env::var(name) else { return default };
-    text.parse().unwrap_or_else(|_| panic!("{name} must be a number, not {text:?}"))
 }
 
 #[test]

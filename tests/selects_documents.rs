@@ -147,7 +147,7 @@ async fn a_live_feed_tells_its_place_though_nothing_passes() {
     assert_eq!(next(&mut feed).await, (vec!["c".to_owned()], 3, 0));
 }
 
-async fn served(store: Store) -> std::sync::Arc<Served> {
+fn served(store: Store) -> std::sync::Arc<Served> {
     Served::new(
         Gateway::builder(store).authorizer(|request: AccessRequest| async move {
             Ok(Grant::database(request.database))
@@ -165,7 +165,7 @@ async fn over_the_wire_rows_and_places_come() {
     let db = store.create(&name("tests")).await.unwrap();
     put(&db, "a", "milk").await;
     put(&db, "b", "bread").await;
-    let served = served(store).await;
+    let served = served(store);
     let mut raw = served.channel(json!({"database": "tests"})).await;
     let wanted = json!({"text": {"$beginsWith": "milk"}});
     let rows =
@@ -190,7 +190,7 @@ async fn over_the_wire_rows_and_places_come() {
 async fn what_is_no_selector_is_refused() {
     let store = Store::memory();
     store.create(&name("tests")).await.unwrap();
-    let served = served(store).await;
+    let served = served(store);
     let mut raw = served.channel(json!({"database": "tests"})).await;
     for (selector, status, error, reason) in [
         (json!([]), 400, "invalid_selector_json", "must be a JSON object"),

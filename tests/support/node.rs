@@ -1,8 +1,12 @@
 //! Node and the npm packages that tests compare Settee with.
 
 use std::fs::{self, File};
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 
 /// Says that the machine has no Node on purpose.
 const OPT_OUT: &str = "SETTEE_NO_NODE";
@@ -36,6 +40,34 @@ pub fn node_modules() -> Result<PathBuf, String> {
             .map_err(|error| format!("cannot write {}: {error}", stamp.display()))?;
     }
     Ok(node_modules)
+}
+
+/// Runs inputs through a script of `tests/js`: one a line in, one answer a line out.
+pub fn through<I: Serialize + Sync, O: DeserializeOwned>(script: &str, inputs: &[I]) -> Vec<O> {
+    let node_modules = node_modules().unwrap_or_else(|problem| panic!("{problem}"));
+    let mut script = Command::new("node")
+        .arg(node_modules.with_file_name(script))
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("node was asked for its version a moment ago");
+    let mut stdin = script.stdin.take().expect("it is piped");
+    let stdout = BufReader::new(script.stdout.take().expect("it is piped"));
+    let answers = std::thread::scope(|scope| {
+        scope.spawn(move || {
+            for input in inputs {
+                let line = serde_json::to_string(input).expect("it has string keys only");
+                writeln!(stdin, "{line}").expect("the script reads to the end");
+            }
+        });
+        let parse = |line: std::io::Result<String>| {
+            let line = line.expect("the script writes UTF-8");
+            serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error}: {line}"))
+        };
+        stdout.lines().map(parse).collect()
+    });
+    assert!(script.wait().expect("it was started").success());
+    answers
 }
 
 /// Tests run in parallel, in one process and in several; npm must not.
