@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use settee::doc::{Body, BodyRecord, RevHash, RevPath, RevState, RevTree};
 use settee::store::SledBackend;
-use settee::store::backend::{Backend, Commit, DatabaseKey, DocCommit};
+use settee::store::backend::{Backend, Commit, DatabaseKey, DocCommit, Version};
 use settee::{DbName, DocId, Limits, Rev};
 
 const DOCS: usize = 200_000;
@@ -37,7 +37,7 @@ fn doc(n: usize, generation: u64, known: Option<(u64, &RevTree)>) -> DocCommit {
     };
     DocCommit {
         id: DocId::parse(&format!("document-{n:09}"), 512).expect("a legal id"),
-        expected,
+        expected: Version { seq: expected, edition: 0 },
         leaves: tree.leaves(),
         tree,
         bodies: vec![(Rev::new(generation, hash(generation)).expect("a legal revision"), body)],
@@ -49,7 +49,7 @@ fn doc(n: usize, generation: u64, known: Option<(u64, &RevTree)>) -> DocCommit {
 async fn commit(store: &dyn Backend, db: DatabaseKey, batch: Vec<DocCommit>) -> Vec<u64> {
     match store.commit(db, batch).await.expect("the commit succeeds") {
         Commit::Done(seqs) => seqs,
-        Commit::Stale(_) => panic!("nobody else writes"),
+        Commit::Stale(_) | Commit::BlobsMissing(_) => panic!("nobody else writes"),
     }
 }
 
