@@ -156,6 +156,7 @@ impl Database {
             told: since,
             told_end: false,
             at_end: false,
+            end_at: None,
         })
     }
 }
@@ -180,6 +181,8 @@ pub struct Feed {
     /// Whether the reader knows that it has everything.
     told_end: bool,
     pub(super) at_end: bool,
+    /// How far to read before the end counts as reached, where documents moved during the last look.
+    pub(super) end_at: Option<u64>,
 }
 
 /// Rows of a feed.
