@@ -216,6 +216,9 @@ impl Feed {
         loop {
             self.wake.mark_unchanged();
             let page = self.read_page(rows_max, bytes_max).await?;
+            if page.rows.is_empty() && self.end_at.is_some() {
+                continue;
+            }
             let moved = self.since != self.told;
             if !page.rows.is_empty() || page.pending > 0 || moved || !self.told_end {
                 (self.told, self.told_end) = (self.since, page.pending == 0);
