@@ -33,9 +33,9 @@ impl RevHash {
     /// Checks and packs a hash.
     ///
     /// # Errors
-    /// [`ParseError::Rev`] if it is longer than 128 bytes. An empty one is one, as in CouchDB.
+    /// [`ParseError::Rev`] if it is empty or longer than 128 bytes.
     pub fn parse(text: &str) -> Result<Self, ParseError> {
-        if text.len() > HASH_BYTES_MAX {
+        if text.is_empty() || text.len() > HASH_BYTES_MAX {
             return Err(ParseError::Rev { rev: printable(text) });
         }
         Ok(Self(pack_hex(text).map_or_else(|| Repr::Text(text.into()), Repr::Hex)))
@@ -153,7 +153,7 @@ impl Rev {
     ///
     /// # Errors
     /// [`ParseError::Rev`] without a dash, with anything but digits before it, with a leading zero
-    /// (the revision would not come back as it was written).
+    /// (the revision would not come back as it was written), or nothing after it.
     pub fn parse(text: &str) -> Result<Self, ParseError> {
         let refused = || ParseError::Rev { rev: printable(text) };
         let (generation, hash) = text.split_once('-').ok_or_else(refused)?;
@@ -285,7 +285,6 @@ mod tests {
             "9007199254740991-x",
             "1-a-b",
             "2-é",
-            "1-",
         ] {
             assert_eq!(Rev::parse(good).expect(good).to_string(), good);
         }
@@ -293,6 +292,7 @@ mod tests {
             "",
             "1",
             "-a",
+            "1-",
             "0-a",
             "01-a",
             "x-a",
@@ -321,8 +321,8 @@ mod tests {
             "é",
             "0",
         ];
-        for a in texts {
-            for b in texts {
+        for a in texts.iter().filter(|t| !t.is_empty()) {
+            for b in texts.iter().filter(|t| !t.is_empty()) {
                 let (left, right) = (RevHash::parse(a).unwrap(), RevHash::parse(b).unwrap());
                 assert_eq!(left.cmp(&right), a.cmp(b), "{a} {b}");
                 assert_eq!(left == right, a == b);
