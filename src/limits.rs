@@ -30,18 +30,18 @@ pub struct Limits {
     /// Members and elements in one document, counted over all levels; 100,000. Over it: 400
     /// `bad_request`.
     pub json_members_max: usize,
-    /// UTF-8 bytes of a document id; 1024, at most 4096. Over it: 400 `illegal_docid`.
+    /// UTF-8 bytes of a document id; 2048, at most 4096. Over it: 400 `illegal_docid`.
     pub doc_id_bytes_max: usize,
     /// Documents in one `bulk_docs`, `bulk_get` or `revs_diff`, ids or revisions in one list;
     /// 10,000, at most 100,000. Over it: 413 `too_large`, and nothing is read or written.
     pub bulk_rows_max: usize,
-    /// Bytes of one attachment; 64 MiB. Over it: 413 `too_large`, at the first piece too many.
+    /// Bytes of one attachment; 1 GiB. Over it: 413 `too_large`, at the first piece too many.
     pub attachment_bytes_max: u64,
     /// Attachments of one document; 256. Over it: 400 `doc_validation`.
     pub attachments_per_doc_max: usize,
     /// Revisions kept on the way from a leaf to its root; 1000. Older ancestors are stemmed.
     pub revs_limit: u32,
-    /// Leaves (open and deleted) of one document; 100. A revision that would add one more is
+    /// Leaves (open and deleted) of one document; 250. A revision that would add one more is
     /// refused with 413 `too_large`; extending or deleting an existing leaf always works.
     pub leaves_per_doc_max: usize,
     /// Bytes of a selector's JSON, as it is sent and in its canonical form; 64 KiB. Over it: 413
@@ -57,6 +57,15 @@ pub struct Limits {
     pub request_header_bytes_max: usize,
     /// Milliseconds for sending the request headers; 10,000. Over it the connection closes.
     pub request_header_timeout_ms: u64,
+    /// Bytes of a request's body of JSON, after decompression; 64 MiB. Over it: 413 `too_large`.
+    /// Bodies of attachments are bounded by `attachment_bytes_max`.
+    pub request_json_bytes_max: usize,
+    /// Milliseconds in which nothing of a request's body comes; 30,000. Over it: 408 `timeout`.
+    pub request_body_stall_timeout_ms: u64,
+    /// Seconds that a session's cookie is good for; 600. Over it: 401 `unauthorized`.
+    pub session_timeout_s: u64,
+    /// Sessions in memory; 10,000. One more ends the oldest.
+    pub sessions_max: usize,
     /// Milliseconds from the upgrade to the first database opened; 10,000. Over it: close code 1008.
     pub first_open_timeout_ms: u64,
     /// Bytes of one WebSocket frame; 16 MiB, a whole message, since browsers send a message as one
@@ -74,7 +83,7 @@ pub struct Limits {
     /// Connections whose grants name one user; 16. A channel on one more is refused with 429
     /// `too_many_requests`.
     pub connections_per_user_max: usize,
-    /// Connections from one IPv4 address or one IPv6 network of 64 bits; 64. One more is answered
+    /// Connections from one IPv4 address or one IPv6 network of 64 bits; 256. One more is answered
     /// with 429.
     pub connections_per_address_max: usize,
     /// Connections in all; 10,000. One more is answered with 503.
@@ -112,24 +121,28 @@ impl Default for Limits {
             doc_bytes_max: 8_000_000,
             json_depth_max: 100,
             json_members_max: 100_000,
-            doc_id_bytes_max: 1_024,
+            doc_id_bytes_max: 2_048,
             bulk_rows_max: 10_000,
-            attachment_bytes_max: 64 * 1024 * 1024,
+            attachment_bytes_max: 1024 * 1024 * 1024,
             attachments_per_doc_max: 256,
             revs_limit: 1_000,
-            leaves_per_doc_max: 100,
+            leaves_per_doc_max: 250,
             selector_bytes_max: 64 * 1024,
             selector_depth_max: 50,
             selector_conditions_max: 1_000,
             request_header_bytes_max: 16 * 1024,
             request_header_timeout_ms: 10_000,
+            request_json_bytes_max: 64 * 1024 * 1024,
+            request_body_stall_timeout_ms: 30_000,
+            session_timeout_s: 600,
+            sessions_max: 10_000,
             first_open_timeout_ms: 10_000,
             frame_bytes_max: 16 * 1024 * 1024,
             message_bytes_max: 16 * 1024 * 1024,
             channels_per_connection_max: 32,
             calls_per_connection_max: 128,
             connections_per_user_max: 16,
-            connections_per_address_max: 64,
+            connections_per_address_max: 256,
             connections_max: 10_000,
             stream_credit_max: 16,
             rows_bytes_target: 256 * 1024,
@@ -183,6 +196,10 @@ impl Limits {
             ("connections_per_address_max", self.connections_per_address_max as u64),
             ("outbound_bytes_max", self.outbound_bytes_max as u64),
             ("outbound_stall_timeout_ms", self.outbound_stall_timeout_ms),
+            ("request_json_bytes_max", self.request_json_bytes_max as u64),
+            ("request_body_stall_timeout_ms", self.request_body_stall_timeout_ms),
+            ("session_timeout_s", self.session_timeout_s),
+            ("sessions_max", self.sessions_max as u64),
             ("stream_credit_max", u64::from(self.stream_credit_max)),
             ("ping_interval_ms", self.ping_interval_ms),
             ("grant_check_interval_ms", self.grant_check_interval_ms),

@@ -75,3 +75,20 @@ fn close_codes_stand_in_the_protocol() {
         assert!(protocol.contains(&format!("\n| {code} |")), "docs/PROTOCOL.md lacks {code}");
     }
 }
+
+/// Every piece of a path that the table of routes names stands in the page on HTTP.
+#[test]
+fn every_route_stands_in_the_page_on_http() {
+    let page = read("docs/HTTP.md");
+    let sources = read("src/server/http/mod.rs") + &read("src/server/http/server_wide.rs");
+    let lines = sources.lines().filter(|line| line.contains("[\"_") || line.contains("| \"_"));
+    let pieces = lines.flat_map(|line| line.split('"')).filter(|piece| piece.starts_with('_'));
+    let mut pieces: Vec<&str> = pieces.collect();
+    pieces.sort_unstable();
+    pieces.dedup();
+    assert!(pieces.len() > 25, "{pieces:?}");
+    let described = ["_view", "_show", "_list", "_update", "_rewrite", "_info", "_temp_view"];
+    for piece in pieces.iter().filter(|piece| !described.contains(piece)) {
+        assert!(page.contains(piece), "docs/HTTP.md lacks {piece}");
+    }
+}

@@ -785,7 +785,7 @@ fn handshakes(table: &mut Table) {
     table.http("several subprotocols", with("settee.v1", "mqtt, settee.v1"), Status(101, ""));
     table.http("no Upgrade", without("Upgrade: websocket\r\n"), Status(200, "Welcome"));
     table.http("Upgrade: h2c", with("Upgrade: websocket", "Upgrade: h2c"), Status(200, "Welcome"));
-    table.http("POST", with("GET /", "POST /"), Status(404, "not_found"));
+    table.http("POST", with("GET /", "POST /"), Status(405, "method_not_allowed"));
     for origin in
         ["https://evil.example", "null", "", "http://gateway.evil.example", "http://", "gateway"]
     {
@@ -794,17 +794,22 @@ fn handshakes(table: &mut Table) {
     }
     let own = with("Host: gateway\r\n", "Host: gateway\r\nOrigin: http://gateway\r\n");
     table.http("the own origin", own, Status(101, ""));
-    for path in
-        ["/x", "/tests", "/tests/_changes", "/..", "/%2e%2e/etc/passwd", "/_utils", "//", "/?_up"]
-    {
+    for (path, expected) in [
+        ("/x", Status(401, "unauthorized")),
+        ("/tests", Status(401, "unauthorized")),
+        ("/tests/_changes", Status(401, "unauthorized")),
+        ("/..", Status(400, "illegal_database_name")),
+        ("/%2e%2e/etc/passwd", Status(400, "illegal_database_name")),
+        ("/_utils", Status(404, "not_found")),
+        ("//", Status(200, "Welcome")),
+        ("/?_up", Status(200, "Welcome")),
+    ] {
         let request = format!("GET {path} HTTP/1.1\r\nHost: gateway\r\n\r\n");
-        let expected =
-            if path == "/?_up" { Status(200, "Welcome") } else { Status(404, "not_found") };
         table.http(path, request, expected);
     }
     for method in ["POST", "PUT", "DELETE", "OPTIONS", "PATCH", "BREW"] {
         let request = format!("{method} / HTTP/1.1\r\nHost: gateway\r\nContent-Length: 0\r\n\r\n");
-        table.http(&format!("{method} /"), request, Status(404, "not_found"));
+        table.http(&format!("{method} /"), request, Status(405, "method_not_allowed"));
     }
     table.http("GET /_up", "GET /_up HTTP/1.1\r\nHost: gateway\r\n\r\n", Status(200, "ok"));
     for (name, request) in [

@@ -239,11 +239,14 @@ pub(crate) fn parse_attachments(text: &str, limits: &Limits) -> Result<Attachmen
         let name = member.key.into_owned();
         match parse_attachment(&name, &member.value, limits) {
             Ok(attachment) => Ok((name, attachment)),
+            Err(STUB_DIGEST) => Err(ParseError::StubDigest { name: printable(&name) }),
             Err(problem) => Err(ParseError::Attachment { name: printable(&name), problem }),
         }
     };
     members.into_iter().map(one).collect()
 }
+
+const STUB_DIGEST: &str = "its digest must be md5-BASE64";
 
 fn parse_attachment(name: &str, text: &str, limits: &Limits) -> Result<Attachment, &'static str> {
     if name.is_empty() || name.starts_with('_') {
@@ -251,11 +254,8 @@ fn parse_attachment(name: &str, text: &str, limits: &Limits) -> Result<Attachmen
     }
     let told: AttachmentJson = serde_json::from_str(text)
         .map_err(|_| "it must be an object with content_type and data, stub or follows")?;
-    let digest = told
-        .digest
-        .map(|d| AttachmentDigest::parse(&d).map_err(|_| "its digest must be md5-BASE64"));
-    let digest = digest.transpose()?;
     let data = match told.data {
+        // Bytes that are here have the digest they have, whatever is told of it.
         Some(encoded) => {
             let bytes = BASE64.decode(encoded).map_err(|_| "its data must be base64")?;
             if bytes.len() as u64 > limits.attachment_bytes_max {
@@ -263,7 +263,11 @@ fn parse_attachment(name: &str, text: &str, limits: &Limits) -> Result<Attachmen
             }
             AttachmentData::Inline(bytes.into())
         }
-        None if told.stub || told.follows => AttachmentData::Stub { digest, length: told.length },
+        None if told.stub || told.follows => {
+            let digest = told.digest.map(|text| AttachmentDigest::parse(&text));
+            let digest = digest.transpose().map_err(|_| STUB_DIGEST)?;
+            AttachmentData::Stub { digest, length: told.length }
+        }
         None => return Err("it has neither data nor stub nor follows"),
     };
     Ok(Attachment {

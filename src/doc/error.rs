@@ -100,6 +100,12 @@ pub enum ParseError {
         /// What is wrong.
         problem: &'static str,
     },
+    /// An attachment that is a stub, with a digest that no attachment can have.
+    #[error("attachment {name:?} is a stub, and its digest is not md5-BASE64")]
+    StubDigest {
+        /// Its name, cut to a printable length.
+        name: String,
+    },
     /// An attachment digest that is not `md5-` and base64.
     #[error("Invalid digest format")]
     Digest,

@@ -87,6 +87,70 @@ where
     }
 }
 
+/// A request that is for no one database: a session, the list of databases.
+#[derive(Debug, Clone)]
+pub struct ServerRequest {
+    /// What the client shows; `null` for nothing.
+    pub credentials: Credentials,
+    /// Its address, where the transport has one.
+    pub peer: Option<SocketAddr>,
+    /// The headers of its HTTP request, as in [`AccessRequest::headers`].
+    pub headers: Arc<HeaderMap>,
+}
+
+/// What a client may do with the server as a whole, and who it is.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ServerGrant {
+    pub(super) user: Option<String>,
+    pub(super) list: bool,
+}
+
+impl ServerGrant {
+    /// Good credentials that stand for nobody in particular and may do nothing more.
+    #[must_use]
+    pub fn known() -> Self {
+        Self::default()
+    }
+
+    /// The same for a named user: `GET /_session` tells the name.
+    #[must_use]
+    pub fn user(self, user: impl Into<String>) -> Self {
+        Self { user: Some(user.into()), ..self }
+    }
+
+    /// The same, and the databases may be listed and their coming and going watched (`_all_dbs`,
+    /// `_dbs_info`, `_db_updates`). `GET /_session` shows the role `_admin` then.
+    #[must_use]
+    pub fn listing(self) -> Self {
+        Self { list: true, ..self }
+    }
+}
+
+/// Judges requests for no one database. Any `async Fn(ServerRequest) -> Result<ServerGrant, Denied>`
+/// is one.
+///
+/// A session that it lets begin stands for the credentials that were shown: every later request
+/// for a database puts them to the [`Authorizer`].
+#[async_trait]
+pub trait ServerAuthorizer: Send + Sync + 'static {
+    /// Grants or denies.
+    ///
+    /// # Errors
+    /// [`Denied`], whose reason reaches the client.
+    async fn authorize_server(&self, request: ServerRequest) -> Result<ServerGrant, Denied>;
+}
+
+#[async_trait]
+impl<F, Answer> ServerAuthorizer for F
+where
+    F: Fn(ServerRequest) -> Answer + Send + Sync + 'static,
+    Answer: Future<Output = Result<ServerGrant, Denied>> + Send,
+{
+    async fn authorize_server(&self, request: ServerRequest) -> Result<ServerGrant, Denied> {
+        self(request).await
+    }
+}
+
 /// Grants nothing: what a gateway does that was given no authorizer.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct DenyAll;
@@ -95,6 +159,13 @@ pub(super) struct DenyAll;
 impl Authorizer for DenyAll {
     async fn authorize(&self, _: AccessRequest) -> Result<Grant, Denied> {
         Err(Denied::new("this gateway has no authorizer"))
+    }
+}
+
+#[async_trait]
+impl ServerAuthorizer for DenyAll {
+    async fn authorize_server(&self, _: ServerRequest) -> Result<ServerGrant, Denied> {
+        Err(Denied::forbidden("this gateway judges databases only, see server_authorizer"))
     }
 }
 
@@ -178,6 +249,10 @@ pub struct Grant {
     pub(super) write: bool,
     pub(super) create: bool,
     pub(super) destroy: bool,
+    pub(super) administer: bool,
+    /// The same as the authorizer gave it, whatever the database's security object adds.
+    pub(super) given_administer: bool,
+    pub(super) roles: Vec<String>,
     pub(super) user: Option<String>,
     pub(super) expires_at: Option<SystemTime>,
     pub(super) validator: Option<Arc<dyn Validator>>,
@@ -194,6 +269,9 @@ impl Grant {
             write: true,
             create: false,
             destroy: false,
+            administer: false,
+            given_administer: false,
+            roles: Vec::new(),
             user: None,
             expires_at: None,
             validator: None,
@@ -223,6 +301,20 @@ impl Grant {
     #[must_use]
     pub fn destroying(self) -> Self {
         Self { destroy: true, ..self }
+    }
+
+    /// The same, and the client administers the database: it may change `_security`, `_revs_limit`
+    /// and compact, and `_security` does not hold for it.
+    #[must_use]
+    pub fn administering(self) -> Self {
+        Self { administer: true, given_administer: true, ..self }
+    }
+
+    /// The same with one more role, which the database's `_security` may name.
+    #[must_use]
+    pub fn role(mut self, role: impl Into<String>) -> Self {
+        self.roles.push(role.into());
+        self
     }
 
     /// The same for a named user: for limits by user, revocation and validators.

@@ -22,6 +22,7 @@ use crate::store::{BulkGetOptions, GetOptions, OpenRev, OpenRevs, StoreError};
 use super::channel::Channel;
 use super::connection::UPLOAD_CREDIT;
 use super::error::{ToWire as _, bad_params, unknown_method};
+use super::granted::Granted;
 use super::outbox::Outbox;
 use super::socket::Socket;
 use super::{streams, writes};
@@ -313,19 +314,28 @@ pub(super) fn open_revs_text(found: &[OpenRev]) -> String {
 }
 
 async fn revs_diff(call: &Call, raw: &RawValue) -> Result<Answer, Stop> {
-    let RevsDiffAsked(asked) = params(method::REVS_DIFF, raw)?;
+    let asked: RevsDiffAsked = params(method::REVS_DIFF, raw)?;
+    let reply = revs_missing(&call.channel.granted(), asked).await?;
+    Ok(Answer::Reply(json!(reply).to_string()))
+}
+
+/// Which of a replica's revisions are not in a database.
+pub(super) async fn revs_missing(
+    granted: &Granted,
+    RevsDiffAsked(asked): RevsDiffAsked,
+) -> Result<RevsDiffReply, WireError> {
+    let id_bytes_max = granted.database.limits().doc_id_bytes_max;
     let mut wanted = Vec::with_capacity(asked.len());
     for (id, revs) in asked {
         let revs = revs.iter().map(|text| rev(text)).collect::<Result<Vec<Rev>, _>>()?;
-        wanted.push((call.doc_id(&id)?, revs));
+        let id = DocId::parse(&id, id_bytes_max).map_err(|error| error.to_wire())?;
+        wanted.push((id, revs));
     }
-    let found = call.channel.granted().revs_diff(&wanted).await?;
+    let found = granted.revs_diff(&wanted).await.map_err(|error| error.to_wire())?;
     let text = |revs: Vec<Rev>| revs.iter().map(ToString::to_string).collect();
     let row = |diff: crate::doc::RevsDiff| RevsDiffRow {
         missing: text(diff.missing),
         possible_ancestors: text(diff.possible_ancestors),
     };
-    let reply: RevsDiffReply =
-        found.into_iter().map(|(id, diff)| (id.to_string(), row(diff))).collect();
-    Ok(Answer::Reply(json!(reply).to_string()))
+    Ok(found.into_iter().map(|(id, diff)| (id.to_string(), row(diff))).collect())
 }

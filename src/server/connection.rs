@@ -26,8 +26,9 @@ use super::auth::AccessRequest;
 use super::calls::{self, Answer, Call};
 use super::channel::{Channel, Destroying};
 use super::error::{CloseReason, Refusal, ToWire as _};
+use super::opening::unwinding;
 use super::outbox::Gone;
-use super::socket::{Protocol, Socket, unwinding};
+use super::socket::{Protocol, Socket};
 use super::state::{Slot, State};
 
 /// Pieces of an upload that may be under way.

@@ -59,6 +59,8 @@ pub(super) enum Refusal {
     OutsideView,
     /// The grant does not let the database be destroyed.
     MayNotDestroy,
+    /// The database's security object does not name the user.
+    NotAMember,
     /// The grant has ended.
     GrantExpired,
     /// The new credentials are for another database or another part of it.
@@ -83,6 +85,59 @@ pub(super) enum Refusal {
     RequestTooLarge { max: usize },
     /// There is nothing at this address.
     NoRoute,
+    /// A request whose `Host` is not a name of this machine, at a gateway that is open to it.
+    Host,
+}
+
+/// Refusals of the HTTP API.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum HttpRefusal {
+    /// The server's own authorizer does not let databases be listed.
+    MayNotList,
+    /// Only who administers the database may do this.
+    MayNotAdminister,
+    /// The database may not be made.
+    MayNotCreate,
+    /// A POST that does not say that its body is JSON.
+    NotJson,
+    /// A body that is not JSON.
+    InvalidJson,
+    /// A body of JSON that is too large.
+    BodyTooLarge { max: usize },
+    /// A body of which nothing came for too long.
+    BodyStalled,
+    /// A body that ended before its end.
+    BodyCut,
+    /// A body in an encoding that is not known.
+    ContentEncoding,
+    /// A body that says it is compressed, and is not.
+    BadGzip,
+    /// A multipart body that cannot be taken apart.
+    BadMultipart,
+    /// An `Authorization` header that cannot be read.
+    BadAuthorization,
+    /// A session's cookie that is forged, over or ended.
+    SessionEnded,
+    /// A session that was not begun, since the credentials are not good.
+    BadLogin,
+    /// A method that is not for this address.
+    Method { allowed: &'static str },
+    /// Something of CouchDB that needs JavaScript or is not made here.
+    NotImplemented { reason: &'static str },
+    /// More uuids than are given at a time.
+    TooManyUuids { max: u64 },
+    /// A `Range` outside the attachment.
+    Range,
+    /// A local document cannot have attachments.
+    LocalAttachment,
+    /// `_bulk_docs` without documents.
+    NoDocs,
+    /// `_bulk_get` without documents.
+    NoDocsToGet,
+    /// `keys` that is no array.
+    KeysNotArray,
+    /// `open_revs` that is no list.
+    BadOpenRevs,
 }
 
 fn wire(status: u16, error: &str, reason: impl fmt::Display) -> WireError {
@@ -103,6 +158,7 @@ impl ToWire for ParseError {
             | Self::DocIdTooLong { .. }
             | Self::DocIdNotString => wire(400, "illegal_docid", self),
             Self::TooLarge { .. } => wire(413, "too_large", self),
+            Self::StubDigest { .. } => wire(412, "missing_stub", self),
             Self::SpecialMember { .. } | Self::SpecialValue { .. } => {
                 wire(400, "doc_validation", self)
             }
@@ -247,6 +303,7 @@ impl ToWire for Refusal {
             Self::MayNotDestroy => {
                 wire(403, "forbidden", "You are not allowed to destroy this db.")
             }
+            Self::NotAMember => wire(403, "forbidden", "You are not allowed to access this db."),
             Self::GrantExpired => {
                 wire(401, "unauthorized", "the grant has expired; show new credentials")
             }
@@ -295,8 +352,84 @@ impl ToWire for Refusal {
                 format_args!("a request for a database may have {max} bytes"),
             ),
             Self::NoRoute => wire(404, "not_found", "missing"),
+            Self::Host => wire(
+                403,
+                "forbidden",
+                "this gateway is open to its own machine only; use localhost or 127.0.0.1",
+            ),
         }
     }
+}
+
+impl ToWire for HttpRefusal {
+    fn to_wire(&self) -> WireError {
+        match self {
+            Self::MayNotList => {
+                wire(403, "forbidden", "You are not allowed to list the databases of this server.")
+            }
+            Self::MayNotAdminister => wire(403, "forbidden", "You are not an admin of this db."),
+            Self::MayNotCreate => wire(403, "forbidden", "You are not allowed to create this db."),
+            Self::NotJson => wire(415, "bad_content_type", "Content-Type must be application/json"),
+            Self::InvalidJson => wire(400, "bad_request", "invalid UTF-8 JSON"),
+            Self::BodyTooLarge { max } => {
+                wire(413, "too_large", format_args!("the body may have {max} bytes"))
+            }
+            Self::BodyStalled => {
+                wire(408, "timeout", "nothing of the request's body came for too long")
+            }
+            Self::BodyCut => wire(400, "bad_request", "the request's body was cut"),
+            Self::ContentEncoding => {
+                wire(415, "bad_ctype", "Content-Encoding must be gzip or identity")
+            }
+            Self::BadGzip => wire(400, "bad_request", "the request's body is not gzip"),
+            Self::BadMultipart => wire(400, "bad_request", "the multipart body is malformed"),
+            Self::BadAuthorization => wire(
+                401,
+                "unauthorized",
+                "the Authorization header must be Basic or Bearer and well-formed",
+            ),
+            Self::SessionEnded => wire(401, "unauthorized", "the session has ended; log in again"),
+            Self::BadLogin => wire(401, "unauthorized", "Name or password is incorrect."),
+            Self::Method { allowed } => {
+                wire(405, "method_not_allowed", format_args!("Only {allowed} allowed"))
+            }
+            Self::NotImplemented { reason } => wire(501, "not_implemented", reason),
+            Self::TooManyUuids { max } => {
+                wire(403, "forbidden", format_args!("count parameter too large, at most {max}"))
+            }
+            Self::Range => {
+                wire(416, "requested_range_not_satisfiable", "Requested range not satisfiable")
+            }
+            Self::LocalAttachment => {
+                wire(400, "bad_request", "_local documents do not accept attachments.")
+            }
+            Self::NoDocs => wire(400, "bad_request", "POST body must include `docs` parameter."),
+            Self::NoDocsToGet => wire(400, "bad_request", "Missing JSON list of 'docs'."),
+            Self::KeysNotArray => wire(400, "bad_request", "`keys` body member must be an array."),
+            Self::BadOpenRevs => wire(400, "bad_request", "Invalid list of revisions"),
+        }
+    }
+}
+
+/// The methods that an answer of 405 names, for its header `Allow`.
+pub(super) fn allowed_methods(error: &WireError) -> Option<&str> {
+    (error.status == 405).then_some(())?;
+    error.reason.strip_prefix("Only ")?.strip_suffix(" allowed")
+}
+
+/// A function that a design document does not have.
+pub(super) fn missing_json_key(key: &str) -> WireError {
+    wire(404, "not_found", format_args!("missing json key: {key}"))
+}
+
+/// A request that cannot be used, and why.
+pub(super) fn bad_request(reason: impl fmt::Display) -> WireError {
+    wire(400, "bad_request", reason)
+}
+
+/// A parameter of a query that cannot be read, and why.
+pub(super) fn query_parse_error(reason: impl fmt::Display) -> WireError {
+    wire(400, "query_parse_error", reason)
 }
 
 /// The body of an HTTP answer that is an error.
@@ -331,11 +464,6 @@ pub(super) fn bad_params(method: &str, problem: &serde_json::Error) -> WireError
 /// A parameter whose value cannot be used.
 pub(super) fn bad_param(name: &str, problem: &str) -> WireError {
     wire(400, "bad_request", format_args!("parameter {name}: {problem}"))
-}
-
-/// What is malformed in a way that has no error of its own.
-pub(super) fn bad_request(problem: &str) -> WireError {
-    wire(400, "bad_request", problem)
 }
 
 /// Whether the disk, or what this process may have of it, is full.

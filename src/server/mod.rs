@@ -13,11 +13,13 @@ mod client_module;
 mod connection;
 mod error;
 mod granted;
+mod http;
 mod legacy;
 mod opening;
 mod outbox;
 mod progress;
 mod routes;
+mod security;
 mod socket;
 mod state;
 mod streams;
@@ -31,15 +33,18 @@ use std::future::Future;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
 
 pub use auth::{
-    AccessRequest, Authorizer, Credentials, Denied, DeniedKind, Grant, ProposedWrite, Validator,
+    AccessRequest, Authorizer, Credentials, Denied, DeniedKind, Grant, ProposedWrite,
+    ServerAuthorizer, ServerGrant, ServerRequest, Validator,
 };
 pub use error::ServerError;
 use tokio::sync::watch;
 use warp::Filter;
 use warp::filters::BoxedFilter;
 
+use self::http::{Compactions, DbLog, Sessions};
 use crate::doc::DbName;
 use crate::limits::Limits;
 use crate::store::{CompactionPolicy, Store};
@@ -78,6 +83,10 @@ pub struct Gateway {
 pub(crate) struct Shared {
     store: Store,
     authorizer: Arc<dyn Authorizer>,
+    server_authorizer: Arc<dyn ServerAuthorizer>,
+    sessions: Sessions,
+    compactions: Compactions,
+    db_log: DbLog,
     limits: Limits,
     origins: Origins,
     static_dir: Option<PathBuf>,
@@ -97,6 +106,8 @@ pub(crate) struct Shared {
 struct Origins {
     any: bool,
     allowed: Vec<String>,
+    /// Whether a request must name this machine as its host.
+    loopback_only: bool,
 }
 
 impl fmt::Debug for Gateway {
@@ -109,6 +120,7 @@ impl fmt::Debug for Gateway {
 pub struct GatewayBuilder {
     store: Store,
     authorizer: Arc<dyn Authorizer>,
+    server_authorizer: Arc<dyn ServerAuthorizer>,
     limits: Limits,
     origins: Origins,
     static_dir: Option<PathBuf>,
@@ -129,6 +141,13 @@ impl GatewayBuilder {
         Self { authorizer: Arc::new(authorizer), ..self }
     }
 
+    /// Judges what is for no one database: sessions by cookie, the list of databases. Without one
+    /// both are refused.
+    #[must_use]
+    pub fn server_authorizer(self, authorizer: impl ServerAuthorizer) -> Self {
+        Self { server_authorizer: Arc::new(authorizer), ..self }
+    }
+
     /// The bounds to keep; [`Limits::default`] where not said. Bounds on documents are the store's.
     #[must_use]
     pub fn limits(self, limits: Limits) -> Self {
@@ -144,11 +163,20 @@ impl GatewayBuilder {
     }
 
     /// Lets pages of every origin connect. A page that a user visits can then reach the gateway
-    /// with whatever credentials the page has; it never has the user's, since the gateway knows no
-    /// cookies.
+    /// with whatever credentials the page has; it never has the user's, since the cookie of a
+    /// session is not sent to another site.
     #[must_use]
     pub fn any_origin(mut self) -> Self {
         self.origins.any = true;
+        self
+    }
+
+    /// Refuses requests whose `Host` is not a name of this machine. For a gateway on a loopback
+    /// address that lets everybody in: a page whose name was made to point there (DNS rebinding)
+    /// would be of the gateway's own origin otherwise.
+    #[must_use]
+    pub fn loopback_hosts_only(mut self) -> Self {
+        self.origins.loopback_only = true;
         self
     }
 
@@ -187,8 +215,15 @@ impl GatewayBuilder {
         }
         let shared = Shared {
             census: Census::new(&self.limits),
+            sessions: Sessions::new(
+                Duration::from_secs(self.limits.session_timeout_s),
+                self.limits.sessions_max,
+            ),
+            compactions: Compactions::default(),
+            db_log: DbLog::new(&self.store),
             store: self.store,
             authorizer: self.authorizer,
+            server_authorizer: self.server_authorizer,
             limits: self.limits,
             origins: self.origins,
             static_dir: self.static_dir,
@@ -210,6 +245,7 @@ impl Gateway {
         GatewayBuilder {
             store,
             authorizer: Arc::new(DenyAll),
+            server_authorizer: Arc::new(DenyAll),
             limits: Limits::default(),
             origins: Origins::default(),
             static_dir: None,

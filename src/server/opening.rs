@@ -1,18 +1,61 @@
-//! Opening databases for a connection: the authorizer, the limits by user, revocations that come
-//! meanwhile.
+//! How a database comes to be open: the authorizer's judgement, the grant's time, the user's
+//! connections, and the database itself. Every protocol of the gateway opens databases here.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
+use futures::FutureExt as _;
 use serde_json::Value;
 
 use crate::doc::DbName;
 use crate::proto::message::{ChannelId, WireError};
-use crate::store::StoreError;
+use crate::store::{Database, StoreError};
 
+use super::Shared;
 use super::auth::{AccessRequest, Credentials, Grant};
+use super::census::Seat;
 use super::channel::{Channel, Enlisted};
 use super::error::{Refusal, ToWire as _};
-use super::socket::{Socket, unwinding};
+use super::security::narrowed;
+use super::socket::Socket;
+
+impl Shared {
+    /// Asks the authorizer; a grant that has ended counts as none.
+    pub(super) async fn judge(
+        &self,
+        access: AccessRequest,
+        seat: &Seat,
+    ) -> Result<Grant, WireError> {
+        let judged = unwinding(self.authorizer.authorize(access)).await;
+        let grant =
+            judged.map_err(|panicked| panicked.to_wire())?.map_err(|denied| denied.to_wire())?;
+        if grant.time_left().is_some_and(|left| left.is_zero()) {
+            return Err(Refusal::GrantExpired.to_wire());
+        }
+        if let Some(user) = grant.user_name() {
+            seat.belongs_to(user).map_err(|refusal| refusal.to_wire())?;
+        }
+        Ok(grant)
+    }
+
+    /// Opens the database that a grant names; makes it if the grant allows that and `create` asks
+    /// for it. The grant comes back as the database's security object leaves it.
+    pub(super) async fn open(
+        &self,
+        grant: Grant,
+        create: bool,
+    ) -> Result<(Database, Grant), WireError> {
+        let database = match self.store.database(&grant.database).await {
+            Err(StoreError::DatabaseMissing { .. }) if grant.create && create => {
+                self.store.open_or_create(&grant.database).await
+            }
+            found => found,
+        };
+        let database = database.map_err(|error| error.to_wire())?;
+        let grant = narrowed(grant, &database)?;
+        Ok((database, grant))
+    }
+}
 
 impl Socket {
     pub(super) fn access_request(
@@ -36,33 +79,11 @@ impl Socket {
         id: ChannelId,
         access: AccessRequest,
     ) -> Result<Arc<Channel>, WireError> {
-        let opening = unwinding(self.open_unguarded(id, access)).await;
-        opening.unwrap_or_else(|panicked| Err(panicked.to_wire()))
-    }
-
-    async fn open_unguarded(
-        &self,
-        id: ChannelId,
-        access: AccessRequest,
-    ) -> Result<Arc<Channel>, WireError> {
         let create = access.create;
-        let grant = self.shared.authorizer.authorize(access).await.map_err(|e| e.to_wire())?;
-        if grant.time_left().is_some_and(|left| left.is_zero()) {
-            return Err(Refusal::GrantExpired.to_wire());
-        }
-        if let Some(user) = grant.user_name() {
-            self.peer.seat.belongs_to(user).map_err(|refusal| refusal.to_wire())?;
-        }
-        let store = &self.shared.store;
-        let database = match store.database(&grant.database).await {
-            Err(StoreError::DatabaseMissing { .. }) if grant.create && create => {
-                store.open_or_create(&grant.database).await
-            }
-            found => found,
-        };
-        let database = database.map_err(|error| error.to_wire())?;
+        let grant = self.shared.judge(access, &self.peer.seat).await?;
+        let (database, grant) = self.shared.open(grant, create).await?;
         let uploads_max = self.shared.limits.uploads_per_channel_max;
-        Ok(Channel::new(id, store.clone(), database, grant, uploads_max))
+        Ok(Channel::new(id, self.shared.store.clone(), database, grant, uploads_max))
     }
 
     /// Makes an open channel known to the gateway, so that its grant can be revoked. `revocations` is
@@ -93,17 +114,16 @@ impl Socket {
     ) -> Result<(), WireError> {
         loop {
             let revocations = self.shared.revocations();
-            let judged = unwinding(self.shared.authorizer.authorize(access.clone())).await;
-            let grant: Grant = judged
-                .map_err(|panicked| panicked.to_wire())?
-                .map_err(|denied| denied.to_wire())?;
-            if let Some(user) = grant.user_name() {
-                self.peer.seat.belongs_to(user).map_err(|refusal| refusal.to_wire())?;
-            }
-            channel.grant_anew(grant)?;
+            let grant = self.shared.judge(access.clone(), &self.peer.seat).await?;
+            channel.grant_anew(narrowed(grant, &channel.granted().database)?)?;
             if self.shared.revocations() == revocations {
                 return Ok(());
             }
         }
     }
+}
+
+/// Turns a panic of a function of the application into a refusal.
+pub(super) async fn unwinding<T>(work: impl Future<Output = T>) -> Result<T, Refusal> {
+    AssertUnwindSafe(work).catch_unwind().await.map_err(|_| Refusal::Panicked)
 }

@@ -1,24 +1,26 @@
-//! HTTP routes: the WebSocket upgrade on any path, `/`, `/_up`, the JavaScript client, and static
-//! files.
+//! What a request is for: the WebSocket upgrade on any path, the JavaScript client, static files, or
+//! the HTTP API.
 
-use std::convert::Infallible;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use bytes::Buf;
+use futures::Stream;
 use http::header::{
-    AUTHORIZATION, CONNECTION, CONTENT_TYPE, COOKIE, HOST, ORIGIN, PROXY_AUTHORIZATION,
+    ACCEPT, AUTHORIZATION, CONNECTION, CONTENT_TYPE, COOKIE, HOST, ORIGIN, PROXY_AUTHORIZATION,
     SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION,
     UPGRADE,
 };
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
-use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
+use warp::path::FullPath;
 use warp::reply::{Reply as _, Response};
 use warp::{Filter, Rejection};
 
@@ -30,6 +32,7 @@ use super::accept::ConnectionInfo;
 use super::client_module;
 use super::connection::Connection;
 use super::error::{Refusal, ToWire as _, http_body};
+use super::http as http_api;
 use super::legacy::Legacy;
 use super::socket::{self, Peer};
 use super::{Origins, Shared};
@@ -37,10 +40,11 @@ use super::{Origins, Shared};
 /// How long a refused connection may take to read why.
 const REFUSED_WAIT: Duration = Duration::from_secs(1);
 
-/// Every route; what none of them takes is answered with 404 as JSON.
+/// Every route. The upgrade comes first, then the API's reserved addresses, then static files that
+/// exist, then databases.
 pub(super) fn routes(
     shared: &Arc<Shared>,
-) -> impl Filter<Extract = (Response,), Error = Infallible> + Clone + Send + Sync + 'static {
+) -> impl Filter<Extract = (Response,), Error = Rejection> + Clone + Send + Sync + 'static {
     let upgrade = {
         let shared = Arc::clone(shared);
         warp::method()
@@ -51,36 +55,82 @@ pub(super) fn routes(
                 upgrade(Arc::clone(&shared), method, headers, on_upgrade, info)
             })
     };
-    let stopping = shared.stopping.subscribe();
-    let up = warp::path!("_up").and(warp::get()).map(move || {
-        if *stopping.borrow() {
-            return error_response(&Refusal::Stopping.to_wire());
-        }
-        json_response(StatusCode::OK, json!({"status": "ok"}).to_string())
-    });
-    let store_uuid = shared.store.uuid();
-    let welcome = warp::path::end().and(warp::get()).map(move || {
-        let body = json!({
-            "couchdb": "Welcome",
-            "version": env!("CARGO_PKG_VERSION"),
-            "uuid": store_uuid.to_string(),
-            "features": [SUBPROTOCOL],
-            "vendor": {"name": "Settee"},
-        });
-        json_response(StatusCode::OK, body.to_string())
-    });
-    let not_found = warp::any().map(|| error_response(&Refusal::NoRoute.to_wire()));
+    let reserved = goes_first().and(api(shared));
     upgrade
-        .or(up)
-        .unify()
         .or(client_module::route(shared))
+        .unify()
+        .or(reserved)
         .unify()
         .or(static_files(shared))
         .unify()
-        .or(welcome)
+        .or(api(shared))
         .unify()
-        .or(not_found)
-        .unify()
+}
+
+/// Lets the API's own addresses pass before static files: those that begin with an underscore, and
+/// `/` unless a browser asks for a page.
+fn goes_first() -> impl Filter<Extract = (), Error = Rejection> + Clone {
+    warp::path::full()
+        .and(warp::header::headers_cloned())
+        .and_then(|path: FullPath, headers: HeaderMap| async move {
+            let wants_page = || {
+                let accept = headers.get(ACCEPT).and_then(|accept| accept.to_str().ok());
+                accept.is_some_and(|accept| accept.contains("text/html"))
+            };
+            let first = match path.as_str() {
+                "/" => !wants_page(),
+                path => path.starts_with("/_"),
+            };
+            if first { Ok(()) } else { Err(warp::reject::not_found()) }
+        })
+        .untuple_one()
+}
+
+/// CouchDB's HTTP API, which answers whatever it is asked.
+fn api(
+    shared: &Arc<Shared>,
+) -> impl Filter<Extract = (Response,), Error = Rejection> + Clone + Send + Sync + 'static {
+    let shared = Arc::clone(shared);
+    let query = warp::query::raw().or(warp::any().map(String::new)).unify();
+    warp::method()
+        .and(warp::path::full())
+        .and(query)
+        .and(warp::header::headers_cloned())
+        .and(warp::ext::optional::<ConnectionInfo>())
+        .and(warp::body::stream())
+        .and_then(move |method, path, query, headers, info, body| {
+            let shared = Arc::clone(&shared);
+            async move {
+                Ok::<_, Rejection>(ask(shared, method, path, query, headers, info, body).await)
+            }
+        })
+}
+
+async fn ask<S, B>(
+    shared: Arc<Shared>,
+    method: Method,
+    path: FullPath,
+    query: String,
+    headers: HeaderMap,
+    info: Option<ConnectionInfo>,
+    body: S,
+) -> Response
+where
+    S: Stream<Item = Result<B, warp::Error>> + Send + 'static,
+    B: Buf,
+{
+    let peer = info.as_ref().and_then(|info| info.peer);
+    let seat = match info {
+        Some(info) => info.seat,
+        None => match shared.census.admit(peer.map(|address| address.ip())) {
+            Ok(seat) => Arc::new(seat),
+            Err(refusal) => return error_response(&refusal.to_wire()),
+        },
+    };
+    let shown_headers = without_secrets(&headers);
+    let (path, query) = (path.as_str(), query.as_str());
+    let parts = http_api::Parts { method, path, query, headers, shown_headers, peer, seat };
+    http_api::answer(shared, parts, body).await
 }
 
 fn static_files(shared: &Arc<Shared>) -> warp::filters::BoxedFilter<(Response,)> {
@@ -99,7 +149,7 @@ fn json_response(status: StatusCode, body: String) -> Response {
     warp::reply::with_status(json, status).into_response()
 }
 
-fn error_response(error: &WireError) -> Response {
+pub(super) fn error_response(error: &WireError) -> Response {
     let status = StatusCode::from_u16(error.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     json_response(status, http_body(error))
 }
@@ -141,6 +191,9 @@ async fn upgrade(
     else {
         return Ok(error_response(&Refusal::BadUpgrade.to_wire()));
     };
+    if !shared.origins.allow_host(&headers) {
+        return Ok(error_response(&Refusal::Host.to_wire()));
+    }
     if !shared.origins.allow(&headers) {
         return Ok(error_response(&Refusal::Origin.to_wire()));
     }
@@ -224,7 +277,7 @@ impl Origins {
             return true;
         }
         let Ok(origin) = origin.to_str() else { return false };
-        if self.allowed.iter().any(|allowed| allowed.eq_ignore_ascii_case(origin)) {
+        if self.lists(headers) {
             return true;
         }
         let own = headers.get(HOST).and_then(|host| host.to_str().ok());
@@ -232,6 +285,30 @@ impl Origins {
             .split_once("://")
             .zip(own)
             .is_some_and(|((_, host), own)| host.eq_ignore_ascii_case(own))
+    }
+
+    /// Whether the request's origin is one of the allowed ones by name.
+    pub(super) fn lists(&self, headers: &HeaderMap) -> bool {
+        let origin = headers.get(ORIGIN).and_then(|origin| origin.to_str().ok());
+        origin.is_some_and(|origin| self.allowed.iter().any(|a| a.eq_ignore_ascii_case(origin)))
+    }
+
+    /// Whether the request was made to a name that is this gateway's: a page whose name was made to
+    /// point to this machine names itself.
+    pub(super) fn allow_host(&self, headers: &HeaderMap) -> bool {
+        if !self.loopback_only {
+            return true;
+        }
+        let Some(host) = headers.get(HOST).and_then(|host| host.to_str().ok()) else {
+            return false;
+        };
+        let name = match host.rsplit_once(':') {
+            Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
+            _ => host,
+        };
+        let address = name.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
+        let local_name = name.eq_ignore_ascii_case("localhost");
+        local_name || address.is_ok_and(|address| address.is_loopback())
     }
 }
 
@@ -241,7 +318,7 @@ mod tests {
 
     #[test]
     fn pages_of_other_sites_are_not_let_in() {
-        let origins = Origins { any: false, allowed: vec!["https://app.example".into()] };
+        let origins = Origins { allowed: vec!["https://app.example".into()], ..Origins::default() };
         let check = |origin: Option<&str>, expected: bool| {
             let mut headers = HeaderMap::new();
             headers.insert(HOST, HeaderValue::from_static("gateway:5984"));

@@ -6,12 +6,11 @@
 //! are whole or not made.
 
 use std::net::SocketAddr;
-use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::StreamExt as _;
 use futures::stream::SplitStream;
-use futures::{FutureExt as _, StreamExt as _};
 use http::HeaderMap;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -26,7 +25,7 @@ use crate::transport::ByteStream;
 
 use super::Shared;
 use super::census::Seat;
-use super::error::{CloseReason, Refusal};
+use super::error::CloseReason;
 use super::outbox::{Gone, Outbox};
 use super::progress::{Progress, ProgressStream};
 use super::writer::{CLOSE_WAIT, write};
@@ -239,12 +238,6 @@ impl Drop for Busy {
     fn drop(&mut self) {
         self.0.send_modify(|busy| *busy -= 1);
     }
-}
-
-/// Runs what may call the application's functions: their panic is one failed call, not a call
-/// without an answer.
-pub(super) async fn unwinding<T>(work: impl Future<Output = T>) -> Result<T, Refusal> {
-    AssertUnwindSafe(work).catch_unwind().await.map_err(|_| Refusal::Panicked)
 }
 
 /// What to tell the peer of an error on its socket, if it can still be told.

@@ -154,19 +154,7 @@ fn page_text(call: &Call, asked: &ChangesParams, page: &FeedPage) -> (RowsNote, 
 
 /// A row of a changes feed.
 pub(super) fn push_change(out: &mut String, change: &Change, docs: ChangeDocs) {
-    use std::fmt::Write as _;
-    let _ = write!(out, "{{\"seq\":\"{}\",\"id\":{}", change.seq, json!(change.id.as_str()));
-    out.push_str(",\"changes\":[");
-    for (index, (rev, _)) in change.leaves.iter().enumerate() {
-        if index > 0 {
-            out.push(',');
-        }
-        let _ = write!(out, "{{\"rev\":{}}}", json!(rev.to_string()));
-    }
-    out.push(']');
-    if change.deleted() {
-        out.push_str(",\"deleted\":true");
-    }
+    push_change_head(out, change);
     if docs == ChangeDocs::Leaves {
         out.push_str(",\"docs\":[");
         for (index, document) in change.docs.iter().enumerate() {
@@ -181,6 +169,23 @@ pub(super) fn push_change(out: &mut String, change: &Change, docs: ChangeDocs) {
         out.push_str(&document.to_json());
     }
     out.push('}');
+}
+
+/// A row of the feed without its documents and its closing brace.
+pub(super) fn push_change_head(out: &mut String, change: &Change) {
+    use std::fmt::Write as _;
+    let _ = write!(out, "{{\"seq\":\"{}\",\"id\":{}", change.seq, json!(change.id.as_str()));
+    out.push_str(",\"changes\":[");
+    for (index, (rev, _)) in change.leaves.iter().enumerate() {
+        if index > 0 {
+            out.push(',');
+        }
+        let _ = write!(out, "{{\"rev\":{}}}", json!(rev.to_string()));
+    }
+    out.push(']');
+    if change.deleted() {
+        out.push_str(",\"deleted\":true");
+    }
 }
 
 /// Collects rows until a message is full.
@@ -369,18 +374,28 @@ async fn all_docs_range(
 }
 
 pub(super) fn all_docs_row(row: &AllDocsRow) -> String {
+    let mut text = all_docs_row_head(row);
+    match (&row.doc, row.deleted) {
+        (Some(document), _) => {
+            text.push_str(",\"doc\":");
+            text.push_str(&document.to_json());
+        }
+        (None, true) => text.push_str(",\"doc\":null"),
+        (None, false) => {}
+    }
+    text.push('}');
+    text
+}
+
+/// A row of `all_docs` without its document and its closing brace.
+pub(super) fn all_docs_row_head(row: &AllDocsRow) -> String {
     let id = json!(row.id.as_str());
     let Some(rev) = &row.rev else {
-        return format!("{{\"key\":{id},\"error\":\"not_found\"}}");
+        return format!("{{\"key\":{id},\"error\":\"not_found\"");
     };
     let rev = json!(rev.to_string());
     let deleted = if row.deleted { ",\"deleted\":true" } else { "" };
-    let doc = match (&row.doc, row.deleted) {
-        (Some(document), _) => format!(",\"doc\":{}", document.to_json()),
-        (None, true) => ",\"doc\":null".into(),
-        (None, false) => String::new(),
-    };
-    format!("{{\"id\":{id},\"key\":{id},\"value\":{{\"rev\":{rev}{deleted}}}{doc}}}")
+    format!("{{\"id\":{id},\"key\":{id},\"value\":{{\"rev\":{rev}{deleted}}}")
 }
 
 pub(super) async fn attachment(call: &Call, raw: &RawValue) -> Result<Answer, Stop> {

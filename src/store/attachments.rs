@@ -312,6 +312,7 @@ impl Database {
         let mut earlier: Option<Vec<StoredAttachment>> = None;
         for (name, attachment) in &write.attachments {
             let mut revpos = attachment.revpos;
+            let mut content_type = attachment.content_type.clone();
             let blob = match &attachment.data {
                 AttachmentData::Inline(bytes) => {
                     let blob = BlobHasher::of(bytes);
@@ -327,6 +328,10 @@ impl Database {
                     if revpos == 0 {
                         revpos = found.map_or(0, |a| a.revpos);
                     }
+                    // A stub keeps what is stored, whatever little it tells of it.
+                    if let Some(kept) = found.filter(|kept| kept.name == *name) {
+                        content_type.clone_from(&kept.content_type);
+                    }
                     match found.map(|a| a.blob) {
                         Some(blob) if stubs == Stubs::Verify && !self.has_blob(&blob).await? => {
                             None
@@ -338,7 +343,7 @@ impl Database {
             let Some(blob) = blob else {
                 return Ok(Err(DocError::MissingStub { name: name.clone() }));
             };
-            let (name, content_type) = (name.clone(), attachment.content_type.clone());
+            let name = name.clone();
             resolved.attachments.push(StoredAttachment { name, content_type, revpos, blob });
         }
         Ok(Ok(resolved))

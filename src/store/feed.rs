@@ -156,6 +156,7 @@ impl Database {
             told: since,
             told_end: false,
             at_end: false,
+            end_at: None,
         })
     }
 }
@@ -180,6 +181,8 @@ pub struct Feed {
     /// Whether the reader knows that it has everything.
     told_end: bool,
     pub(super) at_end: bool,
+    /// How far to read before the end counts as reached, where documents moved during the last look.
+    pub(super) end_at: Option<u64>,
 }
 
 /// Rows of a feed.
@@ -213,6 +216,9 @@ impl Feed {
         loop {
             self.wake.mark_unchanged();
             let page = self.read_page(rows_max, bytes_max).await?;
+            if page.rows.is_empty() && self.end_at.is_some() {
+                continue;
+            }
             let moved = self.since != self.told;
             if !page.rows.is_empty() || page.pending > 0 || moved || !self.told_end {
                 (self.told, self.told_end) = (self.since, page.pending == 0);

@@ -50,7 +50,7 @@ impl Feed {
         let cut = changes.len() < passing;
         let last = changes.last().map(|change| change.seq.number);
         let at_end = !found.more && !cut;
-        let place = match self.options.order {
+        let mut place = match self.options.order {
             Order::Ascending => {
                 let since = if cut { last.unwrap_or(self.since) } else { found.last_seq };
                 Place { since, descended: None, at_end }
@@ -61,6 +61,7 @@ impl Feed {
                 Place { since, descended: lowest.or(self.descended), at_end }
             }
         };
+        let end_at = self.end_after(&mut place).await?;
         let passed = if cut { changes.len() } else { scanned };
         let pending = self.count_pending(&place, passed).await?;
         self.database.alive()?;
@@ -68,8 +69,23 @@ impl Feed {
             changes.iter_mut().for_each(|change| change.leaves.truncate(1));
         }
         (self.since, self.descended, self.at_end) = (place.since, place.descended, place.at_end);
-        self.pending = pending;
+        (self.pending, self.end_at) = (pending, end_at);
         Ok(FeedPage { rows: changes, last_seq: self.database.seq(self.since), pending })
+    }
+
+    /// Takes an end back if something was written during the look: a document that was there before
+    /// may have moved behind it, and a reader that reads once would not see it at all. One more look
+    /// is enough; what is written during that one is for the next reader, or there is no end.
+    async fn end_after(&self, place: &mut Place) -> Result<Option<u64>, StoreError> {
+        if !place.at_end || self.options.order == Order::Descending {
+            return Ok(self.end_at);
+        }
+        let end_at = match self.end_at {
+            Some(end_at) => end_at,
+            None => self.database.counts().await?.update_seq,
+        };
+        place.at_end = place.since >= end_at;
+        Ok(Some(end_at).filter(|_| !place.at_end))
     }
 
     fn leaves_out(&self, row: &ChangeRow) -> bool {

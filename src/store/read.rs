@@ -467,8 +467,11 @@ impl Database {
             range.from = page.last().map(|(id, _)| id.as_str().to_owned());
             range.after_from = true;
             for (id, state) in page {
+                if left == 0 {
+                    return Ok(AllDocsPage { rows, ended: false });
+                }
                 let live = state.tree.winner().is_some_and(|winner| !winner.state.deleted);
-                if !live || left == 0 {
+                if !live {
                     continue;
                 }
                 if !self.admits_winner(&options.selectors, &id, &state).await? {

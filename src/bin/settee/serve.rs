@@ -4,7 +4,7 @@ use std::io::{IsTerminal as _, Write as _};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use settee::server::ServerError;
+use settee::server::{ServerError, ServerGrant, ServerRequest};
 use settee::{AccessRequest, Gateway, Store};
 use tokio::net::{TcpListener, lookup_host};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -150,13 +150,22 @@ fn gateway(store: Store, settings: Config) -> Result<Gateway, Failure> {
         builder = builder.static_dir(directory);
     }
     let builder = if settings.open {
-        builder.authorizer(|request: AccessRequest| async move { Ok(everything(request)) })
+        builder
+            .authorizer(|request: AccessRequest| async move { Ok(everything(request)) })
+            .server_authorizer(|_| async { Ok(ServerGrant::known().listing()) })
+            .loopback_hosts_only()
     } else {
         let tokens = Tokens::new(&settings.tokens);
-        builder.authorizer(move |request: AccessRequest| {
-            let answer = tokens.judge(request);
-            async move { answer }
-        })
+        let server_tokens = tokens.clone();
+        builder
+            .authorizer(move |request: AccessRequest| {
+                let answer = tokens.judge(request);
+                async move { answer }
+            })
+            .server_authorizer(move |request: ServerRequest| {
+                let answer = server_tokens.judge_server(&request);
+                async move { answer }
+            })
     };
     Ok(builder.build()?)
 }

@@ -1,5 +1,6 @@
 //! Tokens: whoever shows one may use any database.
 
+use settee::server::{Credentials, ServerGrant, ServerRequest};
 use settee::{AccessRequest, Denied, Grant};
 use sha2::{Digest as _, Sha256};
 use subtle::{Choice, ConstantTimeEq as _};
@@ -14,8 +15,20 @@ impl Tokens {
     }
 
     pub fn judge(&self, request: AccessRequest) -> Result<Grant, Denied> {
-        match request.credentials["token"].as_str() {
-            Some(token) if self.contains(token) => Ok(everything(request)),
+        self.check(&request.credentials)?;
+        Ok(everything(request))
+    }
+
+    pub fn judge_server(&self, request: &ServerRequest) -> Result<ServerGrant, Denied> {
+        self.check(&request.credentials)?;
+        Ok(ServerGrant::known().listing())
+    }
+
+    /// A token comes by itself, or as the password of any name: CouchDB's programs know no other way.
+    fn check(&self, credentials: &Credentials) -> Result<(), Denied> {
+        let token = credentials["token"].as_str().or(credentials["password"].as_str());
+        match token {
+            Some(token) if self.contains(token) => Ok(()),
             Some(_) => Err(Denied::new("this token is not known")),
             None => Err(Denied::new("a token is needed")),
         }
@@ -30,9 +43,9 @@ impl Tokens {
     }
 }
 
-/// What somebody who is let in may do: open, make and destroy any database.
+/// What somebody who is let in may do: open, make, destroy and administer any database.
 pub fn everything(request: AccessRequest) -> Grant {
-    Grant::database(request.database).creating().destroying()
+    Grant::database(request.database).creating().destroying().administering()
 }
 
 fn digest(token: &str) -> [u8; 32] {

@@ -16,8 +16,8 @@ use crate::store::StoreError;
 use super::super::auth::AccessRequest;
 use super::super::channel::Channel;
 use super::super::error::{CloseReason, ToWire as _};
+use super::super::opening::unwinding;
 use super::super::outbox::Gone;
-use super::super::socket::unwinding;
 use super::{Legacy, WaitingCall, calls, feed};
 
 /// Revision trees read at a time.

@@ -1,0 +1,123 @@
+//! A database that a request has opened: under its grant, for as long as the grant holds.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use warp::reply::Response;
+
+use crate::doc::{DbName, DocId, Rev};
+use crate::limits::Limits;
+use crate::proto::message::{ChannelId, WireError};
+use crate::server::auth::Grant;
+use crate::server::channel::{Channel, Enlisted};
+use crate::server::error::{Refusal, ToWire as _};
+use crate::server::granted::Granted;
+use crate::store::Database;
+
+use super::answer::{Out, Stop, streamed};
+use super::request::Request;
+
+/// No channel of a WebSocket has this number.
+const NO_CHANNEL: ChannelId = 0;
+
+/// A request and the database it is for.
+pub(super) struct Db {
+    pub request: Request,
+    pub granted: Granted,
+    channel: Arc<Channel>,
+    /// Keeps it known to the gateway, so that its grant can be revoked.
+    _enlisted: Enlisted,
+}
+
+impl Db {
+    /// Opens the database that the authorizer grants for the request's credentials.
+    pub(super) async fn open(mut request: Request, name: DbName) -> Result<Self, WireError> {
+        loop {
+            let shared = &request.shared;
+            let revocations = shared.revocations();
+            let grant = shared.judge(request.access(name.clone(), false)?, &request.seat).await?;
+            let (database, grant) = shared.open(grant, false).await?;
+            let db = Self::under(request, database, grant);
+            // A revocation that came while this was not yet known passed it by.
+            if db.request.shared.revocations() == revocations {
+                return Ok(db);
+            }
+            request = db.request;
+        }
+    }
+
+    fn under(request: Request, database: Database, grant: Grant) -> Self {
+        let uploads_max = request.shared.limits.uploads_per_channel_max;
+        let store = request.shared.store.clone();
+        let channel = Channel::new(NO_CHANNEL, store, database, grant, uploads_max);
+        let granted = channel.granted();
+        let enlisted = Enlisted::new(&request.shared, &channel);
+        Self { request, granted, channel, _enlisted: enlisted }
+    }
+
+    pub(super) fn database(&self) -> &Database {
+        &self.granted.database
+    }
+
+    pub(super) fn doc_limits(&self) -> &Limits {
+        self.granted.database.limits()
+    }
+
+    pub(super) fn doc_id(&self, id: &str) -> Result<DocId, WireError> {
+        DocId::parse(id, self.doc_limits().doc_id_bytes_max).map_err(|error| error.to_wire())
+    }
+
+    pub(super) fn check_read(&self) -> Result<(), WireError> {
+        self.granted.check_read()
+    }
+
+    pub(super) fn check_write(&self) -> Result<(), WireError> {
+        if self.granted.grant.write { Ok(()) } else { Err(Refusal::MayNotWrite.to_wire()) }
+    }
+
+    /// Waits for the end of the grant or of the database, and says which it was.
+    pub(super) async fn until_ended(&self) -> Result<Infallible, WireError> {
+        let check = Duration::from_millis(self.request.shared.limits.grant_check_interval_ms);
+        let ended = self.channel.until_ended(check).await;
+        Err(ended.unwrap_or_else(|| Refusal::GrantExpired.to_wire()))
+    }
+
+    /// Works on something long as far as the grant holds.
+    pub(super) async fn while_granted<T>(
+        &self,
+        work: impl Future<Output = Result<T, WireError>>,
+    ) -> Result<T, WireError> {
+        tokio::select! {
+            done = work => done,
+            Err(error) = self.until_ended() => Err(error),
+        }
+    }
+
+    /// A streamed answer that is cut when the grant ends.
+    pub(super) fn streamed<W>(self, content_type: &str, work: W) -> Response
+    where
+        W: AsyncStream,
+    {
+        streamed(content_type, move |mut out| async move {
+            let ended = self.until_ended();
+            let written = async {
+                work.write(&self, &mut out).await?;
+                out.flush().await
+            };
+            tokio::select! {
+                written = written => written,
+                Err(error) = ended => Err(Stop::Failed(error)),
+            }
+        })
+    }
+}
+
+/// Writes a streamed answer about a database.
+pub(super) trait AsyncStream: Send + 'static {
+    fn write(self, db: &Db, out: &mut Out) -> impl Future<Output = Result<(), Stop>> + Send;
+}
+
+pub(super) fn rev(text: &str) -> Result<Rev, WireError> {
+    Rev::parse(text).map_err(|error| error.to_wire())
+}
