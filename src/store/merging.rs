@@ -166,9 +166,10 @@ impl Merging {
             ReadTree::Recent => {
                 let steps = self.tree.steps_to_leaf();
                 let left = u64::from(bounds.revs_limit.saturating_sub(1).saturating_sub(steps));
-                let first = match oldest == older.top + 1 {
-                    true => older.first.max(oldest.saturating_sub(left)),
-                    false => older.top + 1,
+                let first = if oldest == older.top + 1 {
+                    older.first.max(oldest.saturating_sub(left))
+                } else {
+                    older.top + 1
                 };
                 OlderCommit::Left(Older { first, ..older })
             }
