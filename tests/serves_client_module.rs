@@ -73,7 +73,6 @@ async fn a_version_is_kept_for_ever_and_others_are_not_there() {
         "/_settee/",
         "/_settee",
         "/_settee/client.js/more",
-        "/client.js",
     ] {
         assert_eq!(ask(&served, "GET", path, &[]).await.status(), "404", "{path}");
     }
