@@ -27,6 +27,9 @@ for (const [format, file] of [
     bundle: true,
     charset: 'utf8',
     format,
+    // Small for pages; names stay, for whoever reads a stack.
+    minifySyntax: true,
+    minifyWhitespace: true,
     platform: 'neutral',
     target: 'es2022',
   });
