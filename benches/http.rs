@@ -76,10 +76,7 @@ impl Connection {
             }
             None => self.chunks().await?,
         };
-        match is_good {
-            true => Ok(body),
-            false => Err(format!("{method} {path}: {status}").into()),
-        }
+        if is_good { Ok(body) } else { Err(format!("{method} {path}: {status}").into()) }
     }
 
     async fn chunks(&mut self) -> Outcome<Vec<u8>> {
@@ -135,7 +132,8 @@ async fn measure(server: &Server, docs: usize) -> Outcome<Rates> {
     rates.push(("PUT from 16 clients", puts(server, &fill).await?));
     let began = Instant::now();
     let feed = connection.ask("GET", &format!("{DATABASE}/_changes"), "").await?;
-    let rows = feed.split(|byte| *byte == b'\n').filter(|line| line.starts_with(b"{\"seq\"")).count();
+    let rows =
+        feed.split(|byte| *byte == b'\n').filter(|line| line.starts_with(b"{\"seq\"")).count();
     rates.push(("_changes", rows as f64 / began.elapsed().as_secs_f64()));
     let asked = |from: usize| {
         let docs = (from..from + BATCH).map(|n| format!("{{\"id\":\"edited-{n:08}\"}}"));
