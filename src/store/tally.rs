@@ -19,6 +19,7 @@ impl Tally {
     }
 
     /// With bytes of old bodies that the tree does not tell.
+    #[cfg(feature = "sled")]
     pub(super) fn with_older(self, bytes: u64) -> Self {
         Self { body_bytes: self.body_bytes + bytes, ..self }
     }
