@@ -39,11 +39,13 @@ async function measure({ server, program, scheme }, kind, database, count) {
   return JSON.parse(stdout);
 }
 
-/** Median time of a flush of one small write, in milliseconds. */
+/** Median time of a flush of one small write into a file of fixed size, in milliseconds. */
 function flushTime(directory) {
   const file = openSync(join(directory, 'flush'), 'w');
-  const times = Array.from({ length: 200 }, () => {
-    writeSync(file, Buffer.alloc(4096));
+  writeSync(file, Buffer.alloc(200 * 4096));
+  fdatasyncSync(file);
+  const times = Array.from({ length: 200 }, (_, n) => {
+    writeSync(file, Buffer.alloc(4096, n), 0, 4096, n * 4096);
     const began = process.hrtime.bigint();
     fdatasyncSync(file);
     return Number(process.hrtime.bigint() - began) / 1e6;
