@@ -22,7 +22,11 @@ use serde_json::{Value, json};
 use subscriber::{Arrival, Subscriber, text_frame};
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
+use tokio::sync::Semaphore;
 use tokio::time::{MissedTickBehavior, interval, timeout};
+
+/// Writes without an answer yet; the gateway takes 128 calls of a connection at a time.
+const UNDER_WAY_MAX: usize = 100;
 
 /// How long the last rows may take to reach everybody.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -124,7 +128,7 @@ async fn open_channel(address: &str) -> Outcome<TcpStream> {
     Ok(socket)
 }
 
-/// Writes at an even pace, whether answers come or not; in a runtime of its own, so that the
+/// Writes at an even pace as long as the gateway keeps up; in a runtime of its own, so that the
 /// subscribers' arrivals do not delay it.
 fn write(socket: TcpStream, load: Load) -> Result<(Acknowledged, Duration), String> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
@@ -132,13 +136,16 @@ fn write(socket: TcpStream, load: Load) -> Result<(Acknowledged, Duration), Stri
         let socket = TcpStream::from_std(socket.into_std()?)?;
         let (mut reader, mut sender) = socket.into_split();
         let writes = load.writes_per_second * load.seconds;
+        let under_way = Semaphore::new(UNDER_WAY_MAX);
         let began = Instant::now();
         let send = async {
             let mut ticks = interval(Duration::from_secs(1) / load.writes_per_second as u32);
             ticks.set_missed_tick_behavior(MissedTickBehavior::Burst);
             for n in 1..=writes {
                 ticks.tick().await;
-                let doc = json!({"_id": format!("document-{n:08}"), "n": n, "text": "x".repeat(180)});
+                under_way.acquire().await?.forget();
+                let doc =
+                    json!({"_id": format!("document-{n:08}"), "n": n, "text": "x".repeat(180)});
                 let put = json!(["call", 1, n, "put", {"doc": doc}]).to_string();
                 sender.write_all(&text_frame(&put)).await?;
             }
@@ -146,9 +153,16 @@ fn write(socket: TcpStream, load: Load) -> Result<(Acknowledged, Duration), Stri
         };
         let take = async {
             let mut acknowledged = vec![None; writes + 1];
-            for _ in 0..writes {
+            let mut answers = 0;
+            while answers < writes {
                 let text = subscriber::message(&mut reader).await?;
                 let now = Instant::now();
+                // A ping: the next write shows that the writer is alive.
+                if text.is_empty() {
+                    continue;
+                }
+                answers += 1;
+                under_way.add_permits(1);
                 let answer: Value = serde_json::from_str(&text)?;
                 if answer[0] != "reply" {
                     return Err(text.into());

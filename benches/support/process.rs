@@ -97,7 +97,8 @@ pub fn cpu_of(process: &str) -> Outcome<Duration> {
     let stat = std::fs::read_to_string(format!("/proc/{process}/stat"))?;
     // The name before it, in parentheses, may have blanks.
     let (_, rest) = stat.rsplit_once(')').ok_or("no name in stat")?;
-    let ticks = |place| rest.split_whitespace().nth(place).and_then(|text| text.parse::<u64>().ok());
+    let ticks =
+        |place| rest.split_whitespace().nth(place).and_then(|text| text.parse::<u64>().ok());
     let ticks = ticks(11).zip(ticks(12)).ok_or("no times in stat")?;
     // Linux tells hundredths of a second, whatever the kernel counts in.
     Ok(Duration::from_millis((ticks.0 + ticks.1) * 10))

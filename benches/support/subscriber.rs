@@ -55,19 +55,20 @@ impl Subscriber {
     }
 
     async fn read_message(&mut self) -> Outcome<u64> {
-        let (head, length) = loop {
-            if let Some(found) = frame_head(&self.buffer) {
-                break found;
-            }
-            self.fill().await?;
-        };
-        while self.buffer.len() < head + length {
-            self.fill().await?;
+        const TEXT: u8 = 0x81;
+        const EMPTY_PONG: [u8; 6] = [0x8a, 0x80, 0, 0, 0, 0];
+        let (mut head, mut length) = self.read_frame().await?;
+        while self.buffer[0] != TEXT {
+            self.buffer.drain(..head + length);
+            self.socket.write_all(&EMPTY_PONG).await?;
+            (head, length) = self.read_frame().await?;
         }
         let at = Instant::now();
         let text = &self.buffer[head..head + length];
         let tail = String::from_utf8_lossy(&text[text.len().saturating_sub(TAIL_BYTES)..]);
-        let (_, place) = tail.rsplit_once("\"last_seq\":\"").ok_or("a message without a place")?;
+        let (_, place) = tail
+            .rsplit_once("\"last_seq\":\"")
+            .ok_or_else(|| format!("a message without a place: {tail}"))?;
         let last_seq = seq_number(place)?;
         if self.reads_rows {
             let message: Value = serde_json::from_slice(text)?;
@@ -80,6 +81,18 @@ impl Subscriber {
         self.buffer.drain(..head + length);
         self.arrivals.push(Arrival { at, last_seq });
         Ok(last_seq)
+    }
+
+    /// Bytes of the next frame's head and payload, when all of them are there.
+    async fn read_frame(&mut self) -> Outcome<(usize, usize)> {
+        loop {
+            match frame_head(&self.buffer) {
+                Some((head, length)) if self.buffer.len() >= head + length => {
+                    return Ok((head, length));
+                }
+                _ => self.fill().await?,
+            }
+        }
     }
 
     async fn fill(&mut self) -> Outcome<()> {
