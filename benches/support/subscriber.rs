@@ -145,11 +145,11 @@ pub fn text_frame(text: &str) -> Vec<u8> {
     match u16::try_from(text.len()) {
         Ok(length) if length < 126 => frame.push(MASKED | length as u8),
         Ok(length) => {
-            frame.push(MASKED | 126);
+            frame.push(MASKED | 0x7e);
             frame.extend(length.to_be_bytes());
         }
         Err(_) => {
-            frame.push(MASKED | 127);
+            frame.push(MASKED | 0x7f);
             frame.extend((text.len() as u64).to_be_bytes());
         }
     }
