@@ -4,89 +4,21 @@
 //! `cargo bench --bench gateway [-- DOCS [SOCKETS]]`: documents (default 100,000) and idle sockets
 //! (default 2,000). Both ends are on disk, in the system's directory for temporary files.
 
-use std::error::Error;
-use std::fs::File;
-use std::io::{BufRead as _, BufReader, Write as _};
+#[path = "support/process.rs"]
+mod process;
+
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use process::{GatewayProcess, Outcome, arguments, fsync_times, number, open_socket, percentile};
 use serde_json::json;
-use settee::server::{AccessRequest, Gateway, Grant};
 use settee::store::{ChangesOptions, Since};
-use settee::{Client, Database, DbName, Document, Limits, Store, SyncOptions};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::{TcpListener, TcpStream};
-
-type Outcome<T> = Result<T, Box<dyn Error>>;
-
-/// The argument that makes this program the gateway.
-const GATEWAY: &str = "--be-the-gateway";
+use settee::{Client, Database, DbName, Document, Store, SyncOptions};
 
 fn main() -> Outcome<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let arguments: Vec<String> = std::env::args().skip(1).filter(|a| a != "--bench").collect();
-    if arguments.first().is_some_and(|a| a == GATEWAY) {
-        return runtime.block_on(be_the_gateway(&arguments[1]));
-    }
-    let number = |place: usize, default: usize| {
-        arguments.get(place).map_or(Ok(default), |text| text.parse::<usize>())
-    };
-    runtime.block_on(measure(number(0, 100_000)?, number(1, 2_000)?))
-}
-
-async fn be_the_gateway(directory: &str) -> Outcome<()> {
-    let limits = Limits {
-        connections_per_address_max: 100_000,
-        connections_max: 100_000,
-        first_open_timeout_ms: 3_600_000,
-        ..Limits::default()
-    };
-    let gateway = Gateway::builder(Store::open(directory)?)
-        .limits(limits)
-        .authorizer(|request: AccessRequest| async move {
-            Ok(Grant::database(request.database).creating())
-        })
-        .build()?;
-    let listener = TcpListener::bind("127.0.0.1:0").await?;
-    println!("{}", listener.local_addr()?);
-    gateway.serve(listener, std::future::pending()).await;
-    Ok(())
-}
-
-/// The gateway's process; ends with this value.
-struct GatewayProcess {
-    child: Child,
-    address: String,
-}
-
-impl GatewayProcess {
-    fn start(directory: &Path) -> Outcome<Self> {
-        let mut child = Command::new(std::env::current_exe()?)
-            .arg(GATEWAY)
-            .arg(directory)
-            .stdout(Stdio::piped())
-            .spawn()?;
-        let stdout = child.stdout.take().ok_or("the gateway has no output")?;
-        let mut address = String::new();
-        BufReader::new(stdout).read_line(&mut address)?;
-        Ok(Self { child, address: address.trim().to_owned() })
-    }
-
-    fn resident_bytes(&self) -> Outcome<u64> {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
-        let line = status.lines().find(|line| line.starts_with("VmRSS:")).ok_or("no VmRSS")?;
-        let kib: u64 = line.split_whitespace().nth(1).ok_or("no figure")?.parse()?;
-        Ok(kib * 1024)
-    }
-}
-
-impl Drop for GatewayProcess {
-    fn drop(&mut self) {
-        // The process may have ended by itself.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
+    let Some(arguments) = arguments(&runtime)? else { return Ok(()) };
+    runtime.block_on(measure(number(&arguments, 0, 100_000)?, number(&arguments, 1, 2_000)?))
 }
 
 async fn measure(docs: usize, sockets: usize) -> Outcome<()> {
@@ -164,23 +96,6 @@ async fn live(a: &Database, b: &Database, url: &str, directory: &Path) -> Outcom
     Ok(())
 }
 
-fn fsync_times(directory: &Path, count: usize) -> Outcome<Vec<Duration>> {
-    let mut file = File::create(directory.join("fsync"))?;
-    let mut times = Vec::with_capacity(count);
-    for _ in 0..count {
-        let began = Instant::now();
-        file.write_all(&[0; 512])?;
-        file.sync_data()?;
-        times.push(began.elapsed());
-    }
-    Ok(times)
-}
-
-fn percentile(times: &mut [Duration], percent: usize) -> Duration {
-    times.sort_unstable();
-    times[(times.len() - 1) * percent / 100]
-}
-
 async fn idle(gateway: &GatewayProcess, count: usize) -> Outcome<()> {
     let mut sockets = Vec::with_capacity(count);
     // The first sockets pay for what is made once.
@@ -198,22 +113,4 @@ async fn idle(gateway: &GatewayProcess, count: usize) -> Outcome<()> {
         after.saturating_sub(before) / count as u64,
     );
     Ok(())
-}
-
-async fn open_socket(address: &str) -> Outcome<TcpStream> {
-    let mut socket = TcpStream::connect(address).await?;
-    let request = format!(
-        "GET / HTTP/1.1\r\nhost: {address}\r\nconnection: Upgrade\r\nupgrade: websocket\r\n\
-         sec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
-         sec-websocket-protocol: settee.v1\r\n\r\n"
-    );
-    socket.write_all(request.as_bytes()).await?;
-    let mut answer = Vec::new();
-    while !answer.ends_with(b"\r\n\r\n") {
-        answer.push(socket.read_u8().await?);
-    }
-    if !answer.starts_with(b"HTTP/1.1 101") {
-        return Err(String::from_utf8_lossy(&answer).into());
-    }
-    Ok(socket)
 }
