@@ -15,7 +15,7 @@ const BATCH: usize = 100;
 const DOCS_PER_LENGTH: usize = 200;
 const ROUNDS: usize = 10;
 /// Edits measured at each size of the database.
-const EDITS: usize = 5_000;
+const EDITS: usize = 500;
 
 fn hash(seed: u64, generation: u64) -> RevHash {
     let mut digest = [0; 16];

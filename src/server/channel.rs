@@ -16,6 +16,7 @@ use super::Shared;
 use super::auth::Grant;
 use super::error::{Refusal, ToWire as _};
 use super::granted::Granted;
+use super::tail::Tails;
 
 /// A channel that the authorizer granted.
 pub(super) struct Channel {
@@ -30,6 +31,7 @@ pub(super) struct Channel {
     uploads: Mutex<VecDeque<(AttachmentDigest, AttachmentData)>>,
     uploads_max: usize,
     store: Store,
+    tails: Arc<Tails>,
 }
 
 impl Channel {
@@ -39,6 +41,7 @@ impl Channel {
         database: Database,
         grant: Grant,
         uploads_max: usize,
+        tails: Arc<Tails>,
     ) -> Arc<Self> {
         Arc::new(Self {
             id,
@@ -50,12 +53,18 @@ impl Channel {
             uploads: Mutex::default(),
             uploads_max,
             store,
+            tails,
         })
     }
 
     /// The store that the database is in.
     pub(super) fn store(&self) -> &Store {
         &self.store
+    }
+
+    /// The newest parts of feeds, which live feeds share.
+    pub(super) fn tails(&self) -> &Tails {
+        &self.tails
     }
 
     /// The database under the grant of this moment.

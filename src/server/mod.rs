@@ -23,6 +23,7 @@ mod security;
 mod socket;
 mod state;
 mod streams;
+mod tail;
 mod view;
 mod writer;
 mod writes;
@@ -52,6 +53,7 @@ use crate::transport::Listener;
 use auth::DenyAll;
 use census::Census;
 use channel::Channel;
+use tail::Tails;
 
 /// Serves the databases of a store to clients that its authorizer lets in.
 ///
@@ -96,6 +98,7 @@ pub(crate) struct Shared {
     census: Census,
     /// Open channels by a number of their own. Held for moments only.
     channels: Mutex<HashMap<u64, Weak<Channel>>>,
+    tails: Arc<Tails>,
     channel_numbers: AtomicU64,
     revocations: AtomicU64,
     stopping: watch::Sender<bool>,
@@ -230,6 +233,7 @@ impl GatewayBuilder {
             compaction: self.compaction,
             legacy: self.legacy,
             channels: Mutex::default(),
+            tails: Arc::default(),
             channel_numbers: AtomicU64::new(0),
             revocations: AtomicU64::new(0),
             stopping: watch::Sender::new(false),

@@ -83,7 +83,8 @@ impl Socket {
         let grant = self.shared.judge(access, &self.peer.seat).await?;
         let (database, grant) = self.shared.open(grant, create).await?;
         let uploads_max = self.shared.limits.uploads_per_channel_max;
-        Ok(Channel::new(id, self.shared.store.clone(), database, grant, uploads_max))
+        let (store, tails) = (self.shared.store.clone(), Arc::clone(&self.shared.tails));
+        Ok(Channel::new(id, store, database, grant, uploads_max, tails))
     }
 
     /// Makes an open channel known to the gateway, so that its grant can be revoked. `revocations` is

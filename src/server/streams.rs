@@ -1,6 +1,7 @@
 //! Calls that stream: the changes feed, bulk reads, attachments. A message leaves when the client
 //! has given credit for it, so a slow client holds one page and no more.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::json;
@@ -20,6 +21,8 @@ use crate::store::{
 
 use super::calls::{Answer, Call, Stop, params, rev};
 use super::error::{ToWire as _, bad_param};
+use super::granted::Granted;
+use super::tail::{Tail, TailPage};
 
 /// Rows of the feed in one message.
 const ROWS_MAX: usize = 1_000;
@@ -36,14 +39,29 @@ pub(super) async fn changes(call: &Call, raw: &RawValue) -> Result<Answer, Stop>
     granted.check_read()?;
     let mut left = asked.limit.map_or(usize::MAX, clamp);
     let mut feed = granted.feed(changes_options(call, &asked)?).await?;
+    let tail = shared_tail(call, &granted, &asked);
     call.begin_stream(asked.credit.unwrap_or(CREDIT_DEFAULT));
     // The place after rows that were left out, and when it is to be told at the latest.
     let mut untold: Option<(RowsNote, Instant)> = None;
     let mut knows_the_end = false;
+    let mut has_caught_up = false;
     call.wait_for_credit().await?;
     loop {
         let (rows_max, bytes_max) = (left.min(ROWS_MAX), call.limits.rows_bytes_target);
-        let next = feed.next_page(rows_max, bytes_max);
+        let next = async {
+            match &tail {
+                Some(tail) if has_caught_up => {
+                    let render = |change: &Change| {
+                        let mut text = String::new();
+                        push_change(&mut text, change, change_docs(&asked));
+                        text
+                    };
+                    let database = &granted.database;
+                    tail.next(&mut feed, database, bytes_max, render).await.map(Page::Shared)
+                }
+                _ => feed.next_page(rows_max, bytes_max).await.map(Page::Own),
+            }
+        };
         let page = match &untold {
             None => next.await?,
             Some((note, due)) => match timeout_at(*due, next).await {
@@ -58,9 +76,9 @@ pub(super) async fn changes(call: &Call, raw: &RawValue) -> Result<Answer, Stop>
         };
         // New credentials may have brought a grant that shows less.
         call.channel.granted().check_read()?;
-        left -= page.rows.len().min(left);
-        let ends = !asked.live && (page.pending == 0 || left == 0);
+        left -= page.rows().min(left);
         let (note, rows) = page_text(call, &asked, &page);
+        let ends = !asked.live && (note.pending == 0 || left == 0);
         if ends {
             if !rows.is_empty() {
                 call.send_rows(&rows, Some(&note)).await?;
@@ -78,6 +96,7 @@ pub(super) async fn changes(call: &Call, raw: &RawValue) -> Result<Answer, Stop>
         }
         call.send_rows(&rows, Some(&note)).await?;
         knows_the_end = note.pending == 0;
+        has_caught_up |= knows_the_end;
         untold = None;
         call.wait_for_credit().await?;
     }
@@ -137,19 +156,66 @@ fn order(descending: bool) -> Order {
     if descending { Order::Descending } else { Order::Ascending }
 }
 
-fn page_text(call: &Call, asked: &ChangesParams, page: &FeedPage) -> (RowsNote, String) {
+/// What a feed gave.
+enum Page {
+    /// Read by this feed alone.
+    Own(FeedPage),
+    /// Read by one of many; at least one.
+    Shared(Vec<Arc<TailPage>>),
+}
+
+impl Page {
+    fn rows(&self) -> usize {
+        match self {
+            Self::Own(page) => page.rows.len(),
+            Self::Shared(pages) => pages.iter().map(|page| page.page.rows.len()).sum(),
+        }
+    }
+}
+
+/// The tail that a live feed shares with others once it has caught up; a feed of a part of the
+/// database has none.
+fn shared_tail(call: &Call, granted: &Granted, asked: &ChangesParams) -> Option<Arc<Tail>> {
+    let whole = asked.doc_ids.is_none() && asked.selector.is_none() && granted.shows_all();
+    let style = match asked.style {
+        StyleParam::AllDocs => Style::AllDocs,
+        StyleParam::MainOnly => Style::MainOnly,
+    };
+    let tail = || call.channel.tails().of(&granted.database, style, change_docs(asked));
+    (asked.live && whole && asked.limit.is_none()).then(tail)
+}
+
+fn page_text(call: &Call, asked: &ChangesParams, page: &Page) -> (RowsNote, String) {
     let mut rows = String::new();
-    for change in &page.rows {
+    let mut push = |change: &Change, text: &dyn Fn(&mut String)| {
         let own = || call.channel.wrote_all(&change.id, change.leaves.iter().map(|(rev, _)| rev));
         if leaves_out_own(asked) && own() {
-            continue;
+            return;
         }
         if !rows.is_empty() {
             rows.push(',');
         }
-        push_change(&mut rows, change, change_docs(asked));
+        text(&mut rows);
+    };
+    let note =
+        |page: &FeedPage| RowsNote { last_seq: page.last_seq.to_string(), pending: page.pending };
+    match page {
+        Page::Own(page) => {
+            for change in &page.rows {
+                push(change, &|rows| push_change(rows, change, change_docs(asked)));
+            }
+            (note(page), rows)
+        }
+        Page::Shared(pages) => {
+            for page in pages {
+                for (change, text) in page.page.rows.iter().zip(&page.texts) {
+                    push(change, &|rows| rows.push_str(text));
+                }
+            }
+            let last = pages.last().expect("a tail gives one page at least");
+            (note(&last.page), rows)
+        }
     }
-    (RowsNote { last_seq: page.last_seq.to_string(), pending: page.pending }, rows)
 }
 
 /// A row of a changes feed.

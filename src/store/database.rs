@@ -1,6 +1,7 @@
 //! The handle to one database; what it does is in the sibling modules.
 
 use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
 use tokio::sync::watch;
@@ -27,6 +28,8 @@ pub(super) struct DatabaseShared {
     /// Serialises changes of the settings.
     pub(super) setting: tokio::sync::Mutex<()>,
     updates: UpdateSender,
+    /// Calls that purged something.
+    purges: AtomicU64,
 }
 
 impl DatabaseShared {
@@ -45,7 +48,13 @@ impl DatabaseShared {
             settings: RwLock::new(settings),
             setting: tokio::sync::Mutex::default(),
             updates,
+            purges: AtomicU64::new(0),
         }
+    }
+
+    /// Takes note of a purge that is on disk.
+    pub(super) fn note_purge(&self) {
+        self.purges.fetch_add(1, Ordering::SeqCst);
     }
 
     pub(super) fn settings(&self) -> RwLockReadGuard<'_, DatabaseSettings> {
@@ -130,6 +139,13 @@ impl Database {
             leaf_bytes: counts.leaf_bytes,
             purge_seq: counts.purge_seq,
         })
+    }
+
+    /// How often something was purged since the database was opened: whoever keeps a page of the feed
+    /// keeps it only while this stays the same.
+    #[must_use]
+    pub fn purges(&self) -> u64 {
+        self.shared.purges.load(Ordering::SeqCst)
     }
 
     /// Returns when the database has been destroyed.

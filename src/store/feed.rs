@@ -19,7 +19,7 @@ const STREAM_ROWS: usize = 256;
 const STREAM_BYTES: usize = 1024 * 1024;
 
 /// Which revisions a row names.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum Style {
     /// `main_only`: the winning rev.
     #[default]
@@ -29,7 +29,7 @@ pub enum Style {
 }
 
 /// Which documents a row carries.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum ChangeDocs {
     /// None.
     #[default]
@@ -237,6 +237,22 @@ impl Feed {
                 }
             }
         }
+    }
+
+    /// Where it stands: everything up to here was given out or left out on purpose.
+    #[must_use]
+    pub fn place(&self) -> Seq {
+        self.database.seq(self.since)
+    }
+
+    /// Goes on after a page that another feed of this database with the same options gave for the
+    /// place where this one stands.
+    ///
+    /// A page is true for as long as nothing is purged: see [`Database::purges`].
+    pub fn go_on_after(&mut self, page: &FeedPage) {
+        self.since = page.last_seq.number;
+        (self.pending, self.at_end, self.end_at) = (page.pending, page.pending == 0, None);
+        (self.told, self.told_end) = (self.since, self.at_end);
     }
 
     /// The changes one by one, for ever: rows as they are, then each new one as it happens.

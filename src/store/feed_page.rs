@@ -201,7 +201,7 @@ impl Feed {
             leaves: row.leaves,
             docs,
         };
-        if self.options.docs == ChangeDocs::None {
+        if self.options.docs == ChangeDocs::None || rows.is_empty() {
             return Ok(rows.into_iter().map(|row| change(row, Vec::new())).collect());
         }
         let (backend, key) = (self.database.backend(), self.database.key());
@@ -219,7 +219,10 @@ impl Feed {
             .zip(&states)
             .flat_map(|(row, state)| self.not_at_hand(row, state.as_ref()))
             .collect();
-        let mut bodies = backend.bodies(key, &wanted).await?.into_iter();
+        // Most pages need none, and a backend may go to another thread to read nothing.
+        let bodies =
+            if wanted.is_empty() { Vec::new() } else { backend.bodies(key, &wanted).await? };
+        let mut bodies = bodies.into_iter();
         let revs = self.options.docs == ChangeDocs::Leaves;
         let get = GetOptions { revs, ..GetOptions::default() };
         let mut changes = Vec::with_capacity(count);

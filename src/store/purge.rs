@@ -60,7 +60,10 @@ impl Database {
                 return Ok(Purged { id: id.clone(), revs: Vec::new() });
             };
             match self.named(self.backend().purge(self.key(), vec![purge]).await)? {
-                Commit::Done(_) => return Ok(Purged { id: id.clone(), revs: gone }),
+                Commit::Done(_) => {
+                    self.shared.note_purge();
+                    return Ok(Purged { id: id.clone(), revs: gone });
+                }
                 Commit::Stale(_) | Commit::BlobsMissing(_) => {}
             }
         }

@@ -50,7 +50,8 @@ impl Db {
     fn under(request: Request, database: Database, grant: Grant) -> Self {
         let uploads_max = request.shared.limits.uploads_per_channel_max;
         let store = request.shared.store.clone();
-        let channel = Channel::new(NO_CHANNEL, store, database, grant, uploads_max);
+        let tails = Arc::clone(&request.shared.tails);
+        let channel = Channel::new(NO_CHANNEL, store, database, grant, uploads_max, tails);
         let granted = channel.granted();
         let enlisted = Enlisted::new(&request.shared, &channel);
         Self { request, granted, channel, _enlisted: enlisted }
