@@ -78,7 +78,7 @@ async function live() {
     await arrives;
     times.push(milliseconds(began));
     // Both rest before the next, so that each is measured for itself.
-    await new Promise((resolve) => setTimeout(resolve, 30));
+    await new Promise((resolve) => setTimeout(resolve, 5));
   }
   times.sort((a, b) => a - b);
   const at = (share) => times[Math.min(times.length - 1, Math.floor(times.length * share))];

@@ -189,13 +189,14 @@ impl Tail {
             page.rows.iter_mut().for_each(|row| row.docs = Vec::new());
             Ok::<_, StoreError>(Arc::new(TailPage { page, texts, purges }))
         };
-        let Some(cell) = awaited else { return read.await };
-        let read = async {
-            let page = read.await?;
+        // In a box, since only one of those that wait reads.
+        let Some(cell) = awaited else { return Box::pin(read).await };
+        let read = async || {
+            let page = Box::pin(read).await?;
             lock(&self.pages).came(after, &page);
             Ok::<_, StoreError>(page)
         };
-        Ok(Arc::clone(cell.get_or_try_init(|| read).await?))
+        Ok(Arc::clone(cell.get_or_try_init(read).await?))
     }
 }
 
