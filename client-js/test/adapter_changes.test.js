@@ -1,26 +1,10 @@
 import assert from 'node:assert/strict';
-import { after, before, test } from 'node:test';
-import { CREDENTIALS, Gateway } from './support/gateway.js';
+import { test } from 'node:test';
+import { CREDENTIALS } from './support/gateway.js';
 import { smallDocs } from './support/databases.js';
-import { Proxy } from './support/proxy.js';
+import { client, gateway, proxy } from './support/proxied.js';
 import { connected, next } from './support/syncs.js';
 import { changesOf, rejection, remote } from './support/remotes.js';
-
-let gateway;
-let proxy;
-let client;
-
-before(async () => {
-  gateway = await Gateway.start();
-  proxy = await Proxy.start(gateway.url);
-  client = connected(proxy.url);
-});
-
-after(async () => {
-  await client.end();
-  await proxy.stop();
-  await gateway.remove();
-});
 
 const ids = (rows) => rows.map(({ id }) => id);
 

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { randomBytes } from 'node:crypto';
-import { after, before, test } from 'node:test';
-import { CREDENTIALS, Gateway } from './support/gateway.js';
+import { test } from 'node:test';
+import { CREDENTIALS } from './support/gateway.js';
 import {
   allArrived,
   arrived,
@@ -10,25 +10,9 @@ import {
   remoteContent,
   smallDocs,
 } from './support/databases.js';
-import { Proxy } from './support/proxy.js';
+import { client, gateway, proxy } from './support/proxied.js';
 import { connected, next } from './support/syncs.js';
 import { PouchDB, rejection, remote } from './support/remotes.js';
-
-let gateway;
-let proxy;
-let client;
-
-before(async () => {
-  gateway = await Gateway.start();
-  proxy = await Proxy.start(gateway.url);
-  client = connected(proxy.url);
-});
-
-after(async () => {
-  await client.end();
-  await proxy.stop();
-  await gateway.remove();
-});
 
 const LIVE = { live: true, retry: true, back_off_function: () => 20 };
 

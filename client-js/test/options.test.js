@@ -1,25 +1,8 @@
 import assert from 'node:assert/strict';
-import { after, before, test } from 'node:test';
-import { Gateway } from './support/gateway.js';
+import { test } from 'node:test';
 import { arrived, database, localContent, remoteContent, smallDocs } from './support/databases.js';
-import { Proxy } from './support/proxy.js';
-import { connected, live, next, oneShot } from './support/syncs.js';
-
-let gateway;
-let proxy;
-let client;
-
-before(async () => {
-  gateway = await Gateway.start();
-  proxy = await Proxy.start(gateway.url);
-  client = connected(proxy.url);
-});
-
-after(async () => {
-  await client.end();
-  await proxy.stop();
-  await gateway.remove();
-});
+import { client, gateway, proxy } from './support/proxied.js';
+import { live, next, oneShot } from './support/syncs.js';
 
 async function idsOf(db) {
   return (await db.allDocs()).rows.map(({ id }) => id);

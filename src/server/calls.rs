@@ -279,16 +279,21 @@ async fn open_revs(
     which: &OpenRevsParam,
     asked: &GetParams,
 ) -> Result<Answer, Stop> {
-    let which = match which {
-        OpenRevsParam::Word(_) => OpenRevs::All,
-        OpenRevsParam::Revs(revs) => {
-            OpenRevs::Revs(revs.iter().map(|text| rev(text)).collect::<Result<_, _>>()?)
-        }
-    };
+    let which = which_revs(which)?;
     let options =
         BulkGetOptions { revs: asked.revs, latest: asked.latest, ..BulkGetOptions::default() };
     let found = call.channel.granted().open_revs(id, &which, options).await?;
     Ok(Answer::Reply(open_revs_text(&found)))
+}
+
+/// The revisions that `open_revs` names.
+pub(super) fn which_revs(which: &OpenRevsParam) -> Result<OpenRevs, WireError> {
+    Ok(match which {
+        OpenRevsParam::Word(_) => OpenRevs::All,
+        OpenRevsParam::Revs(revs) => {
+            OpenRevs::Revs(revs.iter().map(|text| rev(text)).collect::<Result<_, _>>()?)
+        }
+    })
 }
 
 /// `[{"ok": DOC} or {"missing": REV}, ...]`

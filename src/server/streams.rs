@@ -133,15 +133,19 @@ fn changes_options(call: &Call, asked: &ChangesParams) -> Result<ChangesOptions,
         since,
         limit: None,
         order: order(asked.descending),
-        style: match asked.style {
-            StyleParam::AllDocs => Style::AllDocs,
-            StyleParam::MainOnly => Style::MainOnly,
-        },
+        style: style(asked),
         docs: change_docs(asked),
         doc_ids: doc_ids.transpose()?,
         selectors: selector.transpose()?.into_iter().collect(),
         skip_tombstones: asked.skip_tombstones,
     })
+}
+
+fn style(asked: &ChangesParams) -> Style {
+    match asked.style {
+        StyleParam::AllDocs => Style::AllDocs,
+        StyleParam::MainOnly => Style::MainOnly,
+    }
 }
 
 fn change_docs(asked: &ChangesParams) -> ChangeDocs {
@@ -177,11 +181,7 @@ impl Page {
 /// database has none.
 fn shared_tail(call: &Call, granted: &Granted, asked: &ChangesParams) -> Option<Arc<Tail>> {
     let whole = asked.doc_ids.is_none() && asked.selector.is_none() && granted.shows_all();
-    let style = match asked.style {
-        StyleParam::AllDocs => Style::AllDocs,
-        StyleParam::MainOnly => Style::MainOnly,
-    };
-    let tail = || call.channel.tails().of(&granted.database, style, change_docs(asked));
+    let tail = || call.channel.tails().of(&granted.database, style(asked), change_docs(asked));
     (asked.live && whole && asked.limit.is_none()).then(tail)
 }
 

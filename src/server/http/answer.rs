@@ -14,9 +14,6 @@ use tokio::sync::mpsc;
 use warp::reply::{Reply as _, Response};
 
 use crate::proto::message::WireError;
-use crate::store::StoreError;
-
-use super::super::error::ToWire as _;
 
 pub(super) const JSON: &str = "application/json";
 
@@ -68,23 +65,7 @@ where
 
 /// Why a streamed answer ends early. The status has been sent, so the connection is cut, and the
 /// client sees that the answer is not whole.
-pub(super) enum Stop {
-    Failed(WireError),
-    /// The client is gone.
-    Gone,
-}
-
-impl From<WireError> for Stop {
-    fn from(error: WireError) -> Self {
-        Self::Failed(error)
-    }
-}
-
-impl From<StoreError> for Stop {
-    fn from(error: StoreError) -> Self {
-        Self::Failed(error.to_wire())
-    }
-}
+pub(super) use crate::server::calls::Stop;
 
 /// Where a streamed answer is written.
 pub(super) struct Out {

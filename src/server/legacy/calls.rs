@@ -14,11 +14,9 @@ use crate::proto::legacy::call::{
 };
 use crate::proto::legacy::tree::tree_json;
 use crate::proto::message::WireError;
-use crate::store::{
-    AllDocsRow, BulkGetOptions, EditMode, KeyRange, OpenRev, OpenRevs, Order, StoreError,
-};
+use crate::store::{AllDocsRow, BulkGetOptions, EditMode, KeyRange, OpenRev, Order, StoreError};
 
-use super::super::calls::{open_revs_text, rev};
+use super::super::calls::{open_revs_text, rev, which_revs};
 use super::super::error::{ToWire as _, bad_params, bad_request, of_row};
 use super::super::granted::Granted;
 use super::super::streams::{all_docs_row, clamp};
@@ -132,12 +130,7 @@ async fn open_revs(
     which: &OpenRevsParam,
     asked: &GetOptions,
 ) -> Result<String, WireError> {
-    let which = match which {
-        OpenRevsParam::Word(_) => OpenRevs::All,
-        OpenRevsParam::Revs(revs) => {
-            OpenRevs::Revs(revs.iter().map(|text| rev(text)).collect::<Result<_, _>>()?)
-        }
-    };
+    let which = which_revs(which)?;
     let options =
         BulkGetOptions { revs: asked.revs, latest: asked.latest, ..BulkGetOptions::default() };
     let mut found =

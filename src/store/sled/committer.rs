@@ -194,7 +194,8 @@ impl Committer {
         let mut stale: Vec<(usize, Option<StoredDoc>)> = Vec::new();
         for (place, doc) in docs.iter().enumerate() {
             let state = StoredState::read(&self.db, &doc.key)?;
-            if Self::version_of(state.as_ref()) == doc.expected {
+            let version = state.as_ref().map(|state| state.version).unwrap_or_default();
+            if version == doc.expected {
                 stored.push(state);
             } else {
                 let there = state.map(|state| state.into_doc(&self.db, db, &doc.id));

@@ -17,7 +17,7 @@ use super::open::blobs_dir;
 use super::request::{DocWrite, PurgeWrite};
 use super::value;
 use crate::doc::{BlobKey, DocId};
-use crate::store::backend::{Commit, Compacted, DatabaseKey, StoredDoc, SweptBlobs, Version};
+use crate::store::backend::{Commit, Compacted, DatabaseKey, StoredDoc, SweptBlobs};
 use crate::store::error::StoreError;
 use crate::store::keys;
 
@@ -224,9 +224,5 @@ impl Committer {
         // Another document of the same batch may have brought them.
         self.apply()?;
         Ok(value::get(&self.db, &key)?.is_some())
-    }
-
-    pub(super) fn version_of(stored: Option<&StoredState>) -> Version {
-        stored.map(|stored| stored.version).unwrap_or_default()
     }
 }

@@ -9,6 +9,8 @@
 //! The hard case is a reader beside the committer. A chunk changes only with the document's
 //! version, and whoever finds one missing reads the document again.
 
+use std::borrow::Cow;
+
 use super::value::{Writes, damaged, get};
 use super::{Db, record};
 use crate::doc::varint::Reader;
@@ -45,25 +47,24 @@ pub(super) struct OlderWrite {
 
 impl OlderWrite {
     /// Lays a tree out: what goes to rows of its own, and what stays with the document.
-    pub(super) fn new(tree: &RevTree, commit: OlderCommit) -> (Self, RevTree) {
+    pub(super) fn new(tree: &RevTree, commit: OlderCommit) -> (Self, Cow<'_, RevTree>) {
         let (mut base, forgets, rest) = match commit {
-            OlderCommit::Left(left) => (left, true, tree.clone()),
-            OlderCommit::Same(same) if same.is_empty() => (same, false, tree.clone()),
+            OlderCommit::Left(left) => (left, true, Cow::Borrowed(tree)),
+            OlderCommit::Same(same) if same.is_empty() => (same, false, Cow::Borrowed(tree)),
             OlderCommit::Same(same) => {
                 let (trunk, rest) = tree.split_trunk(same.top);
-                (Older { body_bytes: bytes_of(&trunk), ..same }, false, rest)
+                (Older { body_bytes: bytes_of(&trunk), ..same }, false, Cow::Owned(rest))
             }
         };
         if base.is_empty() {
             base = Older::default();
         }
         let mut after = base;
-        let mut rows = Vec::new();
         let (first, trunk) = (rest.first_generation(), rest.trunk_len());
         let top = (first + trunk.saturating_sub(RECENT) as u64).saturating_sub(1) / CHUNK * CHUNK;
         // Not before a whole row is full, so that most edits write none.
         if trunk < RECENT + CHUNK as usize || top < first {
-            return (Self { base, forgets, after, rows }, rest);
+            return (Self { base, forgets, after, rows: Vec::new() }, rest);
         }
         let (moved, rest) = rest.split_trunk(top);
         if base.is_empty() {
@@ -71,12 +72,7 @@ impl OlderWrite {
         }
         after.top = top;
         after.body_bytes += bytes_of(&moved);
-        for chunk in
-            moved.chunk_by(|(a, _), (b, _)| number_of(a.generation()) == number_of(b.generation()))
-        {
-            rows.push((number_of(chunk[0].0.generation()), encode(chunk)));
-        }
-        (Self { base, forgets, after, rows }, rest)
+        (Self { base, forgets, after, rows: rows_of(&moved) }, Cow::Owned(rest))
     }
 
     /// Puts the change into the batch; answers what is kept apart then, and the bytes of the bodies
@@ -108,6 +104,13 @@ impl OlderWrite {
         }
         Ok((if after.is_empty() { Older::default() } else { after }, uncounted))
     }
+}
+
+/// Revisions as rows by number.
+fn rows_of(revs: &[(Rev, RevState)]) -> Vec<(u64, Vec<u8>)> {
+    let number = |(rev, _): &(Rev, RevState)| number_of(rev.generation());
+    let chunks = revs.chunk_by(|a, b| number(a) == number(b));
+    chunks.map(|chunk| (number(&chunk[0]), encode(chunk))).collect()
 }
 
 fn bytes_of(revs: &[(Rev, RevState)]) -> u64 {
@@ -150,11 +153,8 @@ pub(super) fn compact(
         state.body_bytes = None;
         bodies += 1;
     }
-    for chunk in
-        revs.chunk_by(|(a, _), (b, _)| number_of(a.generation()) == number_of(b.generation()))
-    {
-        let number = number_of(chunk[0].0.generation());
-        batch.insert(&keys::older(database, id, number), &encode(chunk));
+    for (number, row) in rows_of(&revs) {
+        batch.insert(&keys::older(database, id, number), &row);
     }
     older.body_bytes = 0;
     Ok(bodies)
