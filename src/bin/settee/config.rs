@@ -1,13 +1,17 @@
 //! The settings of `serve`: a TOML file, and flags that override it.
+//!
+//! Each table of the file has a file here.
+
+mod compaction;
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use serde::Deserialize;
 use settee::Limits;
-use settee::store::CompactionPolicy;
 
 use crate::failure::Failure;
+
+pub use compaction::Compaction;
 
 /// A configuration file. Every key may be left out.
 #[derive(Debug, Default, Deserialize)]
@@ -22,40 +26,6 @@ pub struct Config {
     pub legacy: Option<bool>,
     pub limits: Limits,
     pub compaction: Compaction,
-}
-
-/// When databases are compacted while they are served.
-#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Compaction {
-    pub enabled: bool,
-    pub old_mib_min: u32,
-    pub old_part_min: f64,
-    pub interval_s: u32,
-}
-
-impl Default for Compaction {
-    fn default() -> Self {
-        let CompactionPolicy { old_bytes_min, old_part_min, interval, .. } =
-            CompactionPolicy::default();
-        Self {
-            enabled: true,
-            old_mib_min: (old_bytes_min >> 20) as u32,
-            old_part_min,
-            interval_s: interval.as_secs() as u32,
-        }
-    }
-}
-
-impl Compaction {
-    pub fn policy(self) -> Option<CompactionPolicy> {
-        self.enabled.then(|| CompactionPolicy {
-            old_bytes_min: u64::from(self.old_mib_min) << 20,
-            old_part_min: self.old_part_min,
-            interval: Duration::from_secs(self.interval_s.into()),
-            ..CompactionPolicy::default()
-        })
-    }
 }
 
 impl Config {
@@ -80,6 +50,10 @@ impl Config {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use settee::store::CompactionPolicy;
+
     use super::*;
 
     #[test]

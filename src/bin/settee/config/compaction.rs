@@ -1,0 +1,40 @@
+//! The table `[compaction]`: when databases are compacted while they are served.
+
+use std::time::Duration;
+
+use serde::Deserialize;
+use settee::store::CompactionPolicy;
+
+/// When databases are compacted while they are served.
+#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Compaction {
+    pub enabled: bool,
+    pub old_mib_min: u32,
+    pub old_part_min: f64,
+    pub interval_s: u32,
+}
+
+impl Default for Compaction {
+    fn default() -> Self {
+        let CompactionPolicy { old_bytes_min, old_part_min, interval, .. } =
+            CompactionPolicy::default();
+        Self {
+            enabled: true,
+            old_mib_min: (old_bytes_min >> 20) as u32,
+            old_part_min,
+            interval_s: interval.as_secs() as u32,
+        }
+    }
+}
+
+impl Compaction {
+    pub fn policy(self) -> Option<CompactionPolicy> {
+        self.enabled.then(|| CompactionPolicy {
+            old_bytes_min: u64::from(self.old_mib_min) << 20,
+            old_part_min: self.old_part_min,
+            interval: Duration::from_secs(self.interval_s.into()),
+            ..CompactionPolicy::default()
+        })
+    }
+}
