@@ -12,6 +12,8 @@ pub mod server;
 pub mod store;
 #[cfg(any(feature = "server", feature = "client"))]
 pub mod transport;
+#[cfg(feature = "server")]
+pub mod validate;
 
 #[cfg(feature = "client")]
 pub use client::{Client, ClientEvent, SyncOptions};

@@ -57,3 +57,11 @@ fn serve_old_clients() {
     let text = run("serve_old_clients");
     assert!(text.starts_with("listening on http://127.0.0.1:"), "{text}");
 }
+
+#[test]
+fn validate_documents() {
+    let text = run("validate_documents");
+    let title = "bread: the field /title: its value is not of type \"string\"\n";
+    let owner = "milk: the field owner may not change\n";
+    assert_eq!(text, format!("{title}{title}{owner}"));
+}

@@ -65,6 +65,7 @@ fn the_store_knows_no_network() {
 fn server_and_client_do_not_know_each_other() {
     check(|name| name.starts_with("server/"), &["crate::client", "crate::replicate"]);
     check(|name| name.starts_with("client/"), &["crate::server"]);
+    check(|name| name.starts_with("server/"), &["crate::validate"]);
 }
 
 #[test]

@@ -11,8 +11,9 @@ use async_trait::async_trait;
 use http::HeaderMap;
 use serde_json::Value;
 
-use crate::doc::{BlobHasher, DbName, Document, Selector};
-use crate::store::Database;
+use crate::doc::{BlobHasher, DbName, Selector};
+
+use super::validator::Validator;
 
 /// What a client shows to be let in: any JSON. Never printed.
 #[derive(Clone, PartialEq, Default)]
@@ -186,6 +187,8 @@ pub enum DeniedKind {
     Unauthorized,
     /// 403 `forbidden`: known, and not allowed.
     Forbidden,
+    /// 503 `service_unavailable`: it cannot be judged for now. A client tries again later.
+    Unavailable,
 }
 
 impl Denied {
@@ -200,37 +203,12 @@ impl Denied {
     pub fn forbidden(reason: impl Into<String>) -> Self {
         Self { kind: DeniedKind::Forbidden, reason: reason.into() }
     }
-}
 
-/// A write that a validator is to judge.
-#[derive(Debug)]
-pub struct ProposedWrite<'a> {
-    /// The document as it would be written.
-    pub document: &'a Document,
-    /// Where it would be written; earlier revisions can be read from it.
-    pub database: &'a Database,
-    /// The user that the grant names.
-    pub user: Option<&'a str>,
-}
-
-/// Judges single documents before they are written. Any `Fn(&ProposedWrite) -> Result<(), Denied>`
-/// is one.
-#[async_trait]
-pub trait Validator: Send + Sync + 'static {
-    /// Lets a document pass or not. The others of the same call are judged by themselves.
-    ///
-    /// # Errors
-    /// [`Denied`], whose reason reaches the client as a `denied` event.
-    async fn validate(&self, write: &ProposedWrite<'_>) -> Result<(), Denied>;
-}
-
-#[async_trait]
-impl<F> Validator for F
-where
-    F: Fn(&ProposedWrite<'_>) -> Result<(), Denied> + Send + Sync + 'static,
-{
-    async fn validate(&self, write: &ProposedWrite<'_>) -> Result<(), Denied> {
-        self(write)
+    /// No judgement for now (503): what judges cannot be reached. A write that is judged so fails
+    /// with all others of its call, and nothing of it is stored.
+    #[must_use]
+    pub fn unavailable(reason: impl Into<String>) -> Self {
+        Self { kind: DeniedKind::Unavailable, reason: reason.into() }
     }
 }
 
@@ -255,7 +233,8 @@ pub struct Grant {
     pub(super) roles: Vec<String>,
     pub(super) user: Option<String>,
     pub(super) expires_at: Option<SystemTime>,
-    pub(super) validator: Option<Arc<dyn Validator>>,
+    /// In the order in which they are asked.
+    pub(super) validators: Vec<Arc<dyn Validator>>,
     pub(super) selector: Option<Selector>,
 }
 
@@ -274,7 +253,7 @@ impl Grant {
             roles: Vec::new(),
             user: None,
             expires_at: None,
-            validator: None,
+            validators: Vec::new(),
             selector: None,
         }
     }
@@ -335,17 +314,19 @@ impl Grant {
         Self { expires_at: SystemTime::now().checked_add(time), ..self }
     }
 
-    /// The same, with every document judged before it is written.
+    /// The same, with every document judged before it is written; after the gateway's own
+    /// validators, and after those that were given before.
     #[must_use]
-    pub fn validator(self, validator: impl Validator) -> Self {
-        Self { validator: Some(Arc::new(validator)), ..self }
+    pub fn validator(mut self, validator: impl Validator) -> Self {
+        self.validators.push(Arc::new(validator));
+        self
     }
 
     /// The same for a part of the database: what the selector does not let pass is hidden from
     /// reads and feeds, and cannot be written.
     ///
     /// A tombstone passes with what it deletes, as far as that is stored; see
-    /// [`Database::admits`]. A document that is written so that it matches no more stays with
+    /// [`Database::admits`](crate::Database::admits). A document that is written so that it matches no more stays with
     /// those who have it, as it was. Counts, local documents and the places of feeds are those of
     /// the whole database. Design documents are judged like all others.
     ///

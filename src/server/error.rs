@@ -249,6 +249,7 @@ impl ToWire for Denied {
         match self.kind {
             DeniedKind::Unauthorized => wire(401, "unauthorized", self),
             DeniedKind::Forbidden => wire(403, "forbidden", self),
+            DeniedKind::Unavailable => wire(503, "service_unavailable", self),
         }
     }
 }

@@ -7,8 +7,9 @@ use crate::proto::call::WriteRow;
 use crate::proto::message::{Access, Info, WireError};
 use crate::store::{Database, DocError, EditMode, GetOptions, StoreError, WriteOutcome};
 
-use super::auth::{Grant, ProposedWrite};
+use super::auth::Grant;
 use super::error::{Refusal, ToWire as _};
+use super::validator;
 
 /// A database, and what may be done with it.
 #[derive(Debug, Clone)]
@@ -75,15 +76,24 @@ impl Granted {
                 Ok(AnyDocument::Doc(document)) => document,
                 Ok(AnyDocument::WithoutId(unnamed)) => unnamed.named(new_id()),
             };
-            match self.judge(&document, mode).await {
+            match self.may_write(&document, mode).await {
                 Ok(()) => {
                     places.push(place);
                     documents.push(document);
                 }
-                Err(error) => {
-                    let rev = document.rev.as_ref().map(ToString::to_string);
-                    rows[place] = Some(error_row(document.id.to_string(), rev, &error));
+                Err(error) => rows[place] = Some(refused_row(&document, &error)),
+            }
+        }
+        let verdicts = validator::judge(&self.grant, &self.database, &documents).await?;
+        let mut judged = documents.into_iter().zip(places).zip(verdicts);
+        let (mut documents, mut places) = (Vec::new(), Vec::new());
+        for ((document, place), verdict) in &mut judged {
+            match verdict {
+                Ok(()) => {
+                    places.push(place);
+                    documents.push(document);
                 }
+                Err(denied) => rows[place] = Some(refused_row(&document, &denied.to_wire())),
             }
         }
         let outcomes = self.database.bulk_docs(documents, mode).await.map_err(|e| e.to_wire())?;
@@ -96,17 +106,14 @@ impl Granted {
         Ok(rows.into_iter().flatten().collect())
     }
 
-    async fn judge(&self, document: &Document, mode: EditMode) -> Result<(), WireError> {
+    async fn may_write(&self, document: &Document, mode: EditMode) -> Result<(), WireError> {
         if !self.grant.write {
             return Err(Refusal::MayNotWrite.to_wire());
         }
         if !self.may_place(document, mode).await.map_err(|error| error.to_wire())? {
             return Err(Refusal::OutsideView.to_wire());
         }
-        let Some(validator) = &self.grant.validator else { return Ok(()) };
-        let user = self.grant.user_name();
-        let write = ProposedWrite { document, database: &self.database, user };
-        validator.validate(&write).await.map_err(|denied| denied.to_wire())
+        Ok(())
     }
 
     /// Whether a write stays within the part of the database that the grant shows: what is written
@@ -176,6 +183,11 @@ fn outcome_row(outcome: WriteOutcome) -> WriteRow {
             error_row(refused.id.to_string(), rev.map(|r| r.to_string()), &refused.error.to_wire())
         }
     }
+}
+
+fn refused_row(document: &Document, error: &WireError) -> WriteRow {
+    let rev = document.rev.as_ref().map(ToString::to_string);
+    error_row(document.id.to_string(), rev, error)
 }
 
 fn error_row(id: String, rev: Option<String>, error: &WireError) -> WriteRow {

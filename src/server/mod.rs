@@ -24,6 +24,7 @@ mod socket;
 mod state;
 mod streams;
 mod tail;
+mod validator;
 mod view;
 mod writer;
 mod writes;
@@ -37,11 +38,12 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 pub use auth::{
-    AccessRequest, Authorizer, Credentials, Denied, DeniedKind, Grant, ProposedWrite,
-    ServerAuthorizer, ServerGrant, ServerRequest, Validator,
+    AccessRequest, Authorizer, Credentials, Denied, DeniedKind, Grant, ServerAuthorizer,
+    ServerGrant, ServerRequest,
 };
 pub use error::ServerError;
 use tokio::sync::watch;
+pub use validator::{ProposedWrite, Validator};
 use warp::Filter;
 use warp::filters::BoxedFilter;
 
@@ -86,6 +88,7 @@ pub(crate) struct Shared {
     store: Store,
     authorizer: Arc<dyn Authorizer>,
     server_authorizer: Arc<dyn ServerAuthorizer>,
+    validators: Vec<Arc<dyn Validator>>,
     sessions: Sessions,
     compactions: Compactions,
     db_log: DbLog,
@@ -124,6 +127,7 @@ pub struct GatewayBuilder {
     store: Store,
     authorizer: Arc<dyn Authorizer>,
     server_authorizer: Arc<dyn ServerAuthorizer>,
+    validators: Vec<Arc<dyn Validator>>,
     limits: Limits,
     origins: Origins,
     static_dir: Option<PathBuf>,
@@ -149,6 +153,14 @@ impl GatewayBuilder {
     #[must_use]
     pub fn server_authorizer(self, authorizer: impl ServerAuthorizer) -> Self {
         Self { server_authorizer: Arc::new(authorizer), ..self }
+    }
+
+    /// Judges every document that anybody writes, before the validators of the grant; may be called
+    /// again for more. [`crate::validate`] has ready ones.
+    #[must_use]
+    pub fn validator(mut self, validator: impl Validator) -> Self {
+        self.validators.push(Arc::new(validator));
+        self
     }
 
     /// The bounds to keep; [`Limits::default`] where not said. Bounds on documents are the store's.
@@ -227,6 +239,7 @@ impl GatewayBuilder {
             store: self.store,
             authorizer: self.authorizer,
             server_authorizer: self.server_authorizer,
+            validators: self.validators,
             limits: self.limits,
             origins: self.origins,
             static_dir: self.static_dir,
@@ -250,6 +263,7 @@ impl Gateway {
             store,
             authorizer: Arc::new(DenyAll),
             server_authorizer: Arc::new(DenyAll),
+            validators: Vec::new(),
             limits: Limits::default(),
             origins: Origins::default(),
             static_dir: None,

@@ -27,8 +27,9 @@ impl Shared {
         seat: &Seat,
     ) -> Result<Grant, WireError> {
         let judged = unwinding(self.authorizer.authorize(access)).await;
-        let grant =
+        let mut grant =
             judged.map_err(|panicked| panicked.to_wire())?.map_err(|denied| denied.to_wire())?;
+        grant.validators.splice(..0, self.validators.iter().cloned());
         if grant.time_left().is_some_and(|left| left.is_zero()) {
             return Err(Refusal::GrantExpired.to_wire());
         }

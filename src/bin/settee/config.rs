@@ -3,6 +3,7 @@
 //! Each table of the file has a file here.
 
 mod compaction;
+mod validate;
 
 use std::path::{Path, PathBuf};
 
@@ -12,6 +13,7 @@ use settee::Limits;
 use crate::failure::Failure;
 
 pub use compaction::Compaction;
+pub use validate::{Validate, Validators};
 
 /// A configuration file. Every key may be left out.
 #[derive(Debug, Default, Deserialize)]
@@ -26,6 +28,7 @@ pub struct Config {
     pub legacy: Option<bool>,
     pub limits: Limits,
     pub compaction: Compaction,
+    pub validate: Validate,
 }
 
 impl Config {

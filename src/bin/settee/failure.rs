@@ -4,8 +4,10 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use settee::client::ClientError;
+use settee::doc::SelectorError;
 use settee::replicate::SyncError;
 use settee::server::ServerError;
+use settee::validate::ValidateError;
 use settee::{DocId, LimitsError, ParseError, StoreError};
 
 /// Why a command failed.
@@ -60,6 +62,10 @@ pub enum Failure {
     Limits(#[from] LimitsError),
     #[error(transparent)]
     Server(#[from] ServerError),
+    #[error("validate: {0}")]
+    Validate(#[from] ValidateError),
+    #[error("validate: {0}")]
+    Selector(#[from] SelectorError),
     #[error(transparent)]
     Client(#[from] ClientError),
     #[error(transparent)]

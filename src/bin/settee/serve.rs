@@ -11,7 +11,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::info;
 use tracing_subscriber::EnvFilter;
 
-use crate::config::Config;
+use crate::config::{Config, Validators};
 use crate::failure::Failure;
 use crate::token::{Tokens, everything};
 
@@ -30,7 +30,7 @@ pub struct Args {
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
     /// A TOML file with the keys listen, data, tokens, open, static_dir, allowed_origins, legacy
-    /// and the tables limits and compaction. Flags override it
+    /// and the tables limits, compaction and validate. Flags override it
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// Lets whoever shows it open, make and destroy any database; may be repeated
@@ -65,6 +65,7 @@ impl Args {
             legacy: if self.no_legacy { Some(false) } else { file.legacy },
             limits: file.limits,
             compaction: file.compaction,
+            validate: file.validate,
         })
     }
 }
@@ -92,6 +93,7 @@ fn check(settings: &Config) -> Result<(), Failure> {
 pub async fn run(args: Args) -> Result<(), Failure> {
     let settings = args.settings()?;
     check(&settings)?;
+    let validators = settings.validate.validators()?;
     let filter = EnvFilter::try_from_env("SETTEE_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
@@ -104,7 +106,7 @@ pub async fn run(args: Args) -> Result<(), Failure> {
     let mut signals = Signals::new()?;
     let data = settings.data.clone().unwrap_or_else(|| DATA_DEFAULT.into());
     let store = Store::open_with(&data, settings.limits.clone())?;
-    let gateway = gateway(store.clone(), settings)?;
+    let gateway = gateway(store.clone(), settings, validators)?;
     let listener = TcpListener::bind(&*addresses)
         .await
         .map_err(|source| Failure::Listen { listen: listen.clone(), source })?;
@@ -140,12 +142,13 @@ async fn addresses(listen: &str, open: bool) -> Result<Vec<SocketAddr>, Failure>
     Ok(addresses)
 }
 
-fn gateway(store: Store, settings: Config) -> Result<Gateway, Failure> {
+fn gateway(store: Store, settings: Config, validators: Validators) -> Result<Gateway, Failure> {
     let mut builder = Gateway::builder(store)
         .limits(settings.limits)
         .compaction(settings.compaction.policy())
         .allowed_origins(settings.allowed_origins)
         .legacy(settings.legacy.unwrap_or(true));
+    builder = validators.add_to(builder);
     if let Some(directory) = settings.static_dir {
         builder = builder.static_dir(directory);
     }

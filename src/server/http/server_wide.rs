@@ -170,7 +170,7 @@ async fn begin_session(mut request: Request) -> Answer {
     let grant =
         judged.map_err(|panicked| panicked.to_wire())?.map_err(|denied| match denied.kind {
             DeniedKind::Unauthorized => HttpRefusal::BadLogin.to_wire(),
-            DeniedKind::Forbidden => denied.to_wire(),
+            DeniedKind::Forbidden | DeniedKind::Unavailable => denied.to_wire(),
         })?;
     let cookie = request.shared.sessions.begin(credentials);
     let name = grant.user.clone().unwrap_or(login.name);

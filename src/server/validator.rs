@@ -1,0 +1,112 @@
+//! Judging documents before they are written.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+use crate::doc::Document;
+use crate::proto::message::WireError;
+use crate::store::Database;
+
+use super::auth::{Denied, DeniedKind, Grant};
+use super::error::ToWire as _;
+use super::opening::unwinding;
+
+/// A write that a validator is to judge.
+#[derive(Debug, Clone, Copy)]
+pub struct ProposedWrite<'a> {
+    /// The document as it would be written. Of a replicated write `rev` is the revision itself, of
+    /// an edit the one to replace.
+    pub document: &'a Document,
+    /// Where it would be written; earlier revisions can be read from it.
+    pub database: &'a Database,
+    /// The user that the grant names.
+    pub user: Option<&'a str>,
+    /// The roles that the grant names.
+    pub roles: &'a [String],
+}
+
+/// Judges documents before they are written. Any `Fn(&ProposedWrite) -> Result<(), Denied>` is one.
+///
+/// A verdict rests on what is stored while it is made. Two writes at the same time are judged
+/// without each other.
+#[async_trait]
+pub trait Validator: Send + Sync + 'static {
+    /// Lets a document pass or not. The others of the same call are judged by themselves.
+    ///
+    /// # Errors
+    /// [`Denied`], whose reason reaches the client as a `denied` event; [`Denied::unavailable`]
+    /// fails the whole call, to be made again later.
+    async fn validate(&self, write: &ProposedWrite<'_>) -> Result<(), Denied>;
+
+    /// Judges the documents of one call: a verdict for each, in their order.
+    ///
+    /// For who can judge many at a time better than one by one. A missing verdict counts as
+    /// [`Denied::unavailable`].
+    async fn validate_all(&self, writes: &[ProposedWrite<'_>]) -> Vec<Result<(), Denied>> {
+        let mut verdicts = Vec::with_capacity(writes.len());
+        for write in writes {
+            verdicts.push(self.validate(write).await);
+        }
+        verdicts
+    }
+}
+
+#[async_trait]
+impl<F> Validator for F
+where
+    F: Fn(&ProposedWrite<'_>) -> Result<(), Denied> + Send + Sync + 'static,
+{
+    async fn validate(&self, write: &ProposedWrite<'_>) -> Result<(), Denied> {
+        self(write)
+    }
+}
+
+/// The verdict on each document: the first refusal of a grant's validators, each of which is asked
+/// about what those before let pass. An error if one cannot be had.
+pub(super) async fn judge(
+    grant: &Grant,
+    database: &Database,
+    documents: &[Document],
+) -> Result<Vec<Result<(), Denied>>, WireError> {
+    let mut verdicts = vec![Ok(()); documents.len()];
+    for validator in &grant.validators {
+        let passed: Vec<usize> =
+            (0..documents.len()).filter(|place| verdicts[*place].is_ok()).collect();
+        let (user, roles) = (grant.user_name(), &*grant.roles);
+        let writes: Vec<_> = passed
+            .iter()
+            .map(|place| ProposedWrite { document: &documents[*place], database, user, roles })
+            .collect();
+        if writes.is_empty() {
+            break;
+        }
+        for (place, verdict) in passed.iter().zip(ask(validator, &writes).await?) {
+            verdicts[*place] = verdict;
+        }
+    }
+    Ok(verdicts)
+}
+
+async fn ask(
+    validator: &Arc<dyn Validator>,
+    writes: &[ProposedWrite<'_>],
+) -> Result<Vec<Result<(), Denied>>, WireError> {
+    let verdicts =
+        unwinding(validator.validate_all(writes)).await.map_err(|panicked| panicked.to_wire())?;
+    if verdicts.len() != writes.len() {
+        tracing::error!(
+            documents = writes.len(),
+            verdicts = verdicts.len(),
+            "a validator gave another number of verdicts than it was asked for"
+        );
+        return Err(Denied::unavailable("the documents could not be judged").to_wire());
+    }
+    let put_off = |verdict: &&Result<(), Denied>| {
+        verdict.as_ref().is_err_and(|denied| denied.kind == DeniedKind::Unavailable)
+    };
+    match verdicts.iter().find(put_off) {
+        Some(Err(denied)) => Err(denied.to_wire()),
+        _ => Ok(verdicts),
+    }
+}

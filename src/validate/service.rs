@@ -1,0 +1,300 @@
+//! An HTTP server of the application that judges documents.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use hmac::{Hmac, KeyInit as _, Mac as _};
+use reqwest::{Client, Url};
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use sha2::Sha256;
+
+use crate::doc::{AttachmentData, BlobHasher, DbName, Document};
+use crate::server::{Denied, ProposedWrite, Validator};
+
+use super::error::ValidateError;
+use super::pattern::DbPattern;
+
+/// Documents in one question.
+const DOCS_MAX: usize = 1_000;
+
+/// Bytes of documents in one question, save that there is always one document.
+const QUESTION_BYTES_MAX: usize = 4 << 20;
+
+/// Bytes of an answer for each document asked about, and beside them.
+const ANSWER_BYTES_PER_DOC: usize = 1 << 10;
+
+const TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Longest reason in characters.
+const REASON_CHARS_MAX: usize = 300;
+
+/// The header that proves who asks: `sha256=` and the HMAC-SHA-256 of the body in hex.
+const SIGNATURE: &str = "x-settee-signature";
+
+/// What becomes of documents that the service does not judge: it cannot be reached, takes too long,
+/// or does not answer as it should.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Unreachable {
+    /// They are refused (403); a client lists them as denied.
+    #[default]
+    Deny,
+    /// They are stored.
+    Allow,
+    /// The whole call fails (503) and nothing of it is stored; a client makes it again later.
+    Retry,
+}
+
+/// Asks an HTTP server about the documents of some databases, those of one call together.
+///
+/// `POST` with `{"database", "user", "roles", "changes": [{"id", "rev", "deleted", "doc"}]}`, where
+/// `doc` is the document as it would be written, its attachments as stubs. The answer is 200 with
+/// `{"verdicts": [{"ok": true}, {"ok": false, "reason": "…"}]}`: one for each change, in their order.
+/// Many documents are asked about in several questions of at most 1,000 documents.
+///
+/// Unlike a [`Rule`](super::Rule) it is asked about tombstones and design documents too.
+#[derive(Clone)]
+pub struct Service {
+    databases: DbPattern,
+    url: Url,
+    client: Client,
+    secret: Option<Vec<u8>>,
+    unreachable: Unreachable,
+}
+
+/// A question.
+#[derive(Serialize)]
+struct Question<'a> {
+    database: &'a str,
+    user: Option<&'a str>,
+    roles: &'a [String],
+    changes: &'a [Change<'a>],
+}
+
+#[derive(Serialize)]
+struct Change<'a> {
+    id: &'a str,
+    rev: Option<String>,
+    deleted: bool,
+    doc: Box<RawValue>,
+}
+
+#[derive(Deserialize)]
+struct Answer {
+    verdicts: Vec<Verdict>,
+}
+
+#[derive(Deserialize)]
+struct Verdict {
+    ok: bool,
+    reason: Option<String>,
+}
+
+/// Why there is no verdict.
+#[derive(Debug, thiserror::Error)]
+enum Unanswered {
+    #[error("the service cannot be reached or did not answer in time")]
+    Failed(#[from] reqwest::Error),
+    #[error("the service answered with status {status}")]
+    Status { status: u16 },
+    #[error("the service's answer is longer than {max} bytes")]
+    TooLong { max: usize },
+    #[error("the service's answer is not as it should be: {problem}")]
+    Answer { problem: String },
+    #[error("the service gave {verdicts} verdicts on {changes} changes")]
+    Count { verdicts: usize, changes: usize },
+}
+
+impl Service {
+    /// A service at an http or https address, asked about the documents of some databases. It has
+    /// 5 s to answer; what it does not answer is denied.
+    ///
+    /// # Errors
+    /// [`ValidateError::Url`], [`ValidateError::Client`].
+    pub fn new(databases: DbPattern, url: &str) -> Result<Self, ValidateError> {
+        let bad = || ValidateError::Url { url: url.to_owned() };
+        let parsed = Url::parse(url).map_err(|_| bad())?;
+        if !matches!(parsed.scheme(), "http" | "https") {
+            return Err(bad());
+        }
+        let (client, unreachable) = (client(TIMEOUT)?, Unreachable::default());
+        Ok(Self { databases, url: parsed, client, secret: None, unreachable })
+    }
+
+    /// The same with another time to answer.
+    ///
+    /// # Errors
+    /// [`ValidateError::Client`].
+    pub fn timeout(self, timeout: Duration) -> Result<Self, ValidateError> {
+        Ok(Self { client: client(timeout)?, ..self })
+    }
+
+    /// The same with questions signed: the header `X-Settee-Signature` is `sha256=` and the
+    /// HMAC-SHA-256 of the body under this secret, in hex.
+    #[must_use]
+    pub fn signed(self, secret: impl Into<Vec<u8>>) -> Self {
+        Self { secret: Some(secret.into()), ..self }
+    }
+
+    /// The same with another fate of documents that are not judged.
+    #[must_use]
+    pub fn unreachable(self, unreachable: Unreachable) -> Self {
+        Self { unreachable, ..self }
+    }
+
+    /// A verdict for each of some changes to one database by one user.
+    async fn ask(
+        &self,
+        write: &ProposedWrite<'_>,
+        changes: &[Change<'_>],
+    ) -> Result<Vec<Verdict>, Unanswered> {
+        let database = write.database.name().as_str();
+        let question = Question { database, user: write.user, roles: write.roles, changes };
+        let body = serde_json::to_vec(&question)
+            .map_err(|error| Unanswered::Answer { problem: error.to_string() })?;
+        let mut request = self
+            .client
+            .post(self.url.clone())
+            .header(http::header::CONTENT_TYPE, "application/json");
+        if let Some(secret) = &self.secret {
+            request = request.header(SIGNATURE, signature(secret, &body));
+        }
+        let mut response = request.body(body).send().await?;
+        let status = response.status().as_u16();
+        if status != 200 {
+            return Err(Unanswered::Status { status });
+        }
+        let max = ANSWER_BYTES_PER_DOC * (changes.len() + 1);
+        let mut bytes = Vec::new();
+        while let Some(piece) = response.chunk().await? {
+            if bytes.len() + piece.len() > max {
+                return Err(Unanswered::TooLong { max });
+            }
+            bytes.extend_from_slice(&piece);
+        }
+        let answer: Answer = serde_json::from_slice(&bytes)
+            .map_err(|error| Unanswered::Answer { problem: error.to_string() })?;
+        if answer.verdicts.len() != changes.len() {
+            let verdicts = answer.verdicts.len();
+            return Err(Unanswered::Count { verdicts, changes: changes.len() });
+        }
+        Ok(answer.verdicts)
+    }
+
+    fn unjudged(&self, error: &Unanswered, database: &DbName) -> Result<(), Denied> {
+        tracing::warn!(%database, error = error as &dyn std::error::Error, "documents are not judged");
+        let reason = "the service that judges documents gave no answer";
+        match self.unreachable {
+            Unreachable::Allow => Ok(()),
+            Unreachable::Deny => Err(Denied::forbidden(reason)),
+            Unreachable::Retry => Err(Denied::unavailable(reason)),
+        }
+    }
+}
+
+fn client(timeout: Duration) -> Result<Client, ValidateError> {
+    // Documents go to the address that was given and to no other.
+    let client = Client::builder().redirect(reqwest::redirect::Policy::none()).timeout(timeout);
+    client.build().map_err(|error| ValidateError::Client { problem: error.to_string() })
+}
+
+#[async_trait]
+impl Validator for Service {
+    async fn validate(&self, write: &ProposedWrite<'_>) -> Result<(), Denied> {
+        let verdicts = self.validate_all(std::slice::from_ref(write)).await;
+        verdicts.into_iter().next().unwrap_or(Ok(()))
+    }
+
+    async fn validate_all(&self, writes: &[ProposedWrite<'_>]) -> Vec<Result<(), Denied>> {
+        let Some(first) = writes.first() else { return Vec::new() };
+        if !self.databases.matches(first.database.name()) {
+            return vec![Ok(()); writes.len()];
+        }
+        let mut verdicts = Vec::with_capacity(writes.len());
+        while verdicts.len() < writes.len() {
+            let changes = question(&writes[verdicts.len()..]);
+            match self.ask(first, &changes).await {
+                Ok(answered) => verdicts.extend(answered.into_iter().map(verdict)),
+                Err(error) => {
+                    // What is left is not asked for: each question more would wait as long.
+                    let unjudged = self.unjudged(&error, first.database.name());
+                    verdicts.resize(writes.len(), unjudged);
+                }
+            }
+        }
+        verdicts
+    }
+}
+
+/// As many of the writes as one question holds, at least one.
+fn question<'a>(writes: &[ProposedWrite<'a>]) -> Vec<Change<'a>> {
+    let mut changes = Vec::new();
+    let mut bytes = 0;
+    for write in writes.iter().take(DOCS_MAX) {
+        let document = write.document;
+        let text = with_stubs(document).to_json();
+        bytes += text.len();
+        if bytes > QUESTION_BYTES_MAX && !changes.is_empty() {
+            break;
+        }
+        let doc = RawValue::from_string(text).expect("a document prints as JSON");
+        changes.push(Change {
+            id: document.id.as_str(),
+            rev: document.rev.as_ref().map(ToString::to_string),
+            deleted: document.deleted,
+            doc,
+        });
+    }
+    changes
+}
+
+/// The document without the bytes of its attachments.
+fn with_stubs(document: &Document) -> Cow<'_, Document> {
+    let inline = |data: &AttachmentData| matches!(data, AttachmentData::Inline(_));
+    if !document.attachments.values().any(|attachment| inline(&attachment.data)) {
+        return Cow::Borrowed(document);
+    }
+    let mut shown = document.clone();
+    for attachment in shown.attachments.values_mut() {
+        if let AttachmentData::Inline(bytes) = &attachment.data {
+            attachment.data = AttachmentData::Stored(BlobHasher::of(bytes));
+        }
+    }
+    Cow::Owned(shown)
+}
+
+fn verdict(verdict: Verdict) -> Result<(), Denied> {
+    if verdict.ok {
+        return Ok(());
+    }
+    let mut reason = verdict.reason.unwrap_or_else(|| "not allowed".into());
+    if let Some((end, _)) = reason.char_indices().nth(REASON_CHARS_MAX) {
+        reason.truncate(end);
+    }
+    Err(Denied::forbidden(reason))
+}
+
+fn signature(secret: &[u8], body: &[u8]) -> String {
+    use std::fmt::Write as _;
+    let mut mac = Hmac::<Sha256>::new_from_slice(secret).expect("HMAC takes keys of any length");
+    mac.update(body);
+    let mut text = String::from("sha256=");
+    for byte in mac.finalize().into_bytes() {
+        let _ = write!(text, "{byte:02x}");
+    }
+    text
+}
+
+impl fmt::Debug for Service {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // An address may hold a password.
+        f.debug_struct("Service")
+            .field("databases", &self.databases)
+            .field("host", &self.url.host_str())
+            .field("unreachable", &self.unreachable)
+            .finish_non_exhaustive()
+    }
+}
