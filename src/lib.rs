@@ -1,6 +1,8 @@
 //! Settee: a document database replication gateway.
 #![deny(missing_docs)]
 
+#[cfg(feature = "server")]
+pub mod access;
 #[cfg(feature = "client")]
 pub mod client;
 pub mod doc;

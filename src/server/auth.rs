@@ -75,6 +75,10 @@ pub trait Authorizer: Send + Sync + 'static {
     /// # Errors
     /// [`Denied`], whose reason reaches the client.
     async fn authorize(&self, request: AccessRequest) -> Result<Grant, Denied>;
+
+    /// Forgets answers that it remembers. Called before grants are revoked or judged again, so that
+    /// what was remembered does not bring them back.
+    fn forget(&self) {}
 }
 
 #[async_trait]
@@ -103,7 +107,10 @@ pub struct ServerRequest {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ServerGrant {
     pub(super) user: Option<String>,
+    pub(super) token: Option<String>,
     pub(super) list: bool,
+    pub(super) administer: bool,
+    pub(super) expires_at: Option<SystemTime>,
 }
 
 impl ServerGrant {
@@ -125,6 +132,29 @@ impl ServerGrant {
     pub fn listing(self) -> Self {
         Self { list: true, ..self }
     }
+
+    /// The same, and the server may be administered: grants may be revoked.
+    #[must_use]
+    pub fn administering(self) -> Self {
+        Self { administer: true, ..self }
+    }
+
+    /// The same by a token of this name, by which it can be revoked.
+    #[must_use]
+    pub fn token(self, token: impl Into<String>) -> Self {
+        Self { token: Some(token.into()), ..self }
+    }
+
+    /// The same until a moment: feeds of the server end then.
+    #[must_use]
+    pub fn expires_at(self, when: SystemTime) -> Self {
+        Self { expires_at: Some(when), ..self }
+    }
+
+    /// Time until it ends; `None` for ever, zero when it has ended.
+    pub(super) fn time_left(&self) -> Option<Duration> {
+        time_left(self.expires_at)
+    }
 }
 
 /// Judges requests for no one database. Any `async Fn(ServerRequest) -> Result<ServerGrant, Denied>`
@@ -139,6 +169,9 @@ pub trait ServerAuthorizer: Send + Sync + 'static {
     /// # Errors
     /// [`Denied`], whose reason reaches the client.
     async fn authorize_server(&self, request: ServerRequest) -> Result<ServerGrant, Denied>;
+
+    /// Forgets answers that it remembers, as [`Authorizer::forget`].
+    fn forget(&self) {}
 }
 
 #[async_trait]
@@ -226,12 +259,16 @@ pub struct Grant {
     pub(super) read: bool,
     pub(super) write: bool,
     pub(super) create: bool,
+    /// Whether it is made even if the client does not ask for that.
+    pub(super) create_on_open: bool,
     pub(super) destroy: bool,
     pub(super) administer: bool,
     /// The same as the authorizer gave it, whatever the database's security object adds.
     pub(super) given_administer: bool,
     pub(super) roles: Vec<String>,
     pub(super) user: Option<String>,
+    /// The name of the token that brought it.
+    pub(super) token: Option<String>,
     pub(super) expires_at: Option<SystemTime>,
     /// In the order in which they are asked.
     pub(super) validators: Vec<Arc<dyn Validator>>,
@@ -247,11 +284,13 @@ impl Grant {
             read: true,
             write: true,
             create: false,
+            create_on_open: false,
             destroy: false,
             administer: false,
             given_administer: false,
             roles: Vec::new(),
             user: None,
+            token: None,
             expires_at: None,
             validators: Vec::new(),
             selector: None,
@@ -274,6 +313,12 @@ impl Grant {
     #[must_use]
     pub fn creating(self) -> Self {
         Self { create: true, ..self }
+    }
+
+    /// The same, and the database is made when it is first opened, whether the client asks or not.
+    #[must_use]
+    pub fn creating_on_open(self) -> Self {
+        Self { create: true, create_on_open: true, ..self }
     }
 
     /// The same, and the client may destroy the database.
@@ -300,6 +345,12 @@ impl Grant {
     #[must_use]
     pub fn user(self, user: impl Into<String>) -> Self {
         Self { user: Some(user.into()), ..self }
+    }
+
+    /// The same by a token of this name, by which it can be revoked. The name is no secret.
+    #[must_use]
+    pub fn token(self, token: impl Into<String>) -> Self {
+        Self { token: Some(token.into()), ..self }
     }
 
     /// The same until a moment. The channel closes then, unless the client showed new credentials.
@@ -363,11 +414,51 @@ impl Grant {
         &self.database
     }
 
+    /// The name of the token that brought it.
+    #[must_use]
+    pub fn token_name(&self) -> Option<&str> {
+        self.token.as_deref()
+    }
+
     /// Time until it ends; `None` for ever, zero when it has ended.
     pub(super) fn time_left(&self) -> Option<Duration> {
-        let expires_at = self.expires_at?;
-        Some(expires_at.duration_since(SystemTime::now()).unwrap_or_default())
+        time_left(self.expires_at)
     }
+
+    /// Whether another grant allows the same, for however long.
+    pub(super) fn allows_as(&self, other: &Self) -> bool {
+        let rights = |grant: &Self| (grant.read, grant.write, grant.destroy, grant.administer);
+        rights(self) == rights(other)
+            && self.database == other.database
+            && self.selector == other.selector
+            && self.user == other.user
+            && self.validators.len() == other.validators.len()
+    }
+
+    /// The rights by name, for tests.
+    #[cfg(test)]
+    pub(crate) fn rights(&self) -> String {
+        let all = [
+            (self.read, "read"),
+            (self.write, "write"),
+            (self.create, "create"),
+            (self.create_on_open, "create_on_open"),
+            (self.destroy, "destroy"),
+            (self.administer, "admin"),
+        ];
+        let may = all.iter().filter(|(may, _)| *may).map(|(_, name)| *name);
+        may.collect::<Vec<_>>().join(" ")
+    }
+
+    /// The selector's text, for tests.
+    #[cfg(test)]
+    pub(crate) fn selector_text(&self) -> Option<&str> {
+        self.selector.as_ref().map(Selector::as_str)
+    }
+}
+
+fn time_left(expires_at: Option<SystemTime>) -> Option<Duration> {
+    Some(expires_at?.duration_since(SystemTime::now()).unwrap_or_default())
 }
 
 impl fmt::Debug for Grant {

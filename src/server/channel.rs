@@ -13,15 +13,27 @@ use crate::proto::recent::RecentRevs;
 use crate::store::{Database, Store, StoreError};
 
 use super::Shared;
-use super::auth::Grant;
+use super::auth::{AccessRequest, Grant};
 use super::error::{Refusal, ToWire as _};
 use super::granted::Granted;
 use super::tail::Tails;
+
+/// What another grant does to what was begun under one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Renewal {
+    /// It takes the old one's place.
+    InPlace,
+    /// It ends it, unless it allows the same: an answer of HTTP is for one grant.
+    Ends,
+}
 
 /// A channel that the authorizer granted.
 pub(super) struct Channel {
     pub id: ChannelId,
     granted: RwLock<Granted>,
+    /// What the grant was asked for with, to be judged again.
+    access: Mutex<AccessRequest>,
+    renewal: Renewal,
     granted_anew: Notify,
     /// Calls that destroy the database and are not answered yet.
     destroying: watch::Sender<usize>,
@@ -37,23 +49,25 @@ pub(super) struct Channel {
 impl Channel {
     pub(super) fn new(
         id: ChannelId,
-        store: Store,
+        shared: &Shared,
         database: Database,
         grant: Grant,
-        uploads_max: usize,
-        tails: Arc<Tails>,
+        access: AccessRequest,
+        renewal: Renewal,
     ) -> Arc<Self> {
         Arc::new(Self {
             id,
             granted: RwLock::new(Granted { database, grant: Arc::new(grant) }),
+            access: Mutex::new(access),
+            renewal,
             granted_anew: Notify::new(),
             destroying: watch::Sender::new(0),
             ended: watch::Sender::new(None),
             written: Mutex::default(),
             uploads: Mutex::default(),
-            uploads_max,
-            store,
-            tails,
+            uploads_max: shared.limits.uploads_per_channel_max,
+            store: shared.store.clone(),
+            tails: Arc::clone(&shared.tails),
         })
     }
 
@@ -83,10 +97,23 @@ impl Channel {
         if *granted.database.name() != grant.database || granted.grant.selector != grant.selector {
             return Err(Refusal::GrantMoved.to_wire());
         }
+        if self.renewal == Renewal::Ends && !granted.grant.allows_as(&grant) {
+            return Err(Refusal::GrantChanged.to_wire());
+        }
         granted.grant = Arc::new(grant);
         drop(granted);
         self.granted_anew.notify_one();
         Ok(())
+    }
+
+    /// What the grant was asked for with.
+    pub(super) fn access(&self) -> AccessRequest {
+        self.access.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Remembers what the newest grant was asked for with.
+    pub(super) fn asked_with(&self, access: AccessRequest) {
+        *self.access.lock().unwrap_or_else(PoisonError::into_inner) = access;
     }
 
     /// Ends the channel; the first reason counts.

@@ -65,6 +65,10 @@ pub(super) enum Refusal {
     GrantExpired,
     /// The new credentials are for another database or another part of it.
     GrantMoved,
+    /// The grant was judged again and allows something else, while an answer was under way.
+    GrantChanged,
+    /// Who shows this may not have grants for a while.
+    Blocked,
     /// The gateway is stopping.
     Stopping,
     /// An upload sent more pieces than it had credit for.
@@ -94,6 +98,10 @@ pub(super) enum Refusal {
 pub(super) enum HttpRefusal {
     /// The server's own authorizer does not let databases be listed.
     MayNotList,
+    /// The server's own authorizer does not let the server be administered.
+    MayNotAdministerServer,
+    /// More is blocked than is kept.
+    TooManyBlocks { max: usize },
     /// Only who administers the database may do this.
     MayNotAdminister,
     /// The database may not be made.
@@ -313,6 +321,12 @@ impl ToWire for Refusal {
                 "unauthorized",
                 "the new credentials are for another database or part of it; open a channel for it",
             ),
+            Self::GrantChanged => {
+                wire(401, "unauthorized", "your rights to this db have changed; ask again")
+            }
+            Self::Blocked => {
+                wire(403, "forbidden", "Access was taken away for a while. Try again later.")
+            }
             Self::Stopping => {
                 wire(503, "service_unavailable", "the gateway is stopping; connect again")
             }
@@ -368,6 +382,12 @@ impl ToWire for HttpRefusal {
             Self::MayNotList => {
                 wire(403, "forbidden", "You are not allowed to list the databases of this server.")
             }
+            Self::MayNotAdministerServer => wire(403, "forbidden", "You are not a server admin."),
+            Self::TooManyBlocks { max } => wire(
+                429,
+                "too_many_requests",
+                format_args!("{max} blocks are in force, as many as may be; wait until some end"),
+            ),
             Self::MayNotAdminister => wire(403, "forbidden", "You are not an admin of this db."),
             Self::MayNotCreate => wire(403, "forbidden", "You are not allowed to create this db."),
             Self::NotJson => wire(415, "bad_content_type", "Content-Type must be application/json"),

@@ -18,8 +18,10 @@ mod legacy;
 mod opening;
 mod outbox;
 mod progress;
+mod revocation;
 mod routes;
 mod security;
+mod server_feed;
 mod socket;
 mod state;
 mod streams;
@@ -42,6 +44,7 @@ pub use auth::{
     ServerGrant, ServerRequest,
 };
 pub use error::ServerError;
+pub use revocation::{Rejudged, Revocation, Revoked};
 use tokio::sync::watch;
 pub use validator::{ProposedWrite, Validator};
 use warp::Filter;
@@ -55,6 +58,8 @@ use crate::transport::Listener;
 use auth::DenyAll;
 use census::Census;
 use channel::Channel;
+use revocation::Blocks;
+use server_feed::ServerFeeds;
 use tail::Tails;
 
 /// Serves the databases of a store to clients that its authorizer lets in.
@@ -101,6 +106,8 @@ pub(crate) struct Shared {
     census: Census,
     /// Open channels by a number of their own. Held for moments only.
     channels: Mutex<HashMap<u64, Weak<Channel>>>,
+    feeds: ServerFeeds,
+    blocks: Blocks,
     tails: Arc<Tails>,
     channel_numbers: AtomicU64,
     revocations: AtomicU64,
@@ -246,6 +253,8 @@ impl GatewayBuilder {
             compaction: self.compaction,
             legacy: self.legacy,
             channels: Mutex::default(),
+            feeds: ServerFeeds::default(),
+            blocks: Blocks::default(),
             tails: Arc::default(),
             channel_numbers: AtomicU64::new(0),
             revocations: AtomicU64::new(0),
@@ -299,12 +308,13 @@ impl Gateway {
 
     /// Closes every open channel whose grant `condition` picks by user and database, telling the
     /// client `reason`. Returns how many. A channel that is being opened meanwhile is put to the
-    /// authorizer once more, so deny there first and revoke then. A client that can get new credentials opens anew and is
-    /// judged anew.
+    /// authorizer once more, so deny there first and revoke then. A client that can get new
+    /// credentials opens anew and is judged anew. [`revoke_grants`](Self::revoke_grants) reaches
+    /// sessions and feeds of the server too.
     pub fn revoke(&self, reason: &str, condition: impl Fn(Option<&str>, &DbName) -> bool) -> usize {
         let mut revoked = 0;
         // Before the look at the channels: one that comes after it sees this number.
-        self.shared.revocations.fetch_add(1, Ordering::SeqCst);
+        self.shared.begin_revocation();
         for channel in self.shared.open_channels() {
             let picked = channel.with_grant(|grant| condition(grant.user_name(), &grant.database));
             if picked {

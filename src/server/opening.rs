@@ -12,42 +12,67 @@ use crate::proto::message::{ChannelId, WireError};
 use crate::store::{Database, StoreError};
 
 use super::Shared;
-use super::auth::{AccessRequest, Credentials, Grant};
+use super::auth::{AccessRequest, Credentials, Grant, ServerGrant, ServerRequest};
 use super::census::Seat;
-use super::channel::{Channel, Enlisted};
+use super::channel::{Channel, Enlisted, Renewal};
 use super::error::{Refusal, ToWire as _};
 use super::security::narrowed;
 use super::socket::Socket;
 
 impl Shared {
-    /// Asks the authorizer; a grant that has ended counts as none.
+    /// Asks the authorizer; a grant that has ended counts as none. The connection counts as one of
+    /// the grant's user.
     pub(super) async fn judge(
         &self,
         access: AccessRequest,
         seat: &Seat,
     ) -> Result<Grant, WireError> {
-        let judged = unwinding(self.authorizer.authorize(access)).await;
-        let mut grant =
-            judged.map_err(|panicked| panicked.to_wire())?.map_err(|denied| denied.to_wire())?;
-        grant.validators.splice(..0, self.validators.iter().cloned());
-        if grant.time_left().is_some_and(|left| left.is_zero()) {
-            return Err(Refusal::GrantExpired.to_wire());
-        }
+        let grant = self.judge_again(access).await?;
         if let Some(user) = grant.user_name() {
             seat.belongs_to(user).map_err(|refusal| refusal.to_wire())?;
         }
         Ok(grant)
     }
 
+    /// The same for a connection that has been counted.
+    pub(super) async fn judge_again(&self, access: AccessRequest) -> Result<Grant, WireError> {
+        let judged = unwinding(self.authorizer.authorize(access)).await;
+        let mut grant =
+            judged.map_err(|panicked| panicked.to_wire())?.map_err(|denied| denied.to_wire())?;
+        if grant.time_left().is_some_and(|left| left.is_zero()) {
+            return Err(Refusal::GrantExpired.to_wire());
+        }
+        grant.validators.splice(..0, self.validators.iter().cloned());
+        self.blocks.check(grant.user_name(), grant.token_name(), Some(&grant.database))?;
+        Ok(grant)
+    }
+
+    /// Asks the server's authorizer; a grant that has ended counts as none.
+    pub(super) async fn judge_server(
+        &self,
+        access: ServerRequest,
+    ) -> Result<ServerGrant, WireError> {
+        let judged = unwinding(self.server_authorizer.authorize_server(access)).await;
+        let grant =
+            judged.map_err(|panicked| panicked.to_wire())?.map_err(|denied| denied.to_wire())?;
+        if grant.time_left().is_some_and(|left| left.is_zero()) {
+            return Err(Refusal::GrantExpired.to_wire());
+        }
+        self.blocks.check(grant.user.as_deref(), grant.token.as_deref(), None)?;
+        Ok(grant)
+    }
+
     /// Opens the database that a grant names; makes it if the grant allows that and `create` asks
-    /// for it. The grant comes back as the database's security object leaves it.
+    /// for it, or the grant makes it unasked. The grant comes back as the database's security object leaves it.
     pub(super) async fn open(
         &self,
         grant: Grant,
         create: bool,
     ) -> Result<(Database, Grant), WireError> {
         let database = match self.store.database(&grant.database).await {
-            Err(StoreError::DatabaseMissing { .. }) if grant.create && create => {
+            Err(StoreError::DatabaseMissing { .. })
+                if grant.create && create || grant.create_on_open =>
+            {
                 self.store.open_or_create(&grant.database).await
             }
             found => found,
@@ -81,11 +106,9 @@ impl Socket {
         access: AccessRequest,
     ) -> Result<Arc<Channel>, WireError> {
         let create = access.create;
-        let grant = self.shared.judge(access, &self.peer.seat).await?;
+        let grant = self.shared.judge(access.clone(), &self.peer.seat).await?;
         let (database, grant) = self.shared.open(grant, create).await?;
-        let uploads_max = self.shared.limits.uploads_per_channel_max;
-        let (store, tails) = (self.shared.store.clone(), Arc::clone(&self.shared.tails));
-        Ok(Channel::new(id, store, database, grant, uploads_max, tails))
+        Ok(Channel::new(id, &self.shared, database, grant, access, Renewal::InPlace))
     }
 
     /// Makes an open channel known to the gateway, so that its grant can be revoked. `revocations` is
@@ -114,6 +137,8 @@ impl Socket {
         channel: &Channel,
         access: AccessRequest,
     ) -> Result<(), WireError> {
+        // First: a judgement of the older credentials that is under way must not take their place.
+        channel.asked_with(access.clone());
         loop {
             let revocations = self.shared.revocations();
             let grant = self.shared.judge(access.clone(), &self.peer.seat).await?;

@@ -1,14 +1,19 @@
-//! The settings of `serve`: a TOML file, and flags that override it.
+//! The settings of `serve`: a TOML file, environment variables that override it, and flags that
+//! override both.
 //!
-//! Each table of the file has a file here.
+//! Each table of the file has a file here, or its type in the library.
 
 mod compaction;
+mod environment;
+mod problem;
 mod validate;
 
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 use settee::Limits;
+use settee::access::{Chain, Secret, Settings as AccessSettings};
+use settee::server::ServerError;
 
 use crate::failure::Failure;
 
@@ -21,7 +26,7 @@ pub use validate::{Validate, Validators};
 pub struct Config {
     pub listen: Option<String>,
     pub data: Option<PathBuf>,
-    pub tokens: Vec<String>,
+    pub tokens: Vec<Secret>,
     pub open: bool,
     pub static_dir: Option<PathBuf>,
     pub allowed_origins: Vec<String>,
@@ -29,25 +34,49 @@ pub struct Config {
     pub limits: Limits,
     pub compaction: Compaction,
     pub validate: Validate,
+    pub access: AccessSettings,
 }
 
 impl Config {
-    pub fn read(path: &Path) -> Result<Self, Failure> {
-        let text = std::fs::read_to_string(path).map_err(Failure::file("read", path))?;
-        Self::parse(&text).map_err(|problem| Failure::Config { path: path.to_owned(), problem })
+    /// Reads a file, if there is one, and the environment.
+    pub fn load(path: Option<&Path>) -> Result<Self, Failure> {
+        let text = match path {
+            Some(path) => std::fs::read_to_string(path).map_err(Failure::file("read", path))?,
+            None => String::new(),
+        };
+        let config = Self::parse(&text).map_err(|problem| {
+            let path = path.map_or_else(PathBuf::new, Path::to_owned);
+            Failure::Config { path, problem }
+        })?;
+        let variables = std::env::vars_os();
+        let variables = variables.filter_map(|(n, v)| Some((n.into_string().ok()?, v)));
+        environment::overridden(config, &text, variables)
     }
 
     fn parse(text: &str) -> Result<Self, String> {
-        toml::from_str(text).map_err(|error| {
-            let message = error.message().replace('\n', " ");
-            match error.span() {
-                Some(span) => {
-                    let before = text.get(..span.start).unwrap_or_default();
-                    format!("line {}: {message}", before.matches('\n').count() + 1)
-                }
-                None => message,
-            }
-        })
+        toml::from_str(text).map_err(|error| problem::told(&error, text))
+    }
+
+    /// Checks everything that can be checked without the data directory.
+    pub fn check(&self) -> Result<Chain, Failure> {
+        self.limits.validate()?;
+        if let Some(policy) = self.compaction.policy() {
+            policy.validate().map_err(ServerError::from)?;
+        }
+        if self.tokens.iter().any(|token| token.expose().is_empty()) {
+            return Err(Failure::EmptyToken);
+        }
+        self.validate.validators()?;
+        let chain = self.access.build_with(&self.tokens)?;
+        match (self.open, chain.is_empty()) {
+            (false, true) => return Err(Failure::NoTokens),
+            (true, false) => return Err(Failure::OpenWithTokens),
+            _ => {}
+        }
+        match &self.static_dir {
+            Some(path) if !path.is_dir() => Err(Failure::NoStaticDir { path: path.clone() }),
+            _ => Ok(chain),
+        }
     }
 }
 
@@ -78,7 +107,8 @@ mod tests {
         "#;
         let config = Config::parse(text).unwrap();
         assert_eq!(config.listen.as_deref(), Some("0.0.0.0:5984"));
-        assert_eq!(config.tokens, ["a", "b"]);
+        let tokens: Vec<&str> = config.tokens.iter().map(Secret::expose).collect();
+        assert_eq!(tokens, ["a", "b"]);
         assert_eq!(config.legacy, Some(false));
         assert_eq!(config.limits, Limits { connections_max: 7, ..Limits::default() });
         let policy = CompactionPolicy {

@@ -3,6 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use settee::access::AccessError;
 use settee::client::ClientError;
 use settee::doc::SelectorError;
 use settee::replicate::SyncError;
@@ -34,13 +35,23 @@ pub enum Failure {
     Url { url: String },
     #[error("{}: {problem}", path.display())]
     Config { path: PathBuf, problem: String },
+    #[error("environment variable {name}: {problem}")]
+    Variable { name: String, problem: String },
+    #[error(transparent)]
+    Access(#[from] AccessError),
+    #[error("{reason}")]
+    Password { reason: &'static str },
+    #[error("`open` cannot change while the gateway runs")]
+    OpenChanged,
     #[error(
-        "nobody could be let in: give --token TOKEN (or tokens in a --config FILE), or --open to let in everybody on this machine"
+        "nobody could be let in: give --token TOKEN (or tokens or the table access in a --config FILE), or --open to let in everybody on this machine"
     )]
     NoTokens,
     #[error("a token must not be empty")]
     EmptyToken,
-    #[error("--open lets in everybody, --token only who shows it: give one of them")]
+    #[error(
+        "--open lets in everybody, --token and the table access only who is known: give one of them"
+    )]
     OpenWithTokens,
     #[error(
         "--open serves this machine only, and {listen} can be reached from others; use --token"

@@ -3,9 +3,11 @@
 mod check;
 mod compact;
 mod config;
+mod config_command;
 mod destroy;
 mod dump;
 mod failure;
+mod hash_password;
 mod info;
 mod input;
 mod list;
@@ -15,7 +17,6 @@ mod progress;
 mod purge;
 mod serve;
 mod sync;
-mod token;
 
 use std::process::ExitCode;
 
@@ -53,6 +54,10 @@ enum Command {
     Purge(purge::Args),
     /// Destroy a database and everything in it
     Destroy(destroy::Args),
+    /// Check configuration files
+    Config(config_command::Args),
+    /// Hash a password for a configuration file
+    HashPassword(hash_password::Args),
 }
 
 fn main() -> ExitCode {
@@ -84,6 +89,8 @@ fn run(command: Command) -> Result<(), Failure> {
             Command::Compact(args) => compact::run(args).await,
             Command::Purge(args) => purge::run(args).await,
             Command::Destroy(args) => destroy::run(args).await,
+            Command::Config(args) => config_command::run(&args),
+            Command::HashPassword(_) => hash_password::run(),
         }
     });
     // A thread that waits for standard input cannot be told to stop.

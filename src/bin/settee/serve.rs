@@ -4,23 +4,24 @@ use std::io::{IsTerminal as _, Write as _};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use settee::server::{ServerError, ServerGrant, ServerRequest};
-use settee::{AccessRequest, Gateway, Store};
+use settee::access::{Access, Chain, Secret};
+use settee::server::{Rejudged, ServerGrant};
+use settee::{AccessRequest, Gateway, Grant, Store};
 use tokio::net::{TcpListener, lookup_host};
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tracing::info;
+use tracing::{error, info};
 use tracing_subscriber::EnvFilter;
 
 use crate::config::{Config, Validators};
 use crate::failure::Failure;
-use crate::token::{Tokens, everything};
 
 const LISTEN_DEFAULT: &str = "127.0.0.1:5984";
 const DATA_DEFAULT: &str = "data";
 
 /// Once it takes connections it prints one line to standard output: `listening on http://ADDR`.
 /// Logs go to standard error; the environment variable SETTEE_LOG filters them (`debug`,
-/// `settee=trace`). SIGINT and SIGTERM stop it gracefully, a second one at once.
+/// `settee=trace`). SIGINT and SIGTERM stop it gracefully, a second one at once; SIGHUP reads the
+/// rules of access again.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Where to listen; port 0 takes a free one [default: 127.0.0.1:5984]
@@ -29,8 +30,8 @@ pub struct Args {
     /// Where databases are stored; made if it is not there [default: data]
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
-    /// A TOML file with the keys listen, data, tokens, open, static_dir, allowed_origins, legacy
-    /// and the tables limits, compaction and validate. Flags override it
+    /// A TOML file; settee.example.toml has every key. Environment variables override it
+    /// (`SETTEE_LIMITS__CONNECTIONS_MAX=7`), and flags both
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// Lets whoever shows it open, make and destroy any database; may be repeated
@@ -51,49 +52,39 @@ pub struct Args {
 }
 
 impl Args {
-    /// The file's settings, overridden by the flags. A list of flags takes the place of the file's.
-    fn settings(self) -> Result<Config, Failure> {
-        let file = self.config.as_deref().map(Config::read).transpose()?.unwrap_or_default();
-        let either = |flags: Vec<String>, file| if flags.is_empty() { file } else { flags };
+    /// The settings of the file and the environment, overridden by the flags. A list of flags takes
+    /// the place of the file's.
+    fn settings(&self) -> Result<Config, Failure> {
+        let file = Config::load(self.config.as_deref())?;
+        let tokens = self.tokens.iter().map(Secret::new).collect::<Vec<_>>();
+        let origins = self.allowed_origins.clone();
         Ok(Config {
-            listen: self.listen.or(file.listen),
-            data: self.data.or(file.data),
-            tokens: either(self.tokens, file.tokens),
+            listen: self.listen.clone().or(file.listen),
+            data: self.data.clone().or(file.data),
+            tokens: if tokens.is_empty() { file.tokens } else { tokens },
             open: self.open || file.open,
-            static_dir: self.static_dir.or(file.static_dir),
-            allowed_origins: either(self.allowed_origins, file.allowed_origins),
+            static_dir: self.static_dir.clone().or(file.static_dir),
+            allowed_origins: if origins.is_empty() { file.allowed_origins } else { origins },
             legacy: if self.no_legacy { Some(false) } else { file.legacy },
-            limits: file.limits,
-            compaction: file.compaction,
-            validate: file.validate,
+            ..file
         })
     }
-}
 
-/// Everything is checked before the data directory is touched.
-fn check(settings: &Config) -> Result<(), Failure> {
-    settings.limits.validate()?;
-    if let Some(policy) = settings.compaction.policy() {
-        policy.validate().map_err(ServerError::from)?;
-    }
-    if settings.tokens.iter().any(String::is_empty) {
-        return Err(Failure::EmptyToken);
-    }
-    match (settings.open, settings.tokens.is_empty()) {
-        (false, true) => return Err(Failure::NoTokens),
-        (true, false) => return Err(Failure::OpenWithTokens),
-        _ => {}
-    }
-    match &settings.static_dir {
-        Some(path) if !path.is_dir() => Err(Failure::NoStaticDir { path: path.clone() }),
-        _ => Ok(()),
+    /// The rules as they are in the file at this moment.
+    fn rules(&self, open: bool) -> Result<Chain, Failure> {
+        let settings = self.settings()?;
+        if settings.open != open {
+            return Err(Failure::OpenChanged);
+        }
+        settings.check()
     }
 }
 
 pub async fn run(args: Args) -> Result<(), Failure> {
     let settings = args.settings()?;
-    check(&settings)?;
+    let access = Access::new(settings.check()?);
     let validators = settings.validate.validators()?;
+    let open = settings.open;
     let filter = EnvFilter::try_from_env("SETTEE_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
@@ -104,9 +95,10 @@ pub async fn run(args: Args) -> Result<(), Failure> {
     let addresses = addresses(&listen, settings.open).await?;
     // Before the listener: what signals do must not depend on how far the start has come.
     let mut signals = Signals::new()?;
+    let mut signals_to_reload = taken(SignalKind::hangup())?;
     let data = settings.data.clone().unwrap_or_else(|| DATA_DEFAULT.into());
     let store = Store::open_with(&data, settings.limits.clone())?;
-    let gateway = gateway(store.clone(), settings, validators)?;
+    let gateway = gateway(store.clone(), settings, access.clone(), validators)?;
     let listener = TcpListener::bind(&*addresses)
         .await
         .map_err(|source| Failure::Listen { listen: listen.clone(), source })?;
@@ -124,13 +116,32 @@ pub async fn run(args: Args) -> Result<(), Failure> {
         drop(stop);
         signals.next().await;
     };
+    let reloads = async {
+        loop {
+            signals_to_reload.recv().await;
+            reload(&args, open, &access, &gateway).await;
+        }
+    };
     tokio::select! {
+        () = reloads => {}
         () = serving => info!("every connection has ended"),
         () = second_signal => info!("connections are cut"),
     }
     store.close().await?;
     info!("stopped");
     Ok(())
+}
+
+/// Reads the rules of access again and puts open grants to them.
+async fn reload(args: &Args, open: bool, access: &Access, gateway: &Gateway) {
+    match args.rules(open) {
+        Ok(chain) => {
+            access.replace(chain);
+            let Rejudged { kept, ended } = gateway.rejudge().await;
+            info!(kept, ended, "rules of access read again");
+        }
+        Err(error) => error!(%error, "the old rules of access stay"),
+    }
 }
 
 async fn addresses(listen: &str, open: bool) -> Result<Vec<SocketAddr>, Failure> {
@@ -142,7 +153,12 @@ async fn addresses(listen: &str, open: bool) -> Result<Vec<SocketAddr>, Failure>
     Ok(addresses)
 }
 
-fn gateway(store: Store, settings: Config, validators: Validators) -> Result<Gateway, Failure> {
+fn gateway(
+    store: Store,
+    settings: Config,
+    access: Access,
+    validators: Validators,
+) -> Result<Gateway, Failure> {
     let mut builder = Gateway::builder(store)
         .limits(settings.limits)
         .compaction(settings.compaction.policy())
@@ -154,21 +170,13 @@ fn gateway(store: Store, settings: Config, validators: Validators) -> Result<Gat
     }
     let builder = if settings.open {
         builder
-            .authorizer(|request: AccessRequest| async move { Ok(everything(request)) })
-            .server_authorizer(|_| async { Ok(ServerGrant::known().listing()) })
+            .authorizer(|request: AccessRequest| async move {
+                Ok(Grant::database(request.database).creating().destroying().administering())
+            })
+            .server_authorizer(|_| async { Ok(ServerGrant::known().listing().administering()) })
             .loopback_hosts_only()
     } else {
-        let tokens = Tokens::new(&settings.tokens);
-        let server_tokens = tokens.clone();
-        builder
-            .authorizer(move |request: AccessRequest| {
-                let answer = tokens.judge(request);
-                async move { answer }
-            })
-            .server_authorizer(move |request: ServerRequest| {
-                let answer = server_tokens.judge_server(&request);
-                async move { answer }
-            })
+        builder.authorizer(access.clone()).server_authorizer(access)
     };
     Ok(builder.build()?)
 }
@@ -189,12 +197,9 @@ pub struct Signals {
 
 impl Signals {
     pub fn new() -> Result<Self, Failure> {
-        let take = |kind| {
-            signal(kind).map_err(|source| Failure::Io { doing: "take signals".into(), source })
-        };
         Ok(Self {
-            interrupt: take(SignalKind::interrupt())?,
-            terminate: take(SignalKind::terminate())?,
+            interrupt: taken(SignalKind::interrupt())?,
+            terminate: taken(SignalKind::terminate())?,
         })
     }
 
@@ -205,4 +210,8 @@ impl Signals {
             _ = self.terminate.recv() => {}
         }
     }
+}
+
+fn taken(kind: SignalKind) -> Result<Signal, Failure> {
+    signal(kind).map_err(|source| Failure::Io { doing: "take signals".into(), source })
 }

@@ -9,8 +9,8 @@ use warp::reply::Response;
 use crate::doc::{DbName, DocId, Rev};
 use crate::limits::Limits;
 use crate::proto::message::{ChannelId, WireError};
-use crate::server::auth::Grant;
-use crate::server::channel::{Channel, Enlisted};
+use crate::server::auth::{AccessRequest, Grant};
+use crate::server::channel::{Channel, Enlisted, Renewal};
 use crate::server::error::{Refusal, ToWire as _};
 use crate::server::granted::Granted;
 use crate::store::Database;
@@ -36,9 +36,10 @@ impl Db {
         loop {
             let shared = &request.shared;
             let revocations = shared.revocations();
-            let grant = shared.judge(request.access(name.clone(), false)?, &request.seat).await?;
+            let access = request.access(name.clone(), false)?;
+            let grant = shared.judge(access.clone(), &request.seat).await?;
             let (database, grant) = shared.open(grant, false).await?;
-            let db = Self::under(request, database, grant);
+            let db = Self::under(request, database, grant, access);
             // A revocation that came while this was not yet known passed it by.
             if db.request.shared.revocations() == revocations {
                 return Ok(db);
@@ -47,11 +48,9 @@ impl Db {
         }
     }
 
-    fn under(request: Request, database: Database, grant: Grant) -> Self {
-        let uploads_max = request.shared.limits.uploads_per_channel_max;
-        let store = request.shared.store.clone();
-        let tails = Arc::clone(&request.shared.tails);
-        let channel = Channel::new(NO_CHANNEL, store, database, grant, uploads_max, tails);
+    fn under(request: Request, database: Database, grant: Grant, access: AccessRequest) -> Self {
+        let shared = &request.shared;
+        let channel = Channel::new(NO_CHANNEL, shared, database, grant, access, Renewal::Ends);
         let granted = channel.granted();
         let enlisted = Enlisted::new(&request.shared, &channel);
         Self { request, granted, channel, _enlisted: enlisted }

@@ -7,6 +7,8 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
 
 use futures::FutureExt as _;
 use serde_json::json;
@@ -16,6 +18,7 @@ use tokio::time::sleep_until;
 use crate::doc::DbName;
 use crate::proto::message::WireError;
 use crate::server::error::{ToWire as _, bad_request};
+use crate::server::server_feed::ServerFeed;
 use crate::store::{DbUpdate, DbUpdateKind, DbUpdates, Store, Uuid};
 
 use super::answer::{Answer, Out, Stop, streamed};
@@ -134,15 +137,22 @@ impl DbLog {
     }
 }
 
-pub(super) fn answer(request: Request) -> Answer {
+pub(super) fn answer(request: Request, feed: Arc<ServerFeed>) -> Answer {
     let form = Form::of(&request.query)?;
     let waiting = Waiting::of(&request.query)?;
     let since = request.query.text("since").unwrap_or("0").trim_matches('"').to_owned();
     let since = request.shared.db_log.number(&since)?;
+    let check = Duration::from_millis(request.shared.limits.grant_check_interval_ms);
     Ok(streamed(form.content_type(), move |mut out| async move {
         let mut writer = Writer { request, form, waiting, any: false };
-        writer.run(since, &mut out).await?;
-        out.flush().await
+        let written = async {
+            writer.run(since, &mut out).await?;
+            out.flush().await
+        };
+        tokio::select! {
+            written = written => written,
+            error = feed.until_ended(check) => Err(Stop::Failed(error)),
+        }
     }))
 }
 

@@ -24,6 +24,16 @@ impl Query {
         self.0.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
     }
 
+    /// Refuses names that are not among these.
+    pub(super) fn only(&self, known: &[&str]) -> Result<(), WireError> {
+        match self.0.iter().find(|(name, _)| !known.contains(&name.as_str())) {
+            None => Ok(()),
+            Some((name, _)) => {
+                Err(query_parse_error(format!("there is no parameter {}", shown(name))))
+            }
+        }
+    }
+
     /// `true` or `false`; false where it is not there.
     pub(super) fn flag(&self, name: &str) -> Result<bool, WireError> {
         Ok(self.flag_if_any(name)?.unwrap_or(false))

@@ -1,5 +1,7 @@
 //! What is for no one database: the welcome, sessions, uuids, lists of databases.
 
+use std::time::Duration;
+
 use http::header::SET_COOKIE;
 use http::{Method, StatusCode};
 use serde::Deserialize;
@@ -11,6 +13,7 @@ use crate::proto::message::WireError;
 use crate::server::auth::{Credentials, DeniedKind, ServerGrant};
 use crate::server::error::{HttpRefusal, Refusal, ToWire as _, bad_request};
 use crate::server::opening::unwinding;
+use crate::server::revocation::{Revocation, Revoked};
 use crate::store::{StoreError, Uuid};
 
 use super::all_docs::Paging;
@@ -38,9 +41,10 @@ pub(super) async fn route(request: Request, path: &[&str]) -> Answer {
             if !reads(&request.method) {
                 return only("GET,HEAD");
             }
-            check_list(&request).await?;
-            super::db_updates::answer(request)
+            let feed = request.shared.begin_feed(request.server_access()?).await?;
+            super::db_updates::answer(request, feed)
         }
+        ["_settee", "grants"] => grants(request).await,
         ["_replicate" | "_scheduler" | "_active_tasks", ..] => {
             check_list(&request).await?;
             Err(HttpRefusal::NotImplemented { reason: NO_REPLICATOR }.to_wire())
@@ -90,14 +94,40 @@ fn uuids(request: &Request) -> Answer {
 
 /// Asks the server's authorizer.
 async fn judge(request: &Request) -> Result<ServerGrant, WireError> {
-    let access = request.server_access()?;
-    let judged = unwinding(request.shared.server_authorizer.authorize_server(access)).await;
-    judged.map_err(|panicked| panicked.to_wire())?.map_err(|denied| denied.to_wire())
+    request.shared.judge_server(request.server_access()?).await
 }
 
 async fn check_list(request: &Request) -> Result<(), WireError> {
-    let grant = judge(request).await?;
-    if grant.list { Ok(()) } else { Err(HttpRefusal::MayNotList.to_wire()) }
+    request.shared.judge_list(request.server_access()?).await.map(drop)
+}
+
+/// `DELETE /_settee/grants`: takes back grants by user, token and database.
+async fn grants(request: Request) -> Answer {
+    if request.method != Method::DELETE {
+        return only("DELETE");
+    }
+    if !judge(&request).await?.administer {
+        return Err(HttpRefusal::MayNotAdministerServer.to_wire());
+    }
+    // A name that is misspelled would revoke more than was meant.
+    request.query.only(&["user", "token", "database", "reason", "block_s"])?;
+    let text = |name: &str| request.query.text(name).map(str::to_owned);
+    let database = request.query.text("database").map(DbName::parse).transpose();
+    let revocation = Revocation {
+        user: text("user"),
+        token: text("token"),
+        database: database.map_err(|error| error.to_wire())?,
+        reason: text("reason").unwrap_or_else(|| "access was revoked".to_owned()),
+        block: request.query.count("block_s")?.map(Duration::from_secs),
+    };
+    if revocation.user.is_none() && revocation.token.is_none() && revocation.database.is_none() {
+        return Err(bad_request("name a user, a token or a database"));
+    }
+    let Revoked { channels, feeds, sessions } = request.shared.revoke(&revocation)?;
+    let (user, token) = (&revocation.user, &revocation.token);
+    tracing::info!(?user, ?token, database = ?revocation.database, channels, feeds, sessions, "revoked");
+    let body = json!({"ok": true, "channels": channels, "feeds": feeds, "sessions": sessions});
+    Ok(json(StatusCode::OK, &body))
 }
 
 async fn session(request: Request) -> Answer {
@@ -172,7 +202,8 @@ async fn begin_session(mut request: Request) -> Answer {
             DeniedKind::Unauthorized => HttpRefusal::BadLogin.to_wire(),
             DeniedKind::Forbidden | DeniedKind::Unavailable => denied.to_wire(),
         })?;
-    let cookie = request.shared.sessions.begin(credentials);
+    request.shared.blocks.check(grant.user.as_deref(), grant.token.as_deref(), None)?;
+    let cookie = request.shared.sessions.begin(credentials, &grant);
     let name = grant.user.clone().unwrap_or(login.name);
     let body = json!({"ok": true, "name": name, "roles": roles(&grant)});
     let mut response = json(StatusCode::OK, &body);

@@ -14,7 +14,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha2::Sha256;
 
-use crate::server::auth::Credentials;
+use crate::server::auth::{Credentials, ServerGrant};
 
 /// CouchDB's name of the cookie.
 pub(super) const COOKIE_NAME: &str = "AuthSession";
@@ -35,6 +35,9 @@ struct Session {
     id: [u8; ID_BYTES],
     ends_s: u64,
     credentials: Credentials,
+    /// By whom and by which token it was begun, for revocation.
+    user: Option<String>,
+    token: Option<String>,
 }
 
 impl fmt::Debug for Sessions {
@@ -53,7 +56,7 @@ impl Sessions {
     }
 
     /// Begins a session; the oldest makes room. The cookie's value.
-    pub(super) fn begin(&self, credentials: Credentials) -> String {
+    pub(super) fn begin(&self, credentials: Credentials, grant: &ServerGrant) -> String {
         let now_s = now_s();
         let (id, ends_s) = (random(), now_s + self.time.as_secs().max(1));
         let mut open = self.lock();
@@ -61,7 +64,8 @@ impl Sessions {
         if open.len() >= self.max {
             open.pop_front();
         }
-        open.push_back(Session { id, ends_s, credentials });
+        let (user, token) = (grant.user.clone(), grant.token.clone());
+        open.push_back(Session { id, ends_s, credentials, user, token });
         drop(open);
         let mut bytes = [&id[..], &ends_s.to_be_bytes()].concat();
         let signature = self.signer(&bytes).finalize().into_bytes();
@@ -81,6 +85,14 @@ impl Sessions {
         if let Some(id) = self.checked(cookie) {
             self.lock().retain(|session| session.id != id);
         }
+    }
+
+    /// Ends sessions by user and token; how many.
+    pub(crate) fn end_all(&self, fits: impl Fn(Option<&str>, Option<&str>) -> bool) -> usize {
+        let mut open = self.lock();
+        let before = open.len();
+        open.retain(|session| !fits(session.user.as_deref(), session.token.as_deref()));
+        before - open.len()
     }
 
     /// The `Set-Cookie` header that brings a session, or with `None` takes it away.
@@ -126,10 +138,14 @@ mod tests {
 
     use super::*;
 
+    fn begin(sessions: &Sessions, credentials: serde_json::Value) -> String {
+        sessions.begin(Credentials::new(credentials), &ServerGrant::known())
+    }
+
     #[test]
     fn only_whole_cookies_that_were_given_out_count() {
         let sessions = Sessions::new(Duration::from_secs(60), 2);
-        let first = sessions.begin(Credentials::new(json!({"token": "1"})));
+        let first = begin(&sessions, json!({"token": "1"}));
         assert_eq!(sessions.find(&first), Some(Credentials::new(json!({"token": "1"}))));
         let mut forged = first.clone().into_bytes();
         forged[3] ^= 1;
@@ -152,8 +168,7 @@ mod tests {
     #[test]
     fn the_oldest_session_makes_room() {
         let sessions = Sessions::new(Duration::from_secs(60), 2);
-        let cookies: Vec<String> =
-            (0..3).map(|n| sessions.begin(Credentials::new(json!({"n": n})))).collect();
+        let cookies: Vec<String> = (0..3).map(|n| begin(&sessions, json!({"n": n}))).collect();
         assert_eq!(sessions.find(&cookies[0]), None);
         assert!(sessions.find(&cookies[1]).is_some() && sessions.find(&cookies[2]).is_some());
     }
