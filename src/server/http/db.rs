@@ -36,7 +36,7 @@ impl Db {
         loop {
             let shared = &request.shared;
             let revocations = shared.revocations();
-            let grant = shared.judge(request.access(name.clone(), false)?, &request.seat).await?;
+            let grant = request.judge(name.clone(), false).await?;
             let (database, grant) = shared.open(grant, false).await?;
             let db = Self::under(request, database, grant);
             // A revocation that came while this was not yet known passed it by.
