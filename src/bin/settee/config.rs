@@ -3,29 +3,52 @@
 //! Each table of the file has a file here.
 
 mod compaction;
+mod listen;
 
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 use settee::Limits;
+use settee::server::ForwardedHeader;
 
 use crate::failure::Failure;
 
 pub use compaction::Compaction;
+pub use listen::{Checked, Listen, Tls};
 
 /// A configuration file. Every key may be left out.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
-    pub listen: Option<String>,
+    pub listen: Option<Listen>,
     pub data: Option<PathBuf>,
     pub tokens: Vec<String>,
     pub open: bool,
     pub static_dir: Option<PathBuf>,
     pub allowed_origins: Vec<String>,
     pub legacy: Option<bool>,
+    pub trusted_proxies: Vec<String>,
+    pub forwarded_header: Forwarded,
     pub limits: Limits,
     pub compaction: Compaction,
+}
+
+/// Which headers of a trusted proxy count.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Forwarded {
+    #[default]
+    XForwardedFor,
+    Forwarded,
+}
+
+impl Forwarded {
+    pub fn header(self) -> ForwardedHeader {
+        match self {
+            Self::XForwardedFor => ForwardedHeader::XForwardedFor,
+            Self::Forwarded => ForwardedHeader::Forwarded,
+        }
+    }
 }
 
 impl Config {
@@ -66,6 +89,8 @@ mod tests {
             allowed_origins = ["https://app.example"]
             open = false
             legacy = false
+            trusted_proxies = ["10.0.0.0/8", "unix"]
+            forwarded_header = "forwarded"
             [limits]
             connections_max = 7
             [compaction]
@@ -74,7 +99,11 @@ mod tests {
             interval_s = 5
         "#;
         let config = Config::parse(text).unwrap();
-        assert_eq!(config.listen.as_deref(), Some("0.0.0.0:5984"));
+        let places = config.listen.unwrap().tables();
+        assert_eq!(places.len(), 1);
+        assert_eq!(places[0].address, "0.0.0.0:5984");
+        assert_eq!(config.trusted_proxies, ["10.0.0.0/8", "unix"]);
+        assert_eq!(config.forwarded_header, Forwarded::Forwarded);
         assert_eq!(config.tokens, ["a", "b"]);
         assert_eq!(config.legacy, Some(false));
         assert_eq!(config.limits, Limits { connections_max: 7, ..Limits::default() });
@@ -85,6 +114,26 @@ mod tests {
             ..CompactionPolicy::default()
         };
         assert_eq!(config.compaction.policy(), Some(policy));
+    }
+
+    #[test]
+    fn listeners_are_addresses_or_tables() {
+        let text = r#"
+            [[listen]]
+            address = "127.0.0.1:1"
+            [[listen]]
+            address = "[::]:6984"
+            tls = { cert = "a.pem", key = "b.pem" }
+            proxy_protocol = true
+        "#;
+        let places = Config::parse(text).unwrap().listen.unwrap().tables();
+        assert_eq!((places[0].address.as_str(), &places[0].tls), ("127.0.0.1:1", &None));
+        let tls = Tls { cert: "a.pem".into(), key: "b.pem".into() };
+        assert_eq!((places[1].tls.as_ref(), places[1].proxy_protocol), (Some(&tls), true));
+        let mixed = r#"listen = ["[::1]:1", { address = "unix:/run/settee", mode = "600" }]"#;
+        let places = Config::parse(mixed).unwrap().listen.unwrap().tables();
+        assert_eq!((places[0].address.as_str(), &places[0].mode), ("[::1]:1", &None));
+        assert_eq!(places[1].mode.as_deref(), Some("600"));
     }
 
     #[test]
@@ -104,6 +153,9 @@ mod tests {
         check("listen = \"a:1\"\ntoken = \"x\"", ["line 2", "token"]);
         check("[limits]\n\nconections_max = 1", ["line 3", "conections_max"]);
         check("[compaction]\nold_mb_min = 1", ["line 2", "old_mb_min"]);
+        check("listen = [{ adress = \"a:1\" }]", ["line 1", "listen"]);
+        check("\nlisten = 5", ["line 2", "address"]);
+        check("forwarded_header = \"via\"", ["line 1", "x-forwarded-for"]);
         check("tokens = 1", ["line 1", "sequence"]);
         check("open = \n", ["line 1", ""]);
     }

@@ -1,36 +1,43 @@
 //! `settee serve`: the gateway.
 
 use std::io::{IsTerminal as _, Write as _};
-use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use settee::server::{ServerError, ServerGrant, ServerRequest};
+use settee::server::{Endpoint, ServerError, ServerGrant, ServerRequest};
 use settee::{AccessRequest, Gateway, Store};
-use tokio::net::{TcpListener, lookup_host};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::info;
 use tracing_subscriber::EnvFilter;
 
-use crate::config::Config;
+use crate::certificates::Certificates;
+use crate::config::{Checked, Config, Listen, Tls};
 use crate::failure::Failure;
 use crate::token::{Tokens, everything};
 
 const LISTEN_DEFAULT: &str = "127.0.0.1:5984";
 const DATA_DEFAULT: &str = "data";
 
-/// Once it takes connections it prints one line to standard output: `listening on http://ADDR`.
+/// Once it takes connections it prints to standard output where: `listening on http://ADDR`, a line
+/// for each place.
 /// Logs go to standard error; the environment variable SETTEE_LOG filters them (`debug`,
-/// `settee=trace`). SIGINT and SIGTERM stop it gracefully, a second one at once.
+/// `settee=trace`). Certificates are read again when they change, and on SIGHUP. SIGINT and SIGTERM stop it gracefully, a second one at once.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Where to listen; port 0 takes a free one [default: 127.0.0.1:5984]
+    /// Where to listen, HOST:PORT or unix:PATH; port 0 takes a free one; may be repeated [default:
+    /// 127.0.0.1:5984]
     #[arg(long, value_name = "HOST:PORT")]
-    listen: Option<String>,
+    listen: Vec<String>,
+    /// Speaks TLS there: a certificate in PEM, with those that vouch for it
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    tls_cert: Option<PathBuf>,
+    /// The key of the certificate, in PEM
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    tls_key: Option<PathBuf>,
     /// Where databases are stored; made if it is not there [default: data]
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
-    /// A TOML file with the keys listen, data, tokens, open, static_dir, allowed_origins, legacy
-    /// and the tables limits and compaction. Flags override it
+    /// A TOML file with the keys listen, data, tokens, open, static_dir, allowed_origins, legacy,
+    /// trusted_proxies, forwarded_header and the tables limits and compaction. Flags override it
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// Lets whoever shows it open, make and destroy any database; may be repeated
@@ -55,14 +62,22 @@ impl Args {
     fn settings(self) -> Result<Config, Failure> {
         let file = self.config.as_deref().map(Config::read).transpose()?.unwrap_or_default();
         let either = |flags: Vec<String>, file| if flags.is_empty() { file } else { flags };
+        let tls = self.tls_cert.zip(self.tls_key).map(|(cert, key)| Tls { cert, key });
+        let listen = match (self.listen, tls) {
+            (addresses, tls) if !addresses.is_empty() => Some(Listen::of_flags(addresses, tls)),
+            (_, Some(tls)) => Some(Listen::of_flags(vec![LISTEN_DEFAULT.into()], Some(tls))),
+            (_, None) => file.listen,
+        };
         Ok(Config {
-            listen: self.listen.or(file.listen),
+            listen,
             data: self.data.or(file.data),
             tokens: either(self.tokens, file.tokens),
             open: self.open || file.open,
             static_dir: self.static_dir.or(file.static_dir),
             allowed_origins: either(self.allowed_origins, file.allowed_origins),
             legacy: if self.no_legacy { Some(false) } else { file.legacy },
+            trusted_proxies: file.trusted_proxies,
+            forwarded_header: file.forwarded_header,
             limits: file.limits,
             compaction: file.compaction,
         })
@@ -98,21 +113,22 @@ pub async fn run(args: Args) -> Result<(), Failure> {
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal())
         .init();
-    let listen = settings.listen.clone().unwrap_or_else(|| LISTEN_DEFAULT.into());
-    let addresses = addresses(&listen, settings.open).await?;
+    let listen = || Listen::of_flags(vec![LISTEN_DEFAULT.into()], None);
+    let places = places(settings.listen.clone().unwrap_or_else(listen), &settings).await?;
+    let _certificates = Certificates::keep(places.iter().filter_map(Checked::tls))?;
     // Before the listener: what signals do must not depend on how far the start has come.
     let mut signals = Signals::new()?;
     let data = settings.data.clone().unwrap_or_else(|| DATA_DEFAULT.into());
     let store = Store::open_with(&data, settings.limits.clone())?;
     let gateway = gateway(store.clone(), settings)?;
-    let listener = TcpListener::bind(&*addresses)
-        .await
-        .map_err(|source| Failure::Listen { listen: listen.clone(), source })?;
-    let address = listener.local_addr().map_err(|source| Failure::Listen { listen, source })?;
-    announce(address)?;
-    info!(%address, data = %data.display(), "serving");
+    let mut endpoints = Vec::new();
+    for place in places {
+        endpoints.push(place.bind().await?);
+    }
+    announce(&endpoints)?;
+    info!(data = %data.display(), "serving");
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-    let serving = gateway.serve(listener, async {
+    let serving = gateway.serve_endpoints(endpoints, async {
         // The sender is dropped or used: both mean stop.
         let _ = stopped.await;
     });
@@ -131,13 +147,25 @@ pub async fn run(args: Args) -> Result<(), Failure> {
     Ok(())
 }
 
-async fn addresses(listen: &str, open: bool) -> Result<Vec<SocketAddr>, Failure> {
-    let refused = |source| Failure::Listen { listen: listen.to_owned(), source };
-    let addresses: Vec<SocketAddr> = lookup_host(listen).await.map_err(refused)?.collect();
-    if open && addresses.iter().any(|address| !address.ip().is_loopback()) {
-        return Err(Failure::OpenToOthers { listen: listen.to_owned() });
+/// Checks everything about the places before one of them is listened at.
+async fn places(listen: Listen, settings: &Config) -> Result<Vec<Checked>, Failure> {
+    let mut places = Vec::new();
+    for table in listen.tables() {
+        places.push(table.check().await?);
     }
-    Ok(addresses)
+    if places.is_empty() {
+        return Err(Failure::NoListener);
+    }
+    for place in &places {
+        let listen = || place.address().to_owned();
+        if settings.open && place.is_reached_by_others() {
+            return Err(Failure::OpenToOthers { listen: listen() });
+        }
+        if place.proxy_protocol() && settings.trusted_proxies.is_empty() {
+            return Err(Failure::NoTrustedProxies { listen: listen() });
+        }
+    }
+    Ok(places)
 }
 
 fn gateway(store: Store, settings: Config) -> Result<Gateway, Failure> {
@@ -145,6 +173,8 @@ fn gateway(store: Store, settings: Config) -> Result<Gateway, Failure> {
         .limits(settings.limits)
         .compaction(settings.compaction.policy())
         .allowed_origins(settings.allowed_origins)
+        .trusted_proxies(settings.trusted_proxies)
+        .forwarded_header(settings.forwarded_header.header())
         .legacy(settings.legacy.unwrap_or(true));
     if let Some(directory) = settings.static_dir {
         builder = builder.static_dir(directory);
@@ -171,11 +201,13 @@ fn gateway(store: Store, settings: Config) -> Result<Gateway, Failure> {
 }
 
 /// Tells the process that started this one.
-fn announce(address: SocketAddr) -> Result<(), Failure> {
+fn announce(endpoints: &[Endpoint]) -> Result<(), Failure> {
     let mut stdout = std::io::stdout();
-    writeln!(stdout, "listening on http://{address}")
-        .and_then(|()| stdout.flush())
-        .map_err(Failure::stdout)
+    for endpoint in endpoints {
+        info!(%endpoint, "listening");
+        writeln!(stdout, "listening on {endpoint}").map_err(Failure::stdout)?;
+    }
+    stdout.flush().map_err(Failure::stdout)
 }
 
 /// What asks the process to stop.
