@@ -57,9 +57,31 @@ pub struct Limits {
     pub request_header_bytes_max: usize,
     /// Milliseconds for sending the request headers; 10,000. Over it the connection closes.
     pub request_header_timeout_ms: u64,
+    /// Milliseconds for what comes before a request, a PROXY header and a TLS handshake, each;
+    /// 10,000. Over it the connection closes.
+    pub handshake_timeout_ms: u64,
     /// Bytes of a request's body of JSON, after decompression; 64 MiB. Over it: 413 `too_large`.
     /// Bodies of attachments are bounded by `attachment_bytes_max`.
     pub request_json_bytes_max: usize,
+    /// Bytes of JSON that all connections together may have in memory, in bodies of requests, in
+    /// WebSocket messages that are coming and in calls of settee.v1 that are not answered; 512 MiB.
+    /// Over it: 503 `service_unavailable`, or close code 1013. The first 64 KiB of each count as
+    /// nothing, so that small ones always pass.
+    pub json_bytes_in_memory_max: usize,
+    /// HTTP requests a second from one IPv4 address or one IPv6 network of 64 bits; 0, which is no
+    /// bound. Ten times as many may come at once. Over it: 429 `too_many_requests`.
+    pub requests_per_second_per_address_max: u32,
+    /// HTTP requests a second under grants that name one user; 0, which is no bound. Ten times as
+    /// many may come at once. Over it: 429 `too_many_requests`.
+    pub requests_per_second_per_user_max: u32,
+    /// Failed logins in a minute from one IPv4 address or one IPv6 network of 64 bits; 10, and 0 is
+    /// no bound. After them, credentials from there are refused unseen with 429
+    /// `too_many_requests` for a minute, and for twice as long each time it fails as often again,
+    /// at most for an hour.
+    pub failed_logins_per_minute_max: u32,
+    /// Addresses, and as many users, whose requests or failed logins are counted apart; 100,000.
+    /// One more shares its count with all that come after it.
+    pub rate_entries_max: usize,
     /// Milliseconds in which nothing of a request's body comes; 30,000. Over it: 408 `timeout`.
     pub request_body_stall_timeout_ms: u64,
     /// Seconds that a session's cookie is good for; 600. Over it: 401 `unauthorized`.
@@ -74,6 +96,17 @@ pub struct Limits {
     /// Bytes of one WebSocket message, all its frames together; 16 MiB, at least twice
     /// `doc_bytes_max`. Over it: close code 1009.
     pub message_bytes_max: usize,
+    /// Messages a second that are taken from one connection; 2,000. `messages_burst_max` may come at
+    /// once. Over it the connection is read no faster.
+    pub messages_per_second_max: u32,
+    /// Messages that are taken from one connection at once; 10,000.
+    pub messages_burst_max: u32,
+    /// Milliseconds that a connection may send more messages than it may without a pause; 60,000.
+    /// Over it: close code 1008.
+    pub messages_overrun_timeout_ms: u64,
+    /// Bytes a second that are taken from one connection; 64 MiB, and as many at once. Over it the
+    /// connection is read no faster.
+    pub inbound_bytes_per_second_max: u32,
     /// Channels of one connection, those being opened included; 32. One more is refused with 429
     /// `too_many_requests`.
     pub channels_per_connection_max: usize,
@@ -97,7 +130,7 @@ pub struct Limits {
     /// would add to them waits.
     pub outbound_bytes_max: usize,
     /// Milliseconds a connection may take nothing while bytes wait for it; 30,000. Over it: close
-    /// code 1013.
+    /// code 1013, or the end of an HTTP connection.
     pub outbound_stall_timeout_ms: u64,
     /// Attachments that a channel has uploaded and documents may refer to; 256. The oldest is
     /// forgotten. Up to 32 KiB of each are held in memory.
@@ -132,13 +165,23 @@ impl Default for Limits {
             selector_conditions_max: 1_000,
             request_header_bytes_max: 16 * 1024,
             request_header_timeout_ms: 10_000,
+            handshake_timeout_ms: 10_000,
             request_json_bytes_max: 64 * 1024 * 1024,
+            json_bytes_in_memory_max: 512 * 1024 * 1024,
+            requests_per_second_per_address_max: 0,
+            requests_per_second_per_user_max: 0,
+            failed_logins_per_minute_max: 10,
+            rate_entries_max: 100_000,
             request_body_stall_timeout_ms: 30_000,
             session_timeout_s: 600,
             sessions_max: 10_000,
             first_open_timeout_ms: 10_000,
             frame_bytes_max: 16 * 1024 * 1024,
             message_bytes_max: 16 * 1024 * 1024,
+            messages_per_second_max: 2_000,
+            messages_burst_max: 10_000,
+            messages_overrun_timeout_ms: 60_000,
+            inbound_bytes_per_second_max: 64 * 1024 * 1024,
             channels_per_connection_max: 32,
             calls_per_connection_max: 128,
             connections_per_user_max: 16,
@@ -198,6 +241,11 @@ impl Limits {
             ("outbound_stall_timeout_ms", self.outbound_stall_timeout_ms),
             ("request_json_bytes_max", self.request_json_bytes_max as u64),
             ("request_body_stall_timeout_ms", self.request_body_stall_timeout_ms),
+            ("handshake_timeout_ms", self.handshake_timeout_ms),
+            ("rate_entries_max", self.rate_entries_max as u64),
+            ("messages_per_second_max", u64::from(self.messages_per_second_max)),
+            ("messages_burst_max", u64::from(self.messages_burst_max)),
+            ("inbound_bytes_per_second_max", u64::from(self.inbound_bytes_per_second_max)),
             ("session_timeout_s", self.session_timeout_s),
             ("sessions_max", self.sessions_max as u64),
             ("stream_credit_max", u64::from(self.stream_credit_max)),
@@ -212,6 +260,15 @@ impl Limits {
                 "message_bytes_max",
                 self.message_bytes_max,
                 "it must be at least twice doc_bytes_max, or a large document cannot be sent",
+            );
+        }
+        let largest = self.message_bytes_max.max(self.request_json_bytes_max);
+        if self.json_bytes_in_memory_max < largest {
+            return refuse(
+                "json_bytes_in_memory_max",
+                self.json_bytes_in_memory_max,
+                "it must be at least message_bytes_max and request_json_bytes_max, or the largest \
+                 of these could never come",
             );
         }
         if self.json_depth_max > 1_000 {
@@ -275,6 +332,7 @@ mod tests {
         check(Limits { outbound_bytes_max: 0, ..ok() }, "outbound_bytes_max");
         check(Limits { uploads_per_channel_max: 255, ..ok() }, "uploads_per_channel_max");
         check(Limits { silence_timeout_ms: 20_000, ..ok() }, "silence_timeout_ms");
+        check(Limits { json_bytes_in_memory_max: 1 << 20, ..ok() }, "json_bytes_in_memory_max");
         check(Limits { request_header_bytes_max: 100, ..ok() }, "request_header_bytes_max");
     }
 }

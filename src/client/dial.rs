@@ -17,6 +17,7 @@ use crate::proto::SUBPROTOCOL;
 use crate::transport::{ByteStream, Connector};
 
 use super::driver::{self, Ended};
+use super::tls::Tls;
 use super::{ClientEvent, LinkState, Target};
 
 /// Time for a connection and its handshake.
@@ -70,6 +71,7 @@ fn random() -> f64 {
 pub(super) struct Dialer {
     pub target: Target,
     pub connector: Arc<dyn Connector>,
+    pub tls: Option<Tls>,
     pub backoff: Backoff,
     pub ping_interval: Duration,
     pub silence_timeout: Duration,
@@ -125,6 +127,10 @@ impl Dialer {
         let connecting = async {
             let stream = self.connector.connect(&self.target.host, self.target.port).await;
             let stream = stream.map_err(|error: io::Error| error.to_string())?;
+            let stream = match &self.tls {
+                Some(tls) => tls.begin(stream).await.map_err(|error| format!("TLS: {error}"))?,
+                None => stream,
+            };
             let config = WebSocketConfig::default()
                 .read_buffer_size(16 * 1024)
                 .write_buffer_size(16 * 1024)
@@ -147,8 +153,9 @@ impl Dialer {
 
     fn request(&self) -> http::Result<Request<()>> {
         let authority = self.target.authority();
+        let scheme = if self.target.secure { "wss" } else { "ws" };
         Request::builder()
-            .uri(format!("ws://{authority}{}", self.target.path))
+            .uri(format!("{scheme}://{authority}{}", self.target.path))
             .header(HOST, authority)
             .header(http::header::CONNECTION, "Upgrade")
             .header(http::header::UPGRADE, "websocket")

@@ -10,8 +10,10 @@ mod driver;
 mod error;
 mod link;
 mod sync;
+mod tls;
 
 use std::fmt;
+use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
@@ -30,6 +32,7 @@ use crate::replicate::Sync;
 use crate::store::Database;
 use crate::transport::{Connector, TcpConnector};
 use link::Link;
+use tls::Tls;
 
 /// Client events that wait for a slow reader; the oldest go first.
 const EVENTS_MAX: usize = 64;
@@ -101,6 +104,7 @@ pub enum ClientEvent {
 pub(crate) struct Target {
     pub host: String,
     pub port: u16,
+    pub secure: bool,
     /// The request's path and query.
     pub path: String,
 }
@@ -109,9 +113,9 @@ impl Target {
     fn parse(url: &str) -> Result<Self, ClientError> {
         let bad = || ClientError::Url { url: crate::doc::printable(url) };
         let uri: http::Uri = url.parse().map_err(|_| bad())?;
-        let port = match uri.scheme_str() {
-            Some("ws") => 80,
-            Some("wss") => return Err(ClientError::Tls { url: crate::doc::printable(url) }),
+        let (port, secure) = match uri.scheme_str() {
+            Some("ws") => (80, false),
+            Some("wss") => (443, true),
             _ => return Err(bad()),
         };
         let authority = uri.authority().ok_or_else(bad)?;
@@ -123,6 +127,7 @@ impl Target {
         Ok(Self {
             host: host.to_owned(),
             port: authority.port_u16().unwrap_or(port),
+            secure,
             path: if path.is_empty() { "/".into() } else { path.to_owned() },
         })
     }
@@ -153,12 +158,20 @@ impl Drop for ClientShared {
 pub struct ClientBuilder {
     url: String,
     connector: Arc<dyn Connector>,
+    ca_file: Option<PathBuf>,
     backoff: Backoff,
     ping_interval: Duration,
     silence_timeout: Duration,
 }
 
 impl ClientBuilder {
+    /// A file of certificate authorities in PEM that `wss://` trusts beside those of the system. It
+    /// is read once, by [`connect`](Self::connect).
+    #[must_use]
+    pub fn ca_file(self, path: impl Into<PathBuf>) -> Self {
+        Self { ca_file: Some(path.into()), ..self }
+    }
+
     /// How bytes travel; TCP where not said.
     #[must_use]
     pub fn connector(self, connector: impl Connector) -> Self {
@@ -185,6 +198,10 @@ impl ClientBuilder {
     /// the client goes on trying.
     pub fn connect(self) -> Result<Client, ClientError> {
         let url = Target::parse(&self.url)?;
+        let tls = match url.secure {
+            true => Some(Tls::new(&url.host, self.ca_file.as_deref())?),
+            false => None,
+        };
         let cause = "the first connection is being made".into();
         let (link_sender, link) = watch::channel(LinkState::Down { cause, failures: 0 });
         let (events, _) = broadcast::channel(EVENTS_MAX);
@@ -192,6 +209,7 @@ impl ClientBuilder {
         let dialer = dial::Dialer {
             target: url.clone(),
             connector: self.connector,
+            tls,
             backoff: self.backoff,
             ping_interval: self.ping_interval,
             silence_timeout: self.silence_timeout,
@@ -205,7 +223,7 @@ impl ClientBuilder {
 }
 
 impl Client {
-    /// A client of the gateway at `ws://HOST:PORT`, with the default settings.
+    /// A client of the gateway at `ws://HOST:PORT`, or `wss://` for TLS, with the default settings.
     ///
     /// # Errors
     /// As [`ClientBuilder::connect`].
@@ -213,12 +231,13 @@ impl Client {
         Self::builder(url).connect()
     }
 
-    /// Begins to set up a client of the gateway at `ws://HOST:PORT`.
+    /// Begins to set up a client of the gateway at `ws://HOST:PORT`, or `wss://` for TLS.
     #[must_use]
     pub fn builder(url: &str) -> ClientBuilder {
         ClientBuilder {
             url: url.to_owned(),
             connector: Arc::new(TcpConnector),
+            ca_file: None,
             backoff: Backoff::default(),
             ping_interval: Duration::from_secs(20),
             silence_timeout: Duration::from_secs(45),
@@ -291,7 +310,8 @@ mod tests {
     #[test]
     fn addresses() {
         let check = |url: &str, host: &str, port: u16, path: &str| {
-            let target = Target { host: host.into(), port, path: path.into() };
+            let secure = url.starts_with("wss");
+            let target = Target { host: host.into(), port, secure, path: path.into() };
             assert_eq!(Target::parse(url), Ok(target), "{url}");
         };
         check("ws://localhost", "localhost", 80, "/");
@@ -303,6 +323,7 @@ mod tests {
         {
             assert!(matches!(Target::parse(bad), Err(ClientError::Url { .. })), "{bad}");
         }
-        assert!(matches!(Target::parse("wss://localhost"), Err(ClientError::Tls { .. })));
+        check("wss://localhost", "localhost", 443, "/");
+        check("wss://localhost:5984/a", "localhost", 5984, "/a");
     }
 }

@@ -10,6 +10,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::HeaderMap;
+use http::header::{HOST, UPGRADE};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -18,9 +20,11 @@ use tokio::sync::Mutex;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
-use crate::transport::{ByteStream, Listener};
+use crate::transport::Listener;
 
 use super::census::Seat;
+use super::error::Refusal;
+use super::net::{Arrived, Door, Endpoint, Entered, Patience, PatientStream, Scheme, Told, enter};
 use super::{Gateway, Shared, routes};
 
 /// Pause after a failed accept, e.g. for want of file descriptors.
@@ -32,10 +36,33 @@ const REFUSED_MAX: usize = 64;
 /// What a request knows of its connection; among the request's extensions.
 #[derive(Clone)]
 pub(super) struct ConnectionInfo {
+    /// The client, as far as it is known: a listed proxy's own address only if it tells of nobody.
     pub peer: Option<SocketAddr>,
+    pub scheme: Option<Scheme>,
     pub seat: Arc<Seat>,
     /// Where an upgraded connection's task is kept, so that `serve` waits for it.
     pub tasks: ConnectionTasks,
+    pub patience: Patience,
+}
+
+impl ConnectionInfo {
+    /// The same for one request, which a listed proxy may have passed on for somebody; its `Host`
+    /// becomes the one that the client asked for.
+    fn of_request(&self, shared: &Shared, headers: &mut HeaderMap) -> Self {
+        let mut info = self.clone();
+        let Some(told) = shared.proxies.told(self.peer, headers) else { return info };
+        let Told { client, host, scheme } = told;
+        info.peer = client.or(info.peer);
+        info.scheme = scheme.or(info.scheme);
+        if let Some(host) = host {
+            headers.insert(HOST, host);
+        }
+        // A WebSocket has the connection to itself.
+        if !headers.contains_key(UPGRADE) {
+            info.seat = Arc::new(shared.census.guest());
+        }
+        info
+    }
 }
 
 /// Tasks of upgraded connections.
@@ -55,9 +82,40 @@ impl ConnectionTasks {
     }
 }
 
-pub(super) async fn serve<L: Listener>(
+/// Where connections come from.
+pub(super) trait Arrivals: Send {
+    /// Waits for the next; dropping the future loses none.
+    fn next(&mut self) -> impl Future<Output = io::Result<Arrived>> + Send;
+}
+
+/// Those of a program's own listener.
+pub(super) struct Plain<L>(pub L);
+
+impl<L: Listener> Arrivals for Plain<L> {
+    async fn next(&mut self) -> io::Result<Arrived> {
+        let (stream, peer) = self.0.accept().await?;
+        Ok(Arrived { stream: Box::new(stream), peer, door: Door::default() })
+    }
+}
+
+/// Those of several places.
+pub(super) struct Several(pub Vec<Endpoint>);
+
+impl Arrivals for Several {
+    async fn next(&mut self) -> io::Result<Arrived> {
+        if self.0.is_empty() {
+            return std::future::pending().await;
+        }
+        // Another one is first each time, so that a busy place does not keep the others waiting.
+        self.0.rotate_left(1);
+        let accepting = self.0.iter_mut().map(|endpoint| Box::pin(endpoint.accept()));
+        futures::future::select_all(accepting).await.0
+    }
+}
+
+pub(super) async fn serve(
     gateway: &Gateway,
-    mut listener: L,
+    mut arrivals: impl Arrivals,
     shutdown: impl Future<Output = ()> + Send,
 ) {
     let shared = &gateway.shared;
@@ -72,18 +130,18 @@ pub(super) async fn serve<L: Listener>(
             () = &mut shutdown => break,
             Some(_) = connections.join_next() => {}
             Some(_) = refused.join_next() => {}
-            accepted = listener.accept() => match accepted {
-                Ok((stream, peer)) => match shared.census.admit(peer.map(|peer| peer.ip())) {
+            arrived = arrivals.next() => match arrived {
+                Ok(arrived) => match admit(shared, &arrived) {
                     Ok(seat) => {
-                        let info =
-                            ConnectionInfo { peer, seat: Arc::new(seat), tasks: upgraded.clone() };
+                        let seat = Arc::new(seat);
                         let service = TowerToHyperService::new(service.clone());
-                        connections.spawn(drive(Arc::clone(shared), stream, info, service));
+                        let tasks = upgraded.clone();
+                        connections.spawn(drive(Arc::clone(shared), arrived, seat, tasks, service));
                     }
                     Err(refusal) => {
-                        tracing::info!(?peer, ?refusal, "connection refused");
-                        if refused.len() < REFUSED_MAX {
-                            refused.spawn(routes::refuse_connection(stream, refusal));
+                        tracing::info!(peer = ?arrived.peer, ?refusal, "connection refused");
+                        if refused.len() < REFUSED_MAX && arrived.door.is_plain() {
+                            refused.spawn(routes::refuse_connection(arrived.stream, refusal));
                         }
                     }
                 },
@@ -96,13 +154,22 @@ pub(super) async fn serve<L: Listener>(
             },
         }
     }
-    drop(listener);
+    drop(arrivals);
     compacting.shutdown().await;
     shared.stopping.send_replace(true);
     // Upgraded connections bound their own end; what is left of plain HTTP gets as long.
     let drain = Duration::from_millis(shared.limits.drain_timeout_ms);
     let finish = async { while connections.join_next().await.is_some() {} };
     let (_, ()) = tokio::join!(timeout(drain, finish), upgraded.join_all());
+}
+
+/// Counts a connection in; by address only where that is the client's and not a proxy's.
+fn admit(shared: &Shared, arrived: &Arrived) -> Result<Seat, Refusal> {
+    let proxied = shared.proxies.list(arrived.peer);
+    if arrived.door.proxy_header && !proxied {
+        return Err(Refusal::NotAProxy);
+    }
+    shared.census.admit(arrived.peer.filter(|_| !proxied).map(|peer| peer.ip()))
 }
 
 /// Compacts databases as the gateway's settings say, until it is dropped.
@@ -115,9 +182,39 @@ fn keep_compacted(shared: &Shared) -> JoinSet<()> {
     compacting
 }
 
-async fn drive<S, Svc>(shared: Arc<Shared>, stream: S, info: ConnectionInfo, service: Svc)
-where
-    S: ByteStream,
+/// What a listed proxy's PROXY header and TLS come to, and the address that is known by then.
+async fn entered(shared: &Shared, arrived: Arrived, seat: &Seat) -> Option<Entered> {
+    let (peer, door) = (arrived.peer, arrived.door.clone());
+    let patience = Duration::from_millis(shared.limits.handshake_timeout_ms);
+    let entered = tokio::select! {
+        entered = enter(arrived, patience) => entered,
+        () = shared.until_stopping() => return None,
+    };
+    let entered = match entered {
+        Ok(entered) => entered,
+        Err(error) => {
+            tracing::debug!(?peer, %error, "a connection was cut before its first request");
+            return None;
+        }
+    };
+    if door.proxy_header && !shared.proxies.list(entered.peer) {
+        let address = entered.peer.map(|peer| peer.ip());
+        if let Err(refusal) = address.map_or(Ok(()), |address| seat.comes_from(address)) {
+            tracing::info!(peer = ?entered.peer, ?refusal, "connection refused");
+            routes::refuse_connection(entered.stream, refusal).await;
+            return None;
+        }
+    }
+    Some(entered)
+}
+
+async fn drive<Svc>(
+    shared: Arc<Shared>,
+    arrived: Arrived,
+    seat: Arc<Seat>,
+    tasks: ConnectionTasks,
+    service: Svc,
+) where
     Svc: hyper::service::Service<
             hyper::Request<hyper::body::Incoming>,
             Response = warp::reply::Response,
@@ -127,15 +224,23 @@ where
         + Send
         + 'static,
 {
+    let Some(Entered { stream, peer, scheme }) = entered(&shared, arrived, &seat).await else {
+        return;
+    };
     let limits = &shared.limits;
     let mut builder = http1::Builder::new();
     builder
         .timer(TokioTimer::new())
         .header_read_timeout(Duration::from_millis(limits.request_header_timeout_ms))
         .max_buf_size(limits.request_header_bytes_max);
-    let peer = info.peer;
+    let patience = Patience::default();
+    let stall = Duration::from_millis(limits.outbound_stall_timeout_ms);
+    let stream = PatientStream::new(stream, stall, patience.clone());
+    let info = ConnectionInfo { peer, scheme, seat, tasks, patience };
+    let visitors = Arc::clone(&shared);
     let service = service_fn(move |mut request: hyper::Request<hyper::body::Incoming>| {
-        request.extensions_mut().insert(info.clone());
+        let info = info.of_request(&visitors, request.headers_mut());
+        request.extensions_mut().insert(info);
         service.call(request)
     });
     let connection = builder.serve_connection(TokioIo::new(stream), service).with_upgrades();

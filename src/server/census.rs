@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::limits::Limits;
 
+use super::bounds::network_of;
 use super::error::Refusal;
 
 /// The counts.
@@ -28,7 +29,8 @@ struct Counts {
 #[derive(Debug)]
 pub(super) struct Seat {
     census: Census,
-    address: Option<IpAddr>,
+    counted: bool,
+    address: Mutex<Option<IpAddr>>,
     users: Mutex<Vec<String>>,
 }
 
@@ -58,18 +60,44 @@ impl Census {
             return Err(Refusal::TooManyConnections { max: self.connections_max });
         }
         if let Some(address) = address {
-            let of_address = counts.addresses.entry(address).or_default();
-            if *of_address >= self.per_address_max {
-                return Err(Refusal::TooManyConnectionsOfAddress { max: self.per_address_max });
-            }
-            *of_address += 1;
+            self.count_address(&mut counts, address)?;
         }
         counts.all += 1;
-        Ok(Seat { census: self.clone(), address, users: Mutex::default() })
+        Ok(self.seat(true, address))
+    }
+
+    /// A seat for one request of a proxy's connection, which is many clients'.
+    pub(super) fn guest(&self) -> Seat {
+        self.seat(false, None)
+    }
+
+    fn seat(&self, counted: bool, address: Option<IpAddr>) -> Seat {
+        let (address, users) = (Mutex::new(address), Mutex::default());
+        Seat { census: self.clone(), counted, address, users }
+    }
+
+    fn count_address(&self, counts: &mut Counts, address: IpAddr) -> Result<(), Refusal> {
+        let of_address = counts.addresses.entry(address).or_default();
+        if *of_address >= self.per_address_max {
+            return Err(Refusal::TooManyConnectionsOfAddress { max: self.per_address_max });
+        }
+        *of_address += 1;
+        Ok(())
     }
 }
 
 impl Seat {
+    /// Counts a connection by an address that was not known when it was admitted.
+    pub(super) fn comes_from(&self, address: IpAddr) -> Result<(), Refusal> {
+        let mut own = self.address.lock().unwrap_or_else(PoisonError::into_inner);
+        if own.is_none() {
+            let address = network_of(address);
+            self.census.count_address(&mut self.census.lock(), address)?;
+            *own = Some(address);
+        }
+        Ok(())
+    }
+
     /// Counts the connection as this user's; once, however many channels name the user.
     pub(super) fn belongs_to(&self, user: &str) -> Result<(), Refusal> {
         let mut users = self.users.lock().unwrap_or_else(PoisonError::into_inner);
@@ -90,24 +118,13 @@ impl Seat {
 impl Drop for Seat {
     fn drop(&mut self) {
         let mut counts = self.census.lock();
-        counts.all -= 1;
-        if let Some(address) = self.address {
+        counts.all -= usize::from(self.counted);
+        if let Some(address) = *self.address.get_mut().unwrap_or_else(PoisonError::into_inner) {
             count_out(&mut counts.addresses, &address);
         }
         for user in self.users.get_mut().unwrap_or_else(PoisonError::into_inner).drain(..) {
             count_out(&mut counts.users, &user);
         }
-    }
-}
-
-/// What is counted as one address: whoever has one IPv6 address has 2^64 of them.
-fn network_of(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V6(v6) => {
-            let [a, b, c, d, ..] = v6.segments();
-            IpAddr::from([a, b, c, d, 0, 0, 0, 0])
-        }
-        v4 @ IpAddr::V4(_) => v4,
     }
 }
 
@@ -148,6 +165,24 @@ mod tests {
         drop(first);
         second.belongs_to("anna").unwrap();
         drop((second, third));
+        assert_eq!(census.connections(), 0);
+        assert!(census.lock().addresses.is_empty() && census.lock().users.is_empty());
+    }
+
+    #[test]
+    fn an_address_may_become_known_later() {
+        let census = Census::new(&Limits { connections_per_address_max: 1, ..Limits::default() });
+        let (first, second) = (census.admit(None).unwrap(), census.admit(None).unwrap());
+        first.comes_from([192, 0, 2, 1].into()).unwrap();
+        first.comes_from([192, 0, 2, 2].into()).unwrap();
+        let refused = Err(Refusal::TooManyConnectionsOfAddress { max: 1 });
+        assert_eq!(second.comes_from([192, 0, 2, 1].into()), refused);
+        let guest = census.guest();
+        guest.belongs_to("anna").unwrap();
+        assert_eq!(census.connections(), 2);
+        drop((first, guest));
+        second.comes_from([192, 0, 2, 1].into()).unwrap();
+        drop(second);
         assert_eq!(census.connections(), 0);
         assert!(census.lock().addresses.is_empty() && census.lock().users.is_empty());
     }

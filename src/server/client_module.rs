@@ -80,7 +80,7 @@ fn allow_reading(origins: &Origins, asked: &HeaderMap, headers: &mut HeaderMap) 
     }
     // A cache must not show one origin's answer to another.
     headers.insert(VARY, HeaderValue::from_static("origin"));
-    if let Some(origin) = asked.get(ORIGIN).filter(|_| origins.allow(asked)) {
+    if let Some(origin) = asked.get(ORIGIN).filter(|_| origins.allow(asked, None)) {
         headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
     }
 }

@@ -23,6 +23,7 @@ use crate::proto::message::{
 use crate::proto::session::Action;
 
 use super::auth::AccessRequest;
+use super::bounds::Held;
 use super::calls::{self, Answer, Call};
 use super::channel::{Channel, Destroying};
 use super::error::{CloseReason, Refusal, ToWire as _};
@@ -33,6 +34,15 @@ use super::state::{Slot, State};
 
 /// Pieces of an upload that may be under way.
 pub(super) const UPLOAD_CREDIT: u32 = 8;
+
+/// A call that a client asks for, with the room in memory that it has.
+struct Asked {
+    channel: ChannelId,
+    call: CallId,
+    method: String,
+    params: Box<RawValue>,
+    held: Held,
+}
 
 /// What the tasks of one connection share.
 pub(super) struct Connection {
@@ -54,6 +64,7 @@ impl Protocol for Connection {
     async fn take(
         self: &Arc<Self>,
         message: Message,
+        held: Held,
         tasks: &mut JoinSet<()>,
     ) -> Result<Option<CloseReason>, Gone> {
         let action = match message {
@@ -62,7 +73,7 @@ impl Protocol for Connection {
             _ => None,
         };
         match action {
-            Some(action) => self.act(action, tasks).await,
+            Some(action) => self.act(action, held, tasks).await,
             None => Ok(None),
         }
     }
@@ -76,6 +87,7 @@ impl Connection {
     async fn act(
         self: &Arc<Self>,
         action: Action,
+        held: Held,
         tasks: &mut JoinSet<()>,
     ) -> Result<Option<CloseReason>, Gone> {
         match action {
@@ -89,7 +101,8 @@ impl Connection {
                 self.send(ServerMessage::Refused { channel, error }).await?;
             }
             Action::Call { channel, call, method, params } => {
-                self.begin_call(channel, call, method, params, tasks).await?;
+                let asked = Asked { channel, call, method, params, held };
+                self.begin_call(asked, tasks).await?;
             }
             Action::FailCall { channel, call, why } => {
                 self.send(ServerMessage::Fail { channel, call, error: why.to_wire() }).await?;
@@ -277,12 +290,10 @@ impl Connection {
 
     async fn begin_call(
         self: &Arc<Self>,
-        channel: ChannelId,
-        call: CallId,
-        method: String,
-        params: Box<RawValue>,
+        asked: Asked,
         tasks: &mut JoinSet<()>,
     ) -> Result<(), Gone> {
+        let Asked { channel, call, method, params, held } = asked;
         let refusal = {
             let mut state = self.lock();
             let max = self.socket.shared.limits.calls_per_connection_max;
@@ -299,7 +310,7 @@ impl Connection {
                 let busy = calls::is_waited_for(&method).then(|| connection.socket.busy());
                 let task = tasks.spawn(async move {
                     connection.run_call(context, number, &method, &params).await;
-                    drop(busy);
+                    drop((busy, held));
                 });
                 if let Some(slot) = state.slots.get_mut(&channel) {
                     slot.calls.insert(call, (number, handle.with_abort(task)));

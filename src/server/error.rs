@@ -19,6 +19,7 @@ use crate::proto::session::CallRefusal;
 use crate::store::{CompactionPolicyError, DocError, StoreError};
 
 use super::auth::{Denied, DeniedKind};
+use super::net::TlsError;
 
 /// Why a gateway could not be made or stopped serving.
 #[derive(Debug, thiserror::Error)]
@@ -30,6 +31,15 @@ pub enum ServerError {
     /// A policy of compaction that cannot be kept.
     #[error(transparent)]
     Compaction(#[from] CompactionPolicyError),
+    /// A trusted proxy that is neither an address nor a network.
+    #[error("trusted proxy {entry:?} is not an address, a network like 10.0.0.0/8, or \"unix\"")]
+    Proxy {
+        /// What was listed.
+        entry: String,
+    },
+    /// A certificate that cannot be used.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// An allowed origin that is not `SCHEME://HOST[:PORT]`.
     #[error("allowed origin {origin:?} is not of the form SCHEME://HOST or SCHEME://HOST:PORT")]
     Origin {
@@ -51,6 +61,14 @@ pub(super) enum Refusal {
     TooManyConnectionsOfAddress { max: usize },
     /// The gateway has as many connections as it may.
     TooManyConnections { max: usize },
+    /// The address or the user sends requests too fast.
+    TooManyRequests { retry_s: u64 },
+    /// The address failed to log in too often.
+    TooManyFailedLogins { retry_s: u64 },
+    /// All connections together have as much JSON in memory as they may.
+    MemoryFull,
+    /// A peer that is not listed, where only proxies may connect.
+    NotAProxy,
     /// The grant does not let documents be read.
     MayNotRead,
     /// The grant does not let documents be written.
@@ -302,6 +320,22 @@ impl ToWire for Refusal {
                 "service_unavailable",
                 format_args!("the gateway has {max} connections, as many as it may; try later"),
             ),
+            Self::TooManyRequests { retry_s } => wire(
+                429,
+                "too_many_requests",
+                format_args!("too many requests; {TRY_AGAIN}{retry_s} s"),
+            ),
+            Self::TooManyFailedLogins { retry_s } => wire(
+                429,
+                "too_many_requests",
+                format_args!("too many failed logins from this address; {TRY_AGAIN}{retry_s} s"),
+            ),
+            Self::MemoryFull => wire(
+                503,
+                "service_unavailable",
+                format_args!("the gateway has much in memory already; {TRY_AGAIN}1 s"),
+            ),
+            Self::NotAProxy => wire(403, "forbidden", "only listed proxies may connect here"),
             Self::MayNotRead => wire(403, "forbidden", "You are not allowed to read this db."),
             Self::MayNotWrite => wire(403, "forbidden", "You are not allowed to write to this db."),
             Self::OutsideView => wire(
@@ -438,6 +472,15 @@ pub(super) fn allowed_methods(error: &WireError) -> Option<&str> {
     error.reason.strip_prefix("Only ")?.strip_suffix(" allowed")
 }
 
+/// What stands before the time after which a refusal may be over.
+const TRY_AGAIN: &str = "try again in ";
+
+/// The seconds that a refusal names, for the header `Retry-After`.
+pub(super) fn retry_after(error: &WireError) -> Option<&str> {
+    matches!(error.status, 429 | 503).then_some(())?;
+    error.reason.rsplit_once(TRY_AGAIN)?.1.strip_suffix(" s")
+}
+
 /// A function that a design document does not have.
 pub(super) fn missing_json_key(key: &str) -> WireError {
     wire(404, "not_found", format_args!("missing json key: {key}"))
@@ -523,6 +566,10 @@ pub(super) enum CloseReason {
     NothingOpened,
     /// The client took nothing for too long.
     Stalled,
+    /// The client sends too many messages, and goes on with it.
+    TooFast,
+    /// A message came when all connections together had as much in memory as they may.
+    MemoryFull,
     /// The gateway is stopping.
     Stopping,
     /// A channel ended, of a client that would not notice; with the reason, if there is one.
@@ -545,6 +592,10 @@ impl CloseReason {
             Self::NotText => (1007, "a text message must be UTF-8".into()),
             Self::NothingOpened => (1008, "no database was opened in time".into()),
             Self::Stalled => (1013, "the client takes too little; connect again later".into()),
+            Self::TooFast => (1008, "too many messages for too long; send them slower".into()),
+            Self::MemoryFull => {
+                (1013, "the gateway has much in memory already; connect again later".into())
+            }
             Self::Stopping => (1012, "the gateway is stopping; connect again".into()),
             Self::ChannelEnded(why) => {
                 let why = why.as_ref().map_or("it was closed", |error| &error.reason);

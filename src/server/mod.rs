@@ -6,6 +6,7 @@
 
 mod accept;
 mod auth;
+mod bounds;
 mod calls;
 mod census;
 mod channel;
@@ -15,6 +16,7 @@ mod error;
 mod granted;
 mod http;
 mod legacy;
+mod net;
 mod opening;
 mod outbox;
 mod progress;
@@ -44,6 +46,7 @@ pub use auth::{
     ServerGrant, ServerRequest,
 };
 pub use error::ServerError;
+pub use net::{Endpoint, ForwardedHeader, TlsError, TlsIdentity};
 pub use revocation::{Rejudged, Revocation, Revoked};
 use tokio::sync::watch;
 pub use validator::{ProposedWrite, Validator};
@@ -56,8 +59,10 @@ use crate::limits::Limits;
 use crate::store::{CompactionPolicy, Store};
 use crate::transport::Listener;
 use auth::DenyAll;
+use bounds::{Logins, Memory, Requests};
 use census::Census;
 use channel::Channel;
+use net::Proxies;
 use revocation::Blocks;
 use server_feed::ServerFeeds;
 use tail::Tails;
@@ -104,6 +109,10 @@ pub(crate) struct Shared {
     /// Whether a WebSocket without a subprotocol speaks the protocol of 2015.
     legacy: bool,
     census: Census,
+    proxies: Proxies,
+    requests: Requests,
+    logins: Logins,
+    memory: Memory,
     /// Open channels by a number of their own. Held for moments only.
     channels: Mutex<HashMap<u64, Weak<Channel>>>,
     feeds: ServerFeeds,
@@ -140,6 +149,8 @@ pub struct GatewayBuilder {
     static_dir: Option<PathBuf>,
     compaction: Option<CompactionPolicy>,
     legacy: bool,
+    trusted_proxies: Vec<String>,
+    forwarded_header: ForwardedHeader,
 }
 
 impl fmt::Debug for GatewayBuilder {
@@ -222,6 +233,22 @@ impl GatewayBuilder {
         Self { legacy, ..self }
     }
 
+    /// Believes these peers whom they speak for: addresses, networks like `10.0.0.0/8`, and the word
+    /// `unix` for peers without an address. The client's address is then what limits, logs and
+    /// authorizers see, and the host and scheme it asked for are what its `Origin` is compared with.
+    /// Of every other peer such headers are ignored. None where not said.
+    #[must_use]
+    pub fn trusted_proxies<I: IntoIterator<Item = String>>(mut self, proxies: I) -> Self {
+        self.trusted_proxies.extend(proxies);
+        self
+    }
+
+    /// Which headers of a trusted proxy count; `X-Forwarded-For` and its like where not said.
+    #[must_use]
+    pub fn forwarded_header(self, forwarded_header: ForwardedHeader) -> Self {
+        Self { forwarded_header, ..self }
+    }
+
     /// The gateway.
     ///
     /// # Errors
@@ -235,8 +262,14 @@ impl GatewayBuilder {
                 return Err(ServerError::Origin { origin: origin.clone() });
             }
         }
+        let proxies = Proxies::new(&self.trusted_proxies, self.forwarded_header)
+            .map_err(|entry| ServerError::Proxy { entry })?;
         let shared = Shared {
             census: Census::new(&self.limits),
+            proxies,
+            requests: Requests::new(&self.limits),
+            logins: Logins::new(&self.limits),
+            memory: Memory::new(&self.limits),
             sessions: Sessions::new(
                 Duration::from_secs(self.limits.session_timeout_s),
                 self.limits.sessions_max,
@@ -278,6 +311,8 @@ impl Gateway {
             static_dir: None,
             compaction: Some(CompactionPolicy::default()),
             legacy: true,
+            trusted_proxies: Vec::new(),
+            forwarded_header: ForwardedHeader::default(),
         }
     }
 
@@ -295,7 +330,20 @@ impl Gateway {
     /// # Cancel safety
     /// Dropping the future ends every connection at once.
     pub async fn serve<L: Listener>(&self, listener: L, shutdown: impl Future<Output = ()> + Send) {
-        accept::serve(self, listener, shutdown).await;
+        accept::serve(self, accept::Plain(listener), shutdown).await;
+    }
+
+    /// The same as [`serve`](Self::serve) at several places: TCP with and without TLS, Unix sockets,
+    /// behind proxies or not.
+    ///
+    /// # Cancel safety
+    /// Dropping the future ends every connection at once.
+    pub async fn serve_endpoints(
+        &self,
+        endpoints: Vec<Endpoint>,
+        shutdown: impl Future<Output = ()> + Send,
+    ) {
+        accept::serve(self, accept::Several(endpoints), shutdown).await;
     }
 
     /// The gateway's routes, to be mounted in a program's own warp server. That server keeps its own

@@ -1,6 +1,7 @@
 //! How a database comes to be open: the authorizer's judgement, the grant's time, the user's
 //! connections, and the database itself. Every protocol of the gateway opens databases here.
 
+use std::net::{IpAddr, SocketAddr};
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
@@ -12,7 +13,10 @@ use crate::proto::message::{ChannelId, WireError};
 use crate::store::{Database, StoreError};
 
 use super::Shared;
-use super::auth::{AccessRequest, Credentials, Grant, ServerGrant, ServerRequest};
+use super::auth::{
+    AccessRequest, Credentials, Denied, DeniedKind, Grant, ServerGrant, ServerRequest,
+};
+use super::bounds::Logins;
 use super::census::Seat;
 use super::channel::{Channel, Enlisted, Renewal};
 use super::error::{Refusal, ToWire as _};
@@ -27,39 +31,80 @@ impl Shared {
         access: AccessRequest,
         seat: &Seat,
     ) -> Result<Grant, WireError> {
-        let grant = self.judge_again(access).await?;
+        let login = self.login(&access.credentials, access.peer)?;
+        let judged = unwinding(self.authorizer.authorize(access)).await;
+        let judged = judged.map_err(|panicked| panicked.to_wire())?;
+        let grant = login.judged(judged)?.map_err(|denied| denied.to_wire())?;
+        let grant = self.usable(grant)?;
         if let Some(user) = grant.user_name() {
             seat.belongs_to(user).map_err(|refusal| refusal.to_wire())?;
         }
         Ok(grant)
     }
 
-    /// The same for a connection that has been counted.
+    /// The same for a connection that has been counted, with credentials that were good before:
+    /// nobody is trying to log in.
     pub(super) async fn judge_again(&self, access: AccessRequest) -> Result<Grant, WireError> {
         let judged = unwinding(self.authorizer.authorize(access)).await;
-        let mut grant =
+        let grant =
             judged.map_err(|panicked| panicked.to_wire())?.map_err(|denied| denied.to_wire())?;
+        self.usable(grant)
+    }
+
+    /// A grant that has not ended and is not blocked, with the gateway's own validators.
+    fn usable(&self, mut grant: Grant) -> Result<Grant, WireError> {
         if grant.time_left().is_some_and(|left| left.is_zero()) {
             return Err(Refusal::GrantExpired.to_wire());
         }
-        grant.validators.splice(..0, self.validators.iter().cloned());
         self.blocks.check(grant.user_name(), grant.token_name(), Some(&grant.database))?;
+        grant.validators.splice(..0, self.validators.iter().cloned());
         Ok(grant)
     }
 
-    /// Asks the server's authorizer; a grant that has ended counts as none.
+    /// Asks the server's authorizer; a grant that has ended counts as none. A denial is the
+    /// caller's to tell.
     pub(super) async fn judge_server(
         &self,
-        access: ServerRequest,
+        request: ServerRequest,
+    ) -> Result<Result<ServerGrant, Denied>, WireError> {
+        let login = self.login(&request.credentials, request.peer)?;
+        let judged = unwinding(self.server_authorizer.authorize_server(request)).await;
+        let judged = login.judged(judged.map_err(|panicked| panicked.to_wire())?)?;
+        match judged {
+            Ok(grant) => self.usable_server(grant).map(Ok),
+            Err(denied) => Ok(Err(denied)),
+        }
+    }
+
+    /// The same with credentials that were good before.
+    pub(super) async fn judge_server_again(
+        &self,
+        request: ServerRequest,
     ) -> Result<ServerGrant, WireError> {
-        let judged = unwinding(self.server_authorizer.authorize_server(access)).await;
+        let judged = unwinding(self.server_authorizer.authorize_server(request)).await;
         let grant =
             judged.map_err(|panicked| panicked.to_wire())?.map_err(|denied| denied.to_wire())?;
+        self.usable_server(grant)
+    }
+
+    fn usable_server(&self, grant: ServerGrant) -> Result<ServerGrant, WireError> {
         if grant.time_left().is_some_and(|left| left.is_zero()) {
             return Err(Refusal::GrantExpired.to_wire());
         }
         self.blocks.check(grant.user.as_deref(), grant.token.as_deref(), None)?;
         Ok(grant)
+    }
+
+    /// Begins to look at credentials; refused where too many have failed. Who shows none does not
+    /// try to log in.
+    fn login(
+        &self,
+        credentials: &Credentials,
+        peer: Option<SocketAddr>,
+    ) -> Result<Login<'_>, WireError> {
+        let address = peer.map(|peer| peer.ip()).filter(|_| !credentials.value().is_null());
+        self.logins.check(address).map_err(|refusal| refusal.to_wire())?;
+        Ok(Login { logins: &self.logins, address })
     }
 
     /// Opens the database that a grant names; makes it if the grant allows that and `create` asks
@@ -80,6 +125,23 @@ impl Shared {
         let database = database.map_err(|error| error.to_wire())?;
         let grant = narrowed(grant, &database)?;
         Ok((database, grant))
+    }
+}
+
+/// Credentials that are being looked at.
+struct Login<'a> {
+    logins: &'a Logins,
+    address: Option<IpAddr>,
+}
+
+impl Login<'_> {
+    /// Counts a failure. What was judged while its address came to its bound is not told.
+    fn judged<G>(self, judged: Result<G, Denied>) -> Result<Result<G, Denied>, WireError> {
+        self.logins.check(self.address).map_err(|refusal| refusal.to_wire())?;
+        if judged.as_ref().is_err_and(|denied| denied.kind == DeniedKind::Unauthorized) {
+            self.logins.failed(self.address);
+        }
+        Ok(judged)
     }
 }
 

@@ -1,4 +1,5 @@
-//! A stream that remembers when bytes last moved in each direction.
+//! A stream that remembers when bytes last moved in each direction, and takes room in memory for
+//! what comes.
 
 use std::io;
 use std::pin::Pin;
@@ -8,6 +9,8 @@ use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
+
+use super::bounds::Intake;
 
 /// When bytes last moved, in milliseconds since the connection began.
 #[derive(Debug)]
@@ -39,11 +42,12 @@ impl Progress {
 pub(super) struct ProgressStream<S> {
     inner: S,
     progress: Arc<Progress>,
+    intake: Arc<Intake>,
 }
 
 impl<S> ProgressStream<S> {
-    pub(super) fn new(inner: S, progress: Arc<Progress>) -> Self {
-        Self { inner, progress }
+    pub(super) fn new(inner: S, progress: Arc<Progress>, intake: Arc<Intake>) -> Self {
+        Self { inner, progress, intake }
     }
 }
 
@@ -55,8 +59,10 @@ impl<S: AsyncRead + Unpin> AsyncRead for ProgressStream<S> {
     ) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
         let polled = Pin::new(&mut self.inner).poll_read(cx, buf);
-        if buf.filled().len() > before {
+        let came = buf.filled().len() - before;
+        if came > 0 {
             self.progress.read_ms.store(self.progress.now_ms(), Ordering::Relaxed);
+            self.intake.came(came)?;
         }
         polled
     }

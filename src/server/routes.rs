@@ -11,8 +11,8 @@ use bytes::Buf;
 use futures::Stream;
 use http::header::{
     ACCEPT, AUTHORIZATION, CONNECTION, CONTENT_TYPE, COOKIE, HOST, ORIGIN, PROXY_AUTHORIZATION,
-    SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION,
-    UPGRADE,
+    RETRY_AFTER, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL,
+    SEC_WEBSOCKET_VERSION, UPGRADE,
 };
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use hyper::upgrade::OnUpgrade;
@@ -31,9 +31,10 @@ use crate::transport::ByteStream;
 use super::accept::ConnectionInfo;
 use super::client_module;
 use super::connection::Connection;
-use super::error::{Refusal, ToWire as _, http_body};
+use super::error::{Refusal, ToWire as _, http_body, retry_after};
 use super::http as http_api;
 use super::legacy::Legacy;
+use super::net::Scheme;
 use super::socket::{self, Peer};
 use super::{Origins, Shared};
 
@@ -120,6 +121,7 @@ where
     B: Buf,
 {
     let peer = info.as_ref().and_then(|info| info.peer);
+    let scheme = info.as_ref().and_then(|info| info.scheme);
     let seat = match info {
         Some(info) => info.seat,
         None => match shared.census.admit(peer.map(|address| address.ip())) {
@@ -129,7 +131,7 @@ where
     };
     let shown_headers = without_secrets(&headers);
     let (path, query) = (path.as_str(), query.as_str());
-    let parts = http_api::Parts { method, path, query, headers, shown_headers, peer, seat };
+    let parts = http_api::Parts { method, path, query, headers, shown_headers, peer, scheme, seat };
     http_api::answer(shared, parts, body).await
 }
 
@@ -151,7 +153,11 @@ fn json_response(status: StatusCode, body: String) -> Response {
 
 pub(super) fn error_response(error: &WireError) -> Response {
     let status = StatusCode::from_u16(error.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    json_response(status, http_body(error))
+    let mut response = json_response(status, http_body(error));
+    if let Some(Ok(seconds)) = retry_after(error).map(HeaderValue::from_str) {
+        response.headers_mut().insert(RETRY_AFTER, seconds);
+    }
+    response
 }
 
 /// Answers a connection that is one too many, without reading its request.
@@ -194,8 +200,13 @@ async fn upgrade(
     if !shared.origins.allow_host(&headers) {
         return Ok(error_response(&Refusal::Host.to_wire()));
     }
-    if !shared.origins.allow(&headers) {
+    let scheme = info.as_ref().and_then(|info| info.scheme);
+    if !shared.origins.allow(&headers, scheme) {
         return Ok(error_response(&Refusal::Origin.to_wire()));
+    }
+    let address = info.as_ref().and_then(|info| info.peer);
+    if let Err(refusal) = shared.requests.from(address.map(|address| address.ip())) {
+        return Ok(error_response(&refusal.to_wire()));
     }
     // The client of 2015 asks for no subprotocol; one that asks for others only is none of ours.
     let legacy = shared.legacy && !headers.contains_key(SEC_WEBSOCKET_PROTOCOL);
@@ -207,10 +218,15 @@ async fn upgrade(
     }
     let accept =
         HeaderValue::try_from(derive_accept_key(key.as_bytes())).expect("base64 is a header value");
-    let address = info.as_ref().and_then(|info| info.peer);
     // Mounted in another server there is no seat yet.
     let (seat, tasks) = match info {
-        Some(info) => (info.seat, Some(info.tasks)),
+        Some(info) => {
+            if let Err(refusal) = address.map_or(Ok(()), |peer| info.seat.comes_from(peer.ip())) {
+                return Ok(error_response(&refusal.to_wire()));
+            }
+            info.patience.without_end();
+            (info.seat, Some(info.tasks))
+        }
         None => match shared.census.admit(address.map(|address| address.ip())) {
             Ok(seat) => (Arc::new(seat), None),
             Err(refusal) => return Ok(error_response(&refusal.to_wire())),
@@ -271,7 +287,7 @@ fn without_secrets(headers: &HeaderMap) -> HeaderMap {
 impl Origins {
     /// A browser always sends `Origin`; a request without it comes from another kind of program,
     /// which no page of another site can command.
-    pub(super) fn allow(&self, headers: &HeaderMap) -> bool {
+    pub(super) fn allow(&self, headers: &HeaderMap, scheme: Option<Scheme>) -> bool {
         let Some(origin) = headers.get(ORIGIN) else { return true };
         if self.any {
             return true;
@@ -281,10 +297,15 @@ impl Origins {
             return true;
         }
         let own = headers.get(HOST).and_then(|host| host.to_str().ok());
-        origin
-            .split_once("://")
-            .zip(own)
-            .is_some_and(|((_, host), own)| host.eq_ignore_ascii_case(own))
+        let same_scheme = |of_page: &str| match scheme {
+            // Whether a proxy in front speaks TLS is not known.
+            None => true,
+            Some(Scheme::Http) => of_page.eq_ignore_ascii_case("http"),
+            Some(Scheme::Https) => of_page.eq_ignore_ascii_case("https"),
+        };
+        origin.split_once("://").zip(own).is_some_and(|((of_page, host), own)| {
+            same_scheme(of_page) && host.eq_ignore_ascii_case(own)
+        })
     }
 
     /// Whether the request's origin is one of the allowed ones by name.
@@ -319,14 +340,20 @@ mod tests {
     #[test]
     fn pages_of_other_sites_are_not_let_in() {
         let origins = Origins { allowed: vec!["https://app.example".into()], ..Origins::default() };
-        let check = |origin: Option<&str>, expected: bool| {
+        let check_over = |scheme, origin: Option<&str>, expected: bool| {
             let mut headers = HeaderMap::new();
             headers.insert(HOST, HeaderValue::from_static("gateway:5984"));
             if let Some(origin) = origin {
                 headers.insert(ORIGIN, HeaderValue::try_from(origin).unwrap());
             }
-            assert_eq!(origins.allow(&headers), expected, "{origin:?}");
+            assert_eq!(origins.allow(&headers, scheme), expected, "{origin:?} {scheme:?}");
         };
+        let check = |origin, expected| check_over(None, origin, expected);
+        check_over(Some(Scheme::Https), Some("https://gateway:5984"), true);
+        check_over(Some(Scheme::Https), Some("http://gateway:5984"), false);
+        check_over(Some(Scheme::Http), Some("http://gateway:5984"), true);
+        check_over(Some(Scheme::Http), Some("https://gateway:5984"), false);
+        check_over(Some(Scheme::Http), Some("https://app.example"), true);
         check(None, true);
         check(Some("http://gateway:5984"), true);
         check(Some("https://app.example"), true);

@@ -50,8 +50,7 @@ impl Shared {
 
     /// Asks whether databases may be listed.
     pub(super) async fn judge_list(&self, access: ServerRequest) -> Result<ServerGrant, WireError> {
-        let grant = self.judge_server(access).await?;
-        if grant.list { Ok(grant) } else { Err(HttpRefusal::MayNotList.to_wire()) }
+        listing(self.judge_server(access).await?.map_err(|denied| denied.to_wire())?)
     }
 
     pub(super) fn server_feeds(&self) -> Vec<Arc<ServerFeed>> {
@@ -59,6 +58,10 @@ impl Shared {
         feeds.retain(|feed| feed.strong_count() > 0);
         feeds.iter().filter_map(Weak::upgrade).collect()
     }
+}
+
+fn listing(grant: ServerGrant) -> Result<ServerGrant, WireError> {
+    if grant.list { Ok(grant) } else { Err(HttpRefusal::MayNotList.to_wire()) }
 }
 
 impl ServerFeeds {
@@ -78,7 +81,7 @@ impl ServerFeed {
 
     /// Puts it to the authorizer again.
     pub(super) async fn judge_again(&self, shared: &Shared) -> Result<(), WireError> {
-        let grant = shared.judge_list(self.access.clone()).await?;
+        let grant = listing(shared.judge_server_again(self.access.clone()).await?)?;
         *self.grant.write().unwrap_or_else(PoisonError::into_inner) = grant;
         Ok(())
     }

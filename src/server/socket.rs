@@ -5,6 +5,7 @@
 //! one. Everything else runs in tasks that are aborted when the connection ends; the store's writes
 //! are whole or not made.
 
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,6 +25,7 @@ use crate::limits::Limits;
 use crate::transport::ByteStream;
 
 use super::Shared;
+use super::bounds::{Held, Intake, Pace};
 use super::census::Seat;
 use super::error::CloseReason;
 use super::outbox::{Gone, Outbox};
@@ -61,10 +63,12 @@ pub(super) trait Protocol: Send + Sync + Sized + 'static {
     /// What it was made with.
     fn socket(&self) -> &Socket;
 
-    /// Takes a text or binary message. A reason ends the connection.
+    /// Takes a text or binary message, with the room in memory that it has. A reason ends the
+    /// connection.
     fn take(
         self: &Arc<Self>,
         message: Message,
+        held: Held,
         tasks: &mut JoinSet<()>,
     ) -> impl Future<Output = Result<Option<CloseReason>, Gone>> + Send;
 }
@@ -72,7 +76,8 @@ pub(super) trait Protocol: Send + Sync + Sized + 'static {
 /// Drives an upgraded connection to its end.
 pub(super) async fn run<P: Protocol, S: ByteStream>(stream: S, shared: Arc<Shared>, peer: Peer) {
     let progress = Arc::new(Progress::new());
-    let stream = ProgressStream::new(stream, Arc::clone(&progress));
+    let intake = Arc::new(Intake::new(shared.memory.clone()));
+    let stream = ProgressStream::new(stream, Arc::clone(&progress), Arc::clone(&intake));
     let config = socket_config(&shared.limits);
     let socket = WebSocketStream::from_raw_socket(stream, Role::Server, Some(config)).await;
     let (writer, reader) = socket.split();
@@ -89,7 +94,7 @@ pub(super) async fn run<P: Protocol, S: ByteStream>(stream: S, shared: Arc<Share
     let socket = protocol.socket();
     let mut writing = std::pin::pin!(write(writer, outgoing, &socket.shared.limits, &progress));
     tokio::select! {
-        last = read(&protocol, reader) => if last == Last::CloseToWrite {
+        last = read(&protocol, reader, &intake) => if last == Last::CloseToWrite {
             // A peer that takes its close frame byte by byte must not hold up a graceful stop.
             let _ = timeout(CLOSING_WAIT, writing).await;
         },
@@ -173,11 +178,15 @@ impl Socket {
 
 /// Reads until the peer is gone; when this side wants to end, asks the writer to and waits for
 /// the peer's answer.
-async fn read<P: Protocol, S: ByteStream>(protocol: &Arc<P>, mut reader: Reader<S>) -> Last {
+async fn read<P: Protocol, S: ByteStream>(
+    protocol: &Arc<P>,
+    mut reader: Reader<S>,
+    intake: &Intake,
+) -> Last {
     let socket = protocol.socket();
     let mut tasks = JoinSet::new();
     let reason = tokio::select! {
-        reason = take_messages(protocol, &mut reader, &mut tasks) => reason,
+        reason = take_messages(protocol, &mut reader, intake, &mut tasks) => reason,
         reason = socket.reason_to_end() => Some(reason),
     };
     let Some(reason) = reason else { return Last::Nothing };
@@ -201,24 +210,37 @@ async fn read<P: Protocol, S: ByteStream>(protocol: &Arc<P>, mut reader: Reader<
 async fn take_messages<P: Protocol, S: ByteStream>(
     protocol: &Arc<P>,
     reader: &mut Reader<S>,
+    intake: &Intake,
     tasks: &mut JoinSet<()>,
 ) -> Option<CloseReason> {
+    let mut pace = Pace::new(&protocol.socket().shared.limits);
     while let Some(message) = reader.next().await {
         while tasks.try_join_next().is_some() {}
         let message = match message {
             Ok(message @ (Message::Text(_) | Message::Binary(_))) => message,
+            Ok(Message::Ping(bytes) | Message::Pong(bytes)) => {
+                intake.passed(bytes.len());
+                if pace.message(bytes.len()).await.is_err() {
+                    return Some(CloseReason::TooFast);
+                }
+                continue;
+            }
             Ok(Message::Close(_)) => {
                 // Reading on is what sends the answer to it.
                 let _ = timeout(CLOSE_WAIT, reader.next()).await;
                 return None;
             }
-            Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_)) => continue,
+            Ok(Message::Frame(_)) => continue,
             Err(error) => return socket_error(&error),
         };
-        match protocol.take(message, tasks).await {
+        let bytes = message.len();
+        match protocol.take(message, intake.take(), tasks).await {
             Ok(None) => {}
             Ok(Some(reason)) => return Some(reason),
             Err(Gone) => return None,
+        }
+        if pace.message(bytes).await.is_err() {
+            return Some(CloseReason::TooFast);
         }
     }
     None
@@ -248,6 +270,9 @@ fn socket_error(error: &SocketError) -> Option<CloseReason> {
         // The peer is gone without a close frame: there is nobody to tell.
         SocketError::Protocol(SocketProtocolError::ResetWithoutClosingHandshake) => None,
         SocketError::Protocol(_) => Some(CloseReason::Framing),
+        SocketError::Io(error) if error.kind() == io::ErrorKind::OutOfMemory => {
+            Some(CloseReason::MemoryFull)
+        }
         _ => None,
     }
 }

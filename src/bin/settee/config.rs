@@ -5,6 +5,7 @@
 
 mod compaction;
 mod environment;
+mod listen;
 mod problem;
 mod validate;
 
@@ -13,28 +14,49 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use settee::Limits;
 use settee::access::{Chain, Secret, Settings as AccessSettings};
-use settee::server::ServerError;
+use settee::server::{ForwardedHeader, ServerError};
 
 use crate::failure::Failure;
 
 pub use compaction::Compaction;
+pub use listen::{Checked, Listen, Tls};
 pub use validate::{Validate, Validators};
 
 /// A configuration file. Every key may be left out.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
-    pub listen: Option<String>,
+    pub listen: Option<Listen>,
     pub data: Option<PathBuf>,
     pub tokens: Vec<Secret>,
     pub open: bool,
     pub static_dir: Option<PathBuf>,
     pub allowed_origins: Vec<String>,
     pub legacy: Option<bool>,
+    pub trusted_proxies: Vec<String>,
+    pub forwarded_header: Forwarded,
     pub limits: Limits,
     pub compaction: Compaction,
     pub validate: Validate,
     pub access: AccessSettings,
+}
+
+/// Which headers of a trusted proxy count.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Forwarded {
+    #[default]
+    XForwardedFor,
+    Forwarded,
+}
+
+impl Forwarded {
+    pub fn header(self) -> ForwardedHeader {
+        match self {
+            Self::XForwardedFor => ForwardedHeader::XForwardedFor,
+            Self::Forwarded => ForwardedHeader::Forwarded,
+        }
+    }
 }
 
 impl Config {
@@ -98,6 +120,8 @@ mod tests {
             allowed_origins = ["https://app.example"]
             open = false
             legacy = false
+            trusted_proxies = ["10.0.0.0/8", "unix"]
+            forwarded_header = "forwarded"
             [limits]
             connections_max = 7
             [compaction]
@@ -106,7 +130,11 @@ mod tests {
             interval_s = 5
         "#;
         let config = Config::parse(text).unwrap();
-        assert_eq!(config.listen.as_deref(), Some("0.0.0.0:5984"));
+        let places = config.listen.unwrap().tables();
+        assert_eq!(places.len(), 1);
+        assert_eq!(places[0].address, "0.0.0.0:5984");
+        assert_eq!(config.trusted_proxies, ["10.0.0.0/8", "unix"]);
+        assert_eq!(config.forwarded_header, Forwarded::Forwarded);
         let tokens: Vec<&str> = config.tokens.iter().map(Secret::expose).collect();
         assert_eq!(tokens, ["a", "b"]);
         assert_eq!(config.legacy, Some(false));
@@ -118,6 +146,26 @@ mod tests {
             ..CompactionPolicy::default()
         };
         assert_eq!(config.compaction.policy(), Some(policy));
+    }
+
+    #[test]
+    fn listeners_are_addresses_or_tables() {
+        let text = r#"
+            [[listen]]
+            address = "127.0.0.1:1"
+            [[listen]]
+            address = "[::]:6984"
+            tls = { cert = "a.pem", key = "b.pem" }
+            proxy_protocol = true
+        "#;
+        let places = Config::parse(text).unwrap().listen.unwrap().tables();
+        assert_eq!((places[0].address.as_str(), &places[0].tls), ("127.0.0.1:1", &None));
+        let tls = Tls { cert: "a.pem".into(), key: "b.pem".into() };
+        assert_eq!((places[1].tls.as_ref(), places[1].proxy_protocol), (Some(&tls), true));
+        let mixed = r#"listen = ["[::1]:1", { address = "unix:/run/settee", mode = "600" }]"#;
+        let places = Config::parse(mixed).unwrap().listen.unwrap().tables();
+        assert_eq!((places[0].address.as_str(), &places[0].mode), ("[::1]:1", &None));
+        assert_eq!(places[1].mode.as_deref(), Some("600"));
     }
 
     #[test]
@@ -137,6 +185,9 @@ mod tests {
         check("listen = \"a:1\"\ntoken = \"x\"", ["line 2", "token"]);
         check("[limits]\n\nconections_max = 1", ["line 3", "conections_max"]);
         check("[compaction]\nold_mb_min = 1", ["line 2", "old_mb_min"]);
+        check("listen = [{ adress = \"a:1\" }]", ["line 1", "listen"]);
+        check("\nlisten = 5", ["line 2", "address"]);
+        check("forwarded_header = \"via\"", ["line 1", "x-forwarded-for"]);
         check("tokens = 1", ["line 1", "sequence"]);
         check("open = \n", ["line 1", ""]);
     }

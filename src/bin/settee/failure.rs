@@ -7,7 +7,7 @@ use settee::access::AccessError;
 use settee::client::ClientError;
 use settee::doc::SelectorError;
 use settee::replicate::SyncError;
-use settee::server::ServerError;
+use settee::server::{ServerError, TlsError};
 use settee::validate::ValidateError;
 use settee::{DocId, LimitsError, ParseError, StoreError};
 
@@ -31,7 +31,9 @@ pub enum Failure {
     NoLeaf { id: DocId, revs: String },
     #[error("{text:?} cannot be {what}: {source}")]
     Malformed { text: String, what: &'static str, source: ParseError },
-    #[error("{url:?} is not ws://HOST:PORT/DB, a gateway and the name of a database behind it")]
+    #[error(
+        "{url:?} is not ws://HOST:PORT/DB or wss://HOST:PORT/DB, a gateway and the name of a database behind it"
+    )]
     Url { url: String },
     #[error("{}: {problem}", path.display())]
     Config { path: PathBuf, problem: String },
@@ -59,6 +61,16 @@ pub enum Failure {
     OpenToOthers { listen: String },
     #[error("there is no directory {} to serve files from", path.display())]
     NoStaticDir { path: PathBuf },
+    #[error("there is nowhere to listen: the list is empty")]
+    NoListener,
+    #[error("{mode:?} is no mode of a Unix socket: three octal digits like 660")]
+    Mode { mode: String },
+    #[error("{listen} has a mode, which only a unix:PATH may have")]
+    ModeOfTcp { listen: String },
+    #[error("{listen} wants PROXY headers, and no proxy is in trusted_proxies to send them")]
+    NoTrustedProxies { listen: String },
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     #[error("cannot listen on {listen}: {source}")]
     Listen { listen: String, source: io::Error },
     #[error("cancelled before both sides were equal; run it again to go on")]
@@ -90,6 +102,12 @@ impl Failure {
     pub fn file(doing: &str, path: &Path) -> impl FnOnce(io::Error) -> Self {
         let doing = format!("{doing} {}", path.display());
         move |source| Self::Io { doing, source }
+    }
+
+    /// For `map_err`: where the gateway was to listen.
+    pub fn listen(listen: &str) -> impl FnOnce(io::Error) -> Self {
+        let listen = listen.to_owned();
+        move |source| Self::Listen { listen, source }
     }
 
     /// For `map_err`: writing to standard output.

@@ -1,5 +1,6 @@
 //! The `settee` command: a gateway, and tools for the databases of a data directory.
 
+mod certificates;
 mod check;
 mod compact;
 mod config;

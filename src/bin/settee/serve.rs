@@ -1,32 +1,39 @@
 //! `settee serve`: the gateway.
 
 use std::io::{IsTerminal as _, Write as _};
-use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use settee::access::{Access, Chain, Secret};
-use settee::server::{Rejudged, ServerGrant};
+use settee::server::{Endpoint, Rejudged, ServerGrant};
 use settee::{AccessRequest, Gateway, Grant, Store};
-use tokio::net::{TcpListener, lookup_host};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{error, info};
 use tracing_subscriber::EnvFilter;
 
-use crate::config::{Config, Validators};
+use crate::certificates::Certificates;
+use crate::config::{Checked, Config, Listen, Tls, Validators};
 use crate::failure::Failure;
 
 const LISTEN_DEFAULT: &str = "127.0.0.1:5984";
 const DATA_DEFAULT: &str = "data";
 
-/// Once it takes connections it prints one line to standard output: `listening on http://ADDR`.
+/// Once it takes connections it prints to standard output where: `listening on http://ADDR`, a line
+/// for each place.
 /// Logs go to standard error; the environment variable SETTEE_LOG filters them (`debug`,
-/// `settee=trace`). SIGINT and SIGTERM stop it gracefully, a second one at once; SIGHUP reads the
-/// rules of access again.
+/// `settee=trace`). SIGINT and SIGTERM stop it gracefully, a second one at once. SIGHUP reads the
+/// rules of access and the certificates again; certificates are also read when they change.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Where to listen; port 0 takes a free one [default: 127.0.0.1:5984]
+    /// Where to listen, HOST:PORT or unix:PATH; port 0 takes a free one; may be repeated [default:
+    /// 127.0.0.1:5984]
     #[arg(long, value_name = "HOST:PORT")]
-    listen: Option<String>,
+    listen: Vec<String>,
+    /// Speaks TLS there: a certificate in PEM, with those that vouch for it
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    tls_cert: Option<PathBuf>,
+    /// The key of the certificate, in PEM
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    tls_key: Option<PathBuf>,
     /// Where databases are stored; made if it is not there [default: data]
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
@@ -58,8 +65,15 @@ impl Args {
         let file = Config::load(self.config.as_deref())?;
         let tokens = self.tokens.iter().map(Secret::new).collect::<Vec<_>>();
         let origins = self.allowed_origins.clone();
+        let tls = self.tls_cert.clone().zip(self.tls_key.clone());
+        let tls = tls.map(|(cert, key)| Tls { cert, key });
+        let listen = match (self.listen.clone(), tls) {
+            (addresses, tls) if !addresses.is_empty() => Some(Listen::of_flags(addresses, tls)),
+            (_, Some(tls)) => Some(Listen::of_flags(vec![LISTEN_DEFAULT.into()], Some(tls))),
+            (_, None) => file.listen,
+        };
         Ok(Config {
-            listen: self.listen.clone().or(file.listen),
+            listen,
             data: self.data.clone().or(file.data),
             tokens: if tokens.is_empty() { file.tokens } else { tokens },
             open: self.open || file.open,
@@ -91,22 +105,23 @@ pub async fn run(args: Args) -> Result<(), Failure> {
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal())
         .init();
-    let listen = settings.listen.clone().unwrap_or_else(|| LISTEN_DEFAULT.into());
-    let addresses = addresses(&listen, settings.open).await?;
+    let listen = || Listen::of_flags(vec![LISTEN_DEFAULT.into()], None);
+    let places = places(settings.listen.clone().unwrap_or_else(listen), &settings).await?;
+    let _certificates = Certificates::keep(places.iter().filter_map(Checked::tls))?;
     // Before the listener: what signals do must not depend on how far the start has come.
     let mut signals = Signals::new()?;
     let mut signals_to_reload = taken(SignalKind::hangup())?;
     let data = settings.data.clone().unwrap_or_else(|| DATA_DEFAULT.into());
     let store = Store::open_with(&data, settings.limits.clone())?;
     let gateway = gateway(store.clone(), settings, access.clone(), validators)?;
-    let listener = TcpListener::bind(&*addresses)
-        .await
-        .map_err(|source| Failure::Listen { listen: listen.clone(), source })?;
-    let address = listener.local_addr().map_err(|source| Failure::Listen { listen, source })?;
-    announce(address)?;
-    info!(%address, data = %data.display(), "serving");
+    let mut endpoints = Vec::new();
+    for place in places {
+        endpoints.push(place.bind().await?);
+    }
+    announce(&endpoints)?;
+    info!(data = %data.display(), "serving");
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-    let serving = gateway.serve(listener, async {
+    let serving = gateway.serve_endpoints(endpoints, async {
         // The sender is dropped or used: both mean stop.
         let _ = stopped.await;
     });
@@ -144,13 +159,25 @@ async fn reload(args: &Args, open: bool, access: &Access, gateway: &Gateway) {
     }
 }
 
-async fn addresses(listen: &str, open: bool) -> Result<Vec<SocketAddr>, Failure> {
-    let refused = |source| Failure::Listen { listen: listen.to_owned(), source };
-    let addresses: Vec<SocketAddr> = lookup_host(listen).await.map_err(refused)?.collect();
-    if open && addresses.iter().any(|address| !address.ip().is_loopback()) {
-        return Err(Failure::OpenToOthers { listen: listen.to_owned() });
+/// Checks everything about the places before one of them is listened at.
+async fn places(listen: Listen, settings: &Config) -> Result<Vec<Checked>, Failure> {
+    let mut places = Vec::new();
+    for table in listen.tables() {
+        places.push(table.check().await?);
     }
-    Ok(addresses)
+    if places.is_empty() {
+        return Err(Failure::NoListener);
+    }
+    for place in &places {
+        let listen = || place.address().to_owned();
+        if settings.open && place.is_reached_by_others() {
+            return Err(Failure::OpenToOthers { listen: listen() });
+        }
+        if place.proxy_protocol() && settings.trusted_proxies.is_empty() {
+            return Err(Failure::NoTrustedProxies { listen: listen() });
+        }
+    }
+    Ok(places)
 }
 
 fn gateway(
@@ -163,6 +190,8 @@ fn gateway(
         .limits(settings.limits)
         .compaction(settings.compaction.policy())
         .allowed_origins(settings.allowed_origins)
+        .trusted_proxies(settings.trusted_proxies)
+        .forwarded_header(settings.forwarded_header.header())
         .legacy(settings.legacy.unwrap_or(true));
     builder = validators.add_to(builder);
     if let Some(directory) = settings.static_dir {
@@ -182,11 +211,13 @@ fn gateway(
 }
 
 /// Tells the process that started this one.
-fn announce(address: SocketAddr) -> Result<(), Failure> {
+fn announce(endpoints: &[Endpoint]) -> Result<(), Failure> {
     let mut stdout = std::io::stdout();
-    writeln!(stdout, "listening on http://{address}")
-        .and_then(|()| stdout.flush())
-        .map_err(Failure::stdout)
+    for endpoint in endpoints {
+        info!(%endpoint, "listening");
+        writeln!(stdout, "listening on {endpoint}").map_err(Failure::stdout)?;
+    }
+    stdout.flush().map_err(Failure::stdout)
 }
 
 /// What asks the process to stop.

@@ -1,10 +1,11 @@
 //! `settee sync`: a database of a data directory with one behind a gateway.
 
 use std::io::Write as _;
+use std::path::PathBuf;
 
 use futures::StreamExt as _;
 use serde_json::json;
-use settee::client::ClientEvents;
+use settee::client::{ClientBuilder, ClientEvents};
 use settee::replicate::{DeniedDoc, Direction, DirectionSummary, SyncSummary};
 use settee::{Client, ClientEvent, DbName, Selector, Store, Sync, SyncEvent, SyncOptions};
 
@@ -26,6 +27,9 @@ pub struct Args {
     /// The gateway and the database behind it; a slash in the name is written %2F
     #[arg(value_name = "ws://HOST:PORT/DB")]
     url: String,
+    /// For wss://: certificate authorities in PEM to trust beside those of the system
+    #[arg(long, value_name = "FILE")]
+    ca_file: Option<PathBuf>,
     /// The token to show
     #[arg(long, value_name = "TOKEN", env = "SETTEE_TOKEN", hide_env_values = true)]
     token: Option<String>,
@@ -72,7 +76,8 @@ pub async fn run(args: Args) -> Result<(), Failure> {
     let place = args.place.place()?;
     let (gateway, remote) = split_url(&args.url)?;
     let mut signals = Signals::new()?;
-    let client = Client::connect(&gateway)?;
+    let client = Client::builder(&gateway);
+    let client = args.ca_file.iter().fold(client, ClientBuilder::ca_file).connect()?;
     let connection = client.events();
     let store = Store::open(&place.dir)?;
     let database = store.open_or_create(&place.name).await?;

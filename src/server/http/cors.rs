@@ -15,6 +15,7 @@ use warp::reply::{Reply as _, Response};
 use crate::proto::message::WireError;
 use crate::server::Origins;
 use crate::server::error::{Refusal, ToWire as _};
+use crate::server::net::Scheme;
 
 const METHODS: HeaderValue =
     HeaderValue::from_static("GET, PUT, POST, HEAD, DELETE, COPY, OPTIONS");
@@ -38,11 +39,12 @@ pub(super) fn check(
     origins: &Origins,
     method: &Method,
     headers: &HeaderMap,
+    scheme: Option<Scheme>,
 ) -> Result<Checked, WireError> {
     if !origins.allow_host(headers) {
         return Err(Refusal::Host.to_wire());
     }
-    if !origins.allow(headers) {
+    if !origins.allow(headers, scheme) {
         return Err(Refusal::Origin.to_wire());
     }
     let Some(origin) = headers.get(ORIGIN) else { return Ok(Checked::Pass(HeaderMap::new())) };

@@ -52,7 +52,7 @@ pub(super) fn description(info: &DatabaseInfo, compacting: bool) -> serde_json::
 
 async fn create(request: Request, name: DbName) -> Answer {
     let shared = &request.shared;
-    let grant = shared.judge(request.access(name.clone(), true)?, &request.seat).await?;
+    let grant = request.judge(request.access(name.clone(), true)?).await?;
     if !grant.create {
         return Err(HttpRefusal::MayNotCreate.to_wire());
     }

@@ -37,7 +37,7 @@ impl Db {
             let shared = &request.shared;
             let revocations = shared.revocations();
             let access = request.access(name.clone(), false)?;
-            let grant = shared.judge(access.clone(), &request.seat).await?;
+            let grant = request.judge(access.clone()).await?;
             let (database, grant) = shared.open(grant, false).await?;
             let db = Self::under(request, database, grant, access);
             // A revocation that came while this was not yet known passed it by.

@@ -64,12 +64,15 @@ where
     S: Stream<Item = Result<B, E>> + Send + 'static,
     B: Buf,
 {
-    let cross_origin = match cors::check(&shared.origins, &parts.method, &parts.headers) {
+    let checked = cors::check(&shared.origins, &parts.method, &parts.headers, parts.scheme);
+    let cross_origin = match checked {
         Ok(cors::Checked::Pass(headers)) => headers,
         Ok(cors::Checked::Preflight(response)) => return response,
         Err(error) => return refused(&error),
     };
-    let answered = match Request::new(&shared, parts, body) {
+    let welcome = shared.requests.from(parts.peer.map(|peer| peer.ip()));
+    let request = welcome.map_err(|refusal| refusal.to_wire());
+    let answered = match request.and_then(|()| Request::new(&shared, parts, body)) {
         Ok(request) => route(request).await,
         Err(error) => Err(error),
     };

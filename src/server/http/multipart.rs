@@ -64,7 +64,8 @@ impl Parts {
     }
 
     /// The first part, which is the document's JSON.
-    pub(super) async fn document(&mut self, bytes_max: usize) -> Result<String, WireError> {
+    pub(super) async fn document(&mut self, request: &mut Request) -> Result<String, WireError> {
+        let bytes_max = request.shared.limits.request_json_bytes_max;
         let bad = || HttpRefusal::BadMultipart.to_wire();
         // What stands before the first delimiter is nobody's.
         while self.next_piece().await?.is_some() {}
@@ -74,6 +75,7 @@ impl Parts {
             if text.len() + piece.len() > bytes_max {
                 return Err(HttpRefusal::BodyTooLarge { max: bytes_max }.to_wire());
             }
+            request.hold(text.len() + piece.len())?;
             text.extend_from_slice(&piece);
         }
         String::from_utf8(text).map_err(|_| HttpRefusal::InvalidJson.to_wire())

@@ -20,9 +20,11 @@ use tokio::time::timeout;
 use crate::doc::DbName;
 use crate::proto::message::WireError;
 use crate::server::Shared;
-use crate::server::auth::{AccessRequest, Credentials, ServerRequest};
+use crate::server::auth::{AccessRequest, Credentials, Grant, ServerRequest};
+use crate::server::bounds::Held;
 use crate::server::census::Seat;
 use crate::server::error::{HttpRefusal, ToWire as _, bad_request};
+use crate::server::net::Scheme;
 
 use super::gzip::Gunzip;
 use super::query::{Query, decode};
@@ -42,7 +44,10 @@ pub(super) struct Request {
     /// The headers without secrets, for the authorizer.
     pub shown_headers: Arc<HeaderMap>,
     pub peer: Option<SocketAddr>,
+    pub scheme: Option<Scheme>,
     pub seat: Arc<Seat>,
+    /// The room in memory that the body takes, for as long as the request lasts.
+    held: Held,
     /// In a mutex that is never locked, so that a request can be shared.
     body: Mutex<Option<Pieces>>,
 }
@@ -55,6 +60,7 @@ pub(crate) struct Parts<'a> {
     pub headers: HeaderMap,
     pub shown_headers: HeaderMap,
     pub peer: Option<SocketAddr>,
+    pub scheme: Option<Scheme>,
     pub seat: Arc<Seat>,
 }
 
@@ -92,7 +98,9 @@ impl Request {
             headers: parts.headers,
             shown_headers: Arc::new(parts.shown_headers),
             peer: parts.peer,
+            scheme: parts.scheme,
             seat: parts.seat,
+            held: Held::default(),
             body: Mutex::new(Some(body)),
         })
     }
@@ -130,7 +138,22 @@ impl Request {
             return Err(HttpRefusal::BodyTooLarge { max }.to_wire());
         }
         let mut body = self.take_body();
-        collect_text(&mut body, max).await
+        let mut bytes = Vec::new();
+        while let Some(piece) = body.next().await {
+            let piece = piece?;
+            let length = bytes.len() + piece.len();
+            if length > max {
+                return Err(HttpRefusal::BodyTooLarge { max }.to_wire());
+            }
+            self.hold(length)?;
+            bytes.extend_from_slice(&piece);
+        }
+        String::from_utf8(bytes).map_err(|_| HttpRefusal::InvalidJson.to_wire())
+    }
+
+    /// Takes room in memory for a body of so many bytes, until the request is answered.
+    pub(super) fn hold(&mut self, bytes: usize) -> Result<(), WireError> {
+        self.shared.memory.grow(&mut self.held, bytes).map_err(|refusal| refusal.to_wire())
     }
 
     /// The whole body as JSON of a POST.
@@ -177,11 +200,7 @@ impl Request {
         false
     }
 
-    pub(super) fn access(
-        &self,
-        database: DbName,
-        create: bool,
-    ) -> Result<AccessRequest, WireError> {
+    pub(super) fn access(&self, database: DbName, create: bool) -> Result<AccessRequest, WireError> {
         Ok(AccessRequest {
             credentials: self.credentials()?,
             database,
@@ -189,6 +208,18 @@ impl Request {
             peer: self.peer,
             headers: Arc::clone(&self.shown_headers),
         })
+    }
+
+    /// Asks the authorizer, and counts the request for the user it names.
+    pub(super) async fn judge(&self, access: AccessRequest) -> Result<Grant, WireError> {
+        let grant = self.shared.judge(access, &self.seat).await?;
+        self.count_for(grant.user_name())?;
+        Ok(grant)
+    }
+
+    /// Counts the request for a user.
+    pub(super) fn count_for(&self, user: Option<&str>) -> Result<(), WireError> {
+        self.shared.requests.of(user).map_err(|refusal| refusal.to_wire())
     }
 
     pub(super) fn server_access(&self) -> Result<ServerRequest, WireError> {
@@ -224,10 +255,16 @@ impl Request {
         value.filter(|value| !value.is_empty())
     }
 
+    /// Whether the client is known to have come over TLS.
+    pub(super) fn is_secure(&self) -> bool {
+        self.scheme == Some(Scheme::Https)
+    }
+
     /// The address of something on this server, as `Location` names it.
     pub(super) fn location(&self, path: &[&str]) -> Option<String> {
         let host = self.header(&HOST).ok().flatten()?;
-        let mut address = format!("http://{host}");
+        let scheme = if self.is_secure() { "https" } else { "http" };
+        let mut address = format!("{scheme}://{host}");
         for piece in path {
             address.push('/');
             address.extend(percent_encoding::utf8_percent_encode(piece, PLAIN));
@@ -265,19 +302,6 @@ fn authorization(header: &str) -> Result<Value, WireError> {
         return Ok(json!({"name": name, "password": password}));
     }
     Err(malformed())
-}
-
-/// Reads a body whole, as far as a bound.
-pub(super) async fn collect_text(body: &mut Pieces, max: usize) -> Result<String, WireError> {
-    let mut bytes = Vec::new();
-    while let Some(piece) = body.next().await {
-        let piece = piece?;
-        if bytes.len() + piece.len() > max {
-            return Err(HttpRefusal::BodyTooLarge { max }.to_wire());
-        }
-        bytes.extend_from_slice(&piece);
-    }
-    String::from_utf8(bytes).map_err(|_| HttpRefusal::InvalidJson.to_wire())
 }
 
 /// Reads an object: a list, which serde would take for one, is refused.

@@ -12,7 +12,6 @@ use crate::proto::SUBPROTOCOL;
 use crate::proto::message::WireError;
 use crate::server::auth::{Credentials, DeniedKind, ServerGrant};
 use crate::server::error::{HttpRefusal, Refusal, ToWire as _, bad_request};
-use crate::server::opening::unwinding;
 use crate::server::revocation::{Revocation, Revoked};
 use crate::store::{StoreError, Uuid};
 
@@ -94,7 +93,10 @@ fn uuids(request: &Request) -> Answer {
 
 /// Asks the server's authorizer.
 async fn judge(request: &Request) -> Result<ServerGrant, WireError> {
-    request.shared.judge_server(request.server_access()?).await
+    let judged = request.shared.judge_server(request.server_access()?).await?;
+    let grant = judged.map_err(|denied| denied.to_wire())?;
+    request.count_for(grant.user.as_deref())?;
+    Ok(grant)
 }
 
 async fn check_list(request: &Request) -> Result<(), WireError> {
@@ -139,7 +141,11 @@ async fn session(request: Request) -> Answer {
                 request.shared.sessions.end(cookie);
             }
             let mut response = json(StatusCode::OK, &ok());
-            set(&mut response, SET_COOKIE, &request.shared.sessions.set_cookie(None));
+            set(
+                &mut response,
+                SET_COOKIE,
+                &request.shared.sessions.set_cookie(None, request.is_secure()),
+            );
             Ok(response)
         }
         _ => only("DELETE,GET,HEAD,POST"),
@@ -196,18 +202,17 @@ async fn begin_session(mut request: Request) -> Answer {
     let credentials =
         Credentials::new(json!({"name": login.name.clone(), "password": login.password}));
     let access = request.server_access_with(credentials.clone());
-    let judged = unwinding(request.shared.server_authorizer.authorize_server(access)).await;
-    let grant =
-        judged.map_err(|panicked| panicked.to_wire())?.map_err(|denied| match denied.kind {
-            DeniedKind::Unauthorized => HttpRefusal::BadLogin.to_wire(),
-            DeniedKind::Forbidden | DeniedKind::Unavailable => denied.to_wire(),
-        })?;
-    request.shared.blocks.check(grant.user.as_deref(), grant.token.as_deref(), None)?;
+    let judged = request.shared.judge_server(access).await?;
+    let grant = judged.map_err(|denied| match denied.kind {
+        DeniedKind::Unauthorized => HttpRefusal::BadLogin.to_wire(),
+        DeniedKind::Forbidden | DeniedKind::Unavailable => denied.to_wire(),
+    })?;
     let cookie = request.shared.sessions.begin(credentials, &grant);
     let name = grant.user.clone().unwrap_or(login.name);
     let body = json!({"ok": true, "name": name, "roles": roles(&grant)});
     let mut response = json(StatusCode::OK, &body);
-    set(&mut response, SET_COOKIE, &request.shared.sessions.set_cookie(Some(&cookie)));
+    let cookie = request.shared.sessions.set_cookie(Some(&cookie), request.is_secure());
+    set(&mut response, SET_COOKIE, &cookie);
     Ok(response)
 }
 

@@ -96,11 +96,13 @@ impl Sessions {
     }
 
     /// The `Set-Cookie` header that brings a session, or with `None` takes it away.
-    pub(super) fn set_cookie(&self, value: Option<&str>) -> String {
+    /// One that was given over TLS is not to travel without it.
+    pub(super) fn set_cookie(&self, value: Option<&str>, is_secure: bool) -> String {
+        let secure = if is_secure { "; Secure" } else { "" };
         let age_s = value.map_or(0, |_| self.time.as_secs());
         let value = value.unwrap_or_default();
         format!(
-            "{COOKIE_NAME}={value}; Version=1; Max-Age={age_s}; Path=/; HttpOnly; SameSite=Strict"
+            "{COOKIE_NAME}={value}; Version=1; Max-Age={age_s}; Path=/; HttpOnly; SameSite=Strict{secure}"
         )
     }
 

@@ -24,6 +24,7 @@ use crate::proto::legacy::mux::{Action, BadRequest, Mux, Number};
 use crate::proto::legacy::record::over_text;
 use crate::proto::message::CREDENTIALS_BYTES_MAX;
 
+use super::bounds::Held;
 use super::error::{CloseReason, Refusal, ToWire as _, bad_request};
 use super::outbox::Gone;
 use super::socket::{Busy, Protocol, Socket};
@@ -95,6 +96,8 @@ impl Protocol for Legacy {
     async fn take(
         self: &Arc<Self>,
         message: Message,
+        // Free again when the message has been taken apart: what waits then has its own bound.
+        _held: Held,
         tasks: &mut JoinSet<()>,
     ) -> Result<Option<CloseReason>, Gone> {
         self.lock().lines.push(&message.into_data());
