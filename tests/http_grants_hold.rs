@@ -3,96 +3,17 @@
 
 #[path = "support/http.rs"]
 mod http;
+#[path = "support/http_routes.rs"]
+mod http_routes;
 #[path = "support/raw.rs"]
 mod raw;
 
 use http::{Answer, Api, JSON, token_gateway};
+use http_routes::Needs::{self, *};
+use http_routes::{DESTINATION, ROUTES};
 use serde_json::{Value, json};
 use settee::server::{AccessRequest, Gateway, Grant};
 use settee::{DbName, Store, doc::Selector};
-
-/// What a route needs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Needs {
-    /// Nothing: it is for everybody.
-    Nothing,
-    /// A database that may be opened.
-    Open,
-    Read,
-    Write,
-    Create,
-    Destroy,
-    Administer,
-    /// A server-wide grant.
-    Known,
-    List,
-}
-use Needs::*;
-
-/// Method, path, body, what it needs, and the status for who has it.
-const ROUTES: &[(&str, &str, &str, Needs, u16)] = &[
-    ("GET", "/", "", Nothing, 200),
-    ("HEAD", "/", "", Nothing, 200),
-    ("GET", "/_up", "", Nothing, 200),
-    ("GET", "/_uuids", "", Nothing, 200),
-    ("DELETE", "/_session", "", Nothing, 200),
-    ("GET", "/_session", "", Known, 200),
-    ("GET", "/_all_dbs", "", List, 200),
-    ("HEAD", "/_all_dbs", "", List, 200),
-    ("GET", "/_dbs_info", "", List, 200),
-    ("POST", "/_dbs_info", r#"{"keys":["db"]}"#, List, 200),
-    ("GET", "/_db_updates", "", List, 200),
-    ("POST", "/_replicate", "{}", List, 501),
-    ("GET", "/_scheduler/jobs", "", List, 501),
-    ("GET", "/_active_tasks", "", List, 501),
-    ("GET", "/db", "", Open, 200),
-    ("HEAD", "/db", "", Open, 200),
-    ("GET", "/db/", "", Open, 200),
-    ("POST", "/db", "{}", Write, 201),
-    ("PUT", "/new", "", Create, 201),
-    ("DELETE", "/new", "", Destroy, 200),
-    ("GET", "/db/doc", "", Read, 200),
-    ("HEAD", "/db/doc", "", Read, 200),
-    ("GET", "/db/doc?open_revs=all", "", Read, 200),
-    ("GET", "/db/doc?attachments=true", "", Read, 200),
-    ("PUT", "/db/made", "{}", Write, 201),
-    ("PUT", "/db/made?new_edits=false", r#"{"_rev":"1-a"}"#, Write, 201),
-    ("DELETE", "/db/made?rev=1-a", "", Write, 200),
-    ("GET", "/db/doc/att", "", Read, 200),
-    ("HEAD", "/db/doc/att", "", Read, 200),
-    ("PUT", "/db/with/att", "bytes", Write, 201),
-    ("DELETE", "/db/none/att?rev=1-a", "", Write, 409),
-    ("GET", "/db/_design/d", "", Read, 200),
-    ("PUT", "/db/_design/e", "{}", Write, 201),
-    ("GET", "/db/_design/d/_view/v", "", Open, 501),
-    ("GET", "/db/_local/l", "", Open, 200),
-    ("PUT", "/db/_local/m", "{}", Open, 201),
-    ("DELETE", "/db/_local/m", "", Open, 200),
-    ("GET", "/db/_local_docs", "", Read, 200),
-    ("POST", "/db/_local_docs", "{}", Read, 200),
-    ("GET", "/db/_all_docs", "", Read, 200),
-    ("POST", "/db/_all_docs", "{}", Read, 200),
-    ("POST", "/db/_all_docs/queries", r#"{"queries":[]}"#, Read, 200),
-    ("GET", "/db/_design_docs", "", Read, 200),
-    ("POST", "/db/_design_docs", "{}", Read, 200),
-    ("POST", "/db/_bulk_get", r#"{"docs":[]}"#, Read, 200),
-    ("GET", "/db/_changes", "", Read, 200),
-    ("POST", "/db/_changes", "{}", Read, 200),
-    ("GET", "/db/_changes?feed=longpoll", "", Read, 200),
-    ("GET", "/db/_changes?feed=continuous&timeout=0", "", Read, 200),
-    ("POST", "/db/_revs_diff", "{}", Open, 200),
-    ("POST", "/db/_missing_revs", "{}", Open, 200),
-    ("POST", "/db/_ensure_full_commit", "", Open, 201),
-    ("GET", "/db/_security", "", Open, 200),
-    ("PUT", "/db/_security", "{}", Administer, 200),
-    ("GET", "/db/_revs_limit", "", Open, 200),
-    ("PUT", "/db/_revs_limit", "1000", Administer, 200),
-    ("POST", "/db/_purge", "{}", Administer, 201),
-    ("POST", "/db/_compact", "", Administer, 202),
-    ("POST", "/db/_compact/d", "", Administer, 202),
-    ("POST", "/db/_view_cleanup", "", Administer, 202),
-    ("GET", "/db/_nothing", "", Open, 404),
-];
 
 /// Credentials, whether they let a database be opened, and what else they may.
 const CREDENTIALS: &[(&str, Option<u16>, &[Needs])] = &[
@@ -103,7 +24,7 @@ const CREDENTIALS: &[(&str, Option<u16>, &[Needs])] = &[
     ("Bearer reader", None, &[Open, Read]),
     ("Bearer writer", None, &[Open, Write]),
     ("Bearer user", None, &[Open, Read, Write, Known]),
-    ("Bearer secret", None, &[Open, Read, Write, Create, Destroy, Administer, Known, List]),
+    ("Bearer secret", None, &[Open, Read, Write, Create, Destroy, Administer, Known, List, Govern]),
 ];
 
 async fn prepared() -> Api {
@@ -119,7 +40,7 @@ async fn prepared() -> Api {
 
 async fn ask(api: &Api, route: (&str, &str, &str), credentials: &str) -> Answer {
     let (method, path, body) = route;
-    let mut headers = vec![("Accept", "application/json")];
+    let mut headers = vec![("Accept", "application/json"), DESTINATION];
     headers.push(("Authorization", credentials));
     if method == "POST" {
         headers.push(JSON);
@@ -149,8 +70,9 @@ async fn a_route_answers_whom_it_was_granted() {
                 api.ask("PUT", path, &[("Authorization", "Bearer secret")], b"{}").await;
             }
             let answer = if credentials.is_empty() {
-                let json: &[(&str, &str)] = if method == "POST" { &[JSON] } else { &[] };
-                api.ask(method, path, json, body.as_bytes()).await
+                let mut headers = vec![DESTINATION];
+                headers.extend((method == "POST").then_some(JSON));
+                api.ask(method, path, &headers, body.as_bytes()).await
             } else {
                 ask(&api, (method, path, body), credentials).await
             };
@@ -168,7 +90,7 @@ async fn a_route_answers_whom_it_was_granted() {
                 );
                 continue;
             }
-            let server_wide = matches!(needs, Known | List);
+            let server_wide = matches!(needs, Known | List | Govern);
             let expected = match refused {
                 Some(status) => status,
                 // Known to the databases, and not to the server.

@@ -3,7 +3,7 @@
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::path::Path;
-use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
+use std::process::{Child, ChildStderr, ChildStdout, Command, ExitStatus, Stdio};
 
 /// What a command printed, and how it ended.
 #[derive(Debug)]
@@ -85,7 +85,13 @@ impl Served {
 
     /// Runs a command that prints where it listens.
     pub fn spawn(mut command: Command) -> Self {
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::inherit());
+        command.stderr(Stdio::inherit());
+        Self::spawn_logged(command)
+    }
+
+    /// The same, whose log goes where the command says.
+    pub fn spawn_logged(mut command: Command) -> Self {
+        command.stdin(Stdio::null()).stdout(Stdio::piped());
         let mut child = command.spawn().expect("the gateway starts");
         let mut stdout = BufReader::new(child.stdout.take().expect("it is piped"));
         let mut line = String::new();
@@ -97,6 +103,16 @@ impl Served {
 
     pub fn url(&self, database: &str) -> String {
         format!("ws://{}/{database}", self.address)
+    }
+
+    /// Sends a signal that does not end it.
+    pub fn signal(&self, signal: &str) {
+        send_signal(&self.child, signal);
+    }
+
+    /// Its log, if it is piped; once.
+    pub fn log(&mut self) -> BufReader<ChildStderr> {
+        BufReader::new(self.child.stderr.take().expect("it is piped"))
     }
 
     /// Ends the process as a crash would (SIGKILL).
