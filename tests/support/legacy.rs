@@ -20,6 +20,11 @@ impl Legacy {
         let mut raw = served.bytes().await;
         let (status, body) = raw.request(LEGACY_HANDSHAKE.as_bytes()).await;
         assert_eq!(status, 101, "{body}");
+        Self::over(raw)
+    }
+
+    /// Over a WebSocket that there is.
+    pub fn over(raw: Raw) -> Self {
         Self { raw, came: VecDeque::new(), seq: 1_000 }
     }
 

@@ -128,6 +128,11 @@ impl Raw {
         let _ = self.stream.flush().await;
     }
 
+    /// Writes as far as the gateway takes it; false if it is gone.
+    pub async fn stream_write(&mut self, bytes: &[u8]) -> bool {
+        self.stream.write_all(bytes).await.is_ok() && self.stream.flush().await.is_ok()
+    }
+
     /// Sends a request; the status and the body, which is empty after 101.
     pub async fn request(&mut self, request: &[u8]) -> (u16, String) {
         self.write(request).await;
@@ -157,6 +162,14 @@ impl Raw {
         let read = tokio::time::timeout(PATIENCE, self.stream.read_to_string(&mut text)).await;
         read.expect("an end in time").expect("text");
         text
+    }
+
+    /// Waits for the end of the stream, whatever comes before it.
+    pub async fn stream_end(&mut self) {
+        let mut bytes = Vec::new();
+        // A reset is an end too.
+        let end = self.stream.read_to_end(&mut bytes);
+        drop(tokio::time::timeout(PATIENCE, end).await.expect("an end in time"));
     }
 
     async fn byte(&mut self) -> Option<u8> {

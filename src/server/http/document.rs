@@ -265,7 +265,8 @@ async fn put(mut db: Db, id: DocId) -> Answer {
 async fn put_related(db: &mut Db, id: &DocId) -> Result<Written, WireError> {
     db.check_write()?;
     let mut parts = multipart::Parts::of(&mut db.request)?;
-    let text = parts.document(&mut db.request).await?;
+    let max = db.request.shared.limits.request_json_bytes_max;
+    let text = parts.document(max, |bytes| db.request.hold(bytes)).await?;
     let mut following = multipart::Following::find(&text, db.doc_limits())?;
     let text = with_id_and_rev(db, &text, id.as_str())?;
     let mut document = match AnyDocument::parse(&text, db.doc_limits()) {

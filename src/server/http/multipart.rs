@@ -63,9 +63,12 @@ impl Parts {
         Ok(Self { source, buffer, delimiter, between: false, ended: false })
     }
 
-    /// The first part, which is the document's JSON.
-    pub(super) async fn document(&mut self, request: &mut Request) -> Result<String, WireError> {
-        let bytes_max = request.shared.limits.request_json_bytes_max;
+    /// The first part, which is the document's JSON; `hold` takes room in memory for so many bytes.
+    pub(super) async fn document(
+        &mut self,
+        bytes_max: usize,
+        mut hold: impl FnMut(usize) -> Result<(), WireError>,
+    ) -> Result<String, WireError> {
         let bad = || HttpRefusal::BadMultipart.to_wire();
         // What stands before the first delimiter is nobody's.
         while self.next_piece().await?.is_some() {}
@@ -75,7 +78,7 @@ impl Parts {
             if text.len() + piece.len() > bytes_max {
                 return Err(HttpRefusal::BodyTooLarge { max: bytes_max }.to_wire());
             }
-            request.hold(text.len() + piece.len())?;
+            hold(text.len() + piece.len())?;
             text.extend_from_slice(&piece);
         }
         String::from_utf8(text).map_err(|_| HttpRefusal::InvalidJson.to_wire())
@@ -415,7 +418,7 @@ mod tests {
             \r\n--x\r\n\r\nbare\r\n--x\r\nA: b\r\n\r\n\r\n--x--\r\nafter";
         for cut in 1..body.len() {
             let mut parts = parts(body, cut);
-            assert_eq!(parts.document(100).await.unwrap(), "{}", "{cut}");
+            assert_eq!(parts.document(100, |_| Ok(())).await.unwrap(), "{}", "{cut}");
             let first = parts.next_part().await.unwrap().unwrap();
             assert_eq!(first.file_name.as_deref(), Some("a \"b\""));
             assert_eq!(rest(&mut parts).await.unwrap(), b"\r\n-\r\n--\r\n--");
@@ -431,12 +434,12 @@ mod tests {
     #[tokio::test]
     async fn a_body_that_ends_early_is_refused() {
         for body in ["", "--x", "--x\r\n", "--x\r\n\r\n{}", "nothing", "--x--"] {
-            assert!(parts(body, 3).document(100).await.is_err(), "{body}");
+            assert!(parts(body, 3).document(100, |_| Ok(())).await.is_err(), "{body}");
         }
         let long = format!("--x\r\nA: {}", "b".repeat(20_000));
-        assert!(parts(&long, 100).document(100).await.is_err());
+        assert!(parts(&long, 100).document(100, |_| Ok(())).await.is_err());
         assert_eq!(
-            parts("--x\r\n\r\n{   }\r\n--x--", 9).document(4).await.unwrap_err().status,
+            parts("--x\r\n\r\n{   }\r\n--x--", 9).document(4, |_| Ok(())).await.unwrap_err().status,
             413
         );
     }
