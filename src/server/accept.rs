@@ -81,6 +81,7 @@ pub(super) async fn serve<L: Listener>(
                         connections.spawn(drive(Arc::clone(shared), stream, info, service));
                     }
                     Err(refusal) => {
+                        shared.observed.limit_hit(refusal.limit());
                         tracing::info!(?peer, ?refusal, "connection refused");
                         if refused.len() < REFUSED_MAX {
                             refused.spawn(routes::refuse_connection(stream, refusal));
@@ -96,13 +97,42 @@ pub(super) async fn serve<L: Listener>(
             },
         }
     }
-    drop(listener);
-    compacting.shutdown().await;
     shared.stopping.send_replace(true);
+    compacting.shutdown().await;
     // Upgraded connections bound their own end; what is left of plain HTTP gets as long.
     let drain = Duration::from_millis(shared.limits.drain_timeout_ms);
     let finish = async { while connections.join_next().await.is_some() {} };
-    let (_, ()) = tokio::join!(timeout(drain, finish), upgraded.join_all());
+    let ended = async { tokio::join!(timeout(drain, finish), upgraded.join_all()) };
+    let late = |stream, peer, seat| {
+        let info = ConnectionInfo { peer, seat: Arc::new(seat), tasks: upgraded.clone() };
+        drive(Arc::clone(shared), stream, info, TowerToHyperService::new(service.clone()))
+    };
+    tokio::select! {
+        _ = ended => {}
+        () = answer_late(shared, &mut listener, late) => {}
+    }
+}
+
+/// Answers who comes while the others end, so that whoever asks `/_up` is told; for ever. One
+/// request each: nothing is begun that the gateway would have to wait for.
+async fn answer_late<L: Listener, D: Future<Output = ()> + Send + 'static>(
+    shared: &Arc<Shared>,
+    listener: &mut L,
+    drive: impl Fn(L::Stream, Option<SocketAddr>, Seat) -> D,
+) {
+    let mut late: JoinSet<()> = JoinSet::new();
+    loop {
+        tokio::select! {
+            Some(_) = late.join_next() => {}
+            accepted = listener.accept() => match accepted {
+                Ok((stream, peer)) => match shared.census.admit(peer.map(|peer| peer.ip())) {
+                    Ok(seat) => drop(late.spawn(drive(stream, peer, seat))),
+                    Err(refusal) => shared.observed.limit_hit(refusal.limit()),
+                },
+                Err(_) => sleep(ACCEPT_BACKOFF).await,
+            },
+        }
+    }
 }
 
 /// Compacts databases as the gateway's settings say, until it is dropped.
@@ -128,21 +158,24 @@ where
         + 'static,
 {
     let limits = &shared.limits;
+    let came_late = shared.is_stopping();
     let mut builder = http1::Builder::new();
     builder
         .timer(TokioTimer::new())
         .header_read_timeout(Duration::from_millis(limits.request_header_timeout_ms))
-        .max_buf_size(limits.request_header_bytes_max);
+        .max_buf_size(limits.request_header_bytes_max)
+        .keep_alive(!came_late);
     let peer = info.peer;
     let service = service_fn(move |mut request: hyper::Request<hyper::body::Incoming>| {
         request.extensions_mut().insert(info.clone());
         service.call(request)
     });
-    let connection = builder.serve_connection(TokioIo::new(stream), service).with_upgrades();
+    let stream = TokioIo::new(shared.observed.counted(stream));
+    let connection = builder.serve_connection(stream, service).with_upgrades();
     let mut connection = std::pin::pin!(connection);
     let ended = tokio::select! {
         ended = &mut connection => ended,
-        () = shared.until_stopping() => {
+        () = shared.until_stopping(), if !came_late => {
             connection.as_mut().graceful_shutdown();
             connection.await
         }

@@ -103,6 +103,7 @@ pub struct ServerRequest {
 pub struct ServerGrant {
     pub(super) user: Option<String>,
     pub(super) list: bool,
+    pub(super) administer: bool,
 }
 
 impl ServerGrant {
@@ -123,6 +124,13 @@ impl ServerGrant {
     #[must_use]
     pub fn listing(self) -> Self {
         Self { list: true, ..self }
+    }
+
+    /// The same, and the gateway may be looked into: `/_metrics`, and the page at `/_settee/` with
+    /// its lists of connections and denials.
+    #[must_use]
+    pub fn administering(self) -> Self {
+        Self { administer: true, ..self }
     }
 }
 

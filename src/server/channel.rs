@@ -16,6 +16,7 @@ use super::Shared;
 use super::auth::Grant;
 use super::error::{Refusal, ToWire as _};
 use super::granted::Granted;
+use super::observe::Link;
 use super::tail::Tails;
 
 /// A channel that the authorizer granted.
@@ -42,10 +43,11 @@ impl Channel {
         grant: Grant,
         uploads_max: usize,
         tails: Arc<Tails>,
+        link: Arc<Link>,
     ) -> Arc<Self> {
         Arc::new(Self {
             id,
-            granted: RwLock::new(Granted { database, grant: Arc::new(grant) }),
+            granted: RwLock::new(Granted { database, grant: Arc::new(grant), link }),
             granted_anew: Notify::new(),
             destroying: watch::Sender::new(0),
             ended: watch::Sender::new(None),

@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use serde_json::value::RawValue;
@@ -26,6 +26,7 @@ use super::auth::AccessRequest;
 use super::calls::{self, Answer, Call};
 use super::channel::{Channel, Destroying};
 use super::error::{CloseReason, Refusal, ToWire as _};
+use super::observe::Spoken;
 use super::opening::unwinding;
 use super::outbox::Gone;
 use super::socket::{Protocol, Socket};
@@ -42,6 +43,8 @@ pub(super) struct Connection {
 }
 
 impl Protocol for Connection {
+    const SPOKEN: Spoken = Spoken::V1;
+
     fn new(socket: Socket) -> Self {
         let channels_max = socket.shared.limits.channels_per_connection_max;
         Self { socket, state: Mutex::new(State::new(channels_max)) }
@@ -85,7 +88,7 @@ impl Connection {
             }
             Action::RefuseChannel { channel } => {
                 let max = self.socket.shared.limits.channels_per_connection_max;
-                let error = Refusal::TooManyChannels { max }.to_wire();
+                let error = self.limited(Refusal::TooManyChannels { max });
                 self.send(ServerMessage::Refused { channel, error }).await?;
             }
             Action::Call { channel, call, method, params } => {
@@ -178,6 +181,7 @@ impl Connection {
             Ok(opened) => opened,
             Err(error) => {
                 tracing::info!(%database, status = error.status, reason = %error.reason, "channel refused");
+                self.socket.link.refused(Some(&database), &error);
                 if self.forget_channel(id, number) {
                     self.send(ServerMessage::Refused { channel: id, error }).await?;
                 }
@@ -311,7 +315,16 @@ impl Connection {
             }
         };
         self.lock().session.call_ended(channel, call);
-        self.send(ServerMessage::Fail { channel, call, error: refusal.to_wire() }).await
+        let error = self.limited(refusal);
+        self.send(ServerMessage::Fail { channel, call, error }).await
+    }
+
+    /// What the client is told of a refusal that is counted.
+    fn limited(&self, refusal: Refusal) -> WireError {
+        let error = refusal.to_wire();
+        self.socket.link.limit_hit(refusal.limit());
+        self.socket.link.refused(None, &error);
+        error
     }
 
     async fn run_call(&self, context: Call, number: u64, method: &str, params: &RawValue) {
@@ -321,8 +334,13 @@ impl Connection {
         if self.socket.outbox.room(0).await.is_err() {
             return;
         }
+        let (began, granted) = (Instant::now(), context.channel.granted());
         let answer = unwinding(calls::run(context, method, params)).await;
         let answer = answer.unwrap_or_else(|panicked| Answer::Fail(panicked.to_wire()));
+        granted.link.called(method, began);
+        if let Answer::Fail(error) = &answer {
+            granted.link.refused(Some(granted.database.name()), error);
+        }
         let text = answer.encode(channel, call);
         // The call counts until its answer has room, so that answers nobody takes are bounded, and
         // nothing comes between the look at its number and the answer's place in the queue.

@@ -94,6 +94,8 @@ pub(super) enum Refusal {
 pub(super) enum HttpRefusal {
     /// The server's own authorizer does not let databases be listed.
     MayNotList,
+    /// Only who administers the gateway may look into it.
+    MayNotLook,
     /// Only who administers the database may do this.
     MayNotAdminister,
     /// The database may not be made.
@@ -367,6 +369,7 @@ impl ToWire for HttpRefusal {
             Self::MayNotList => {
                 wire(403, "forbidden", "You are not allowed to list the databases of this server.")
             }
+            Self::MayNotLook => wire(403, "forbidden", "You are not an admin of this server."),
             Self::MayNotAdminister => wire(403, "forbidden", "You are not an admin of this db."),
             Self::MayNotCreate => wire(403, "forbidden", "You are not allowed to create this db."),
             Self::NotJson => wire(415, "bad_content_type", "Content-Type must be application/json"),
@@ -416,6 +419,9 @@ pub(super) fn allowed_methods(error: &WireError) -> Option<&str> {
     (error.status == 405).then_some(())?;
     error.reason.strip_prefix("Only ")?.strip_suffix(" allowed")
 }
+
+/// The status and body of `/_up` while nobody should be sent here; the body is CouchDB's.
+pub(super) const NOT_UP: (u16, &str) = (503, r#"{"status":"maintenance_mode"}"#);
 
 /// A function that a design document does not have.
 pub(super) fn missing_json_key(key: &str) -> WireError {

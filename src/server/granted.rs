@@ -9,12 +9,15 @@ use crate::store::{Database, DocError, EditMode, GetOptions, StoreError, WriteOu
 
 use super::auth::{Grant, ProposedWrite};
 use super::error::{Refusal, ToWire as _};
+use super::observe::Link;
 
 /// A database, and what may be done with it.
 #[derive(Debug, Clone)]
 pub(super) struct Granted {
     pub database: Database,
     pub grant: Arc<Grant>,
+    /// For whom.
+    pub link: Arc<Link>,
 }
 
 impl Granted {
@@ -90,10 +93,15 @@ impl Granted {
         for (place, outcome) in places.into_iter().zip(outcomes) {
             if let Ok(stored) = &outcome {
                 written(stored);
+                if stored.seq.is_some() {
+                    self.link.stored(&self.grant, &stored.id, &stored.rev);
+                }
             }
             rows[place] = Some(outcome_row(outcome));
         }
-        Ok(rows.into_iter().flatten().collect())
+        let rows: Vec<WriteRow> = rows.into_iter().flatten().collect();
+        self.link.wrote(&self.grant, &rows);
+        Ok(rows)
     }
 
     async fn judge(&self, document: &Document, mode: EditMode) -> Result<(), WireError> {

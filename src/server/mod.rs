@@ -15,9 +15,11 @@ mod error;
 mod granted;
 mod http;
 mod legacy;
+mod observe;
 mod opening;
 mod outbox;
 mod progress;
+mod refused;
 mod routes;
 mod security;
 mod socket;
@@ -41,6 +43,7 @@ pub use auth::{
     ServerAuthorizer, ServerGrant, ServerRequest, Validator,
 };
 pub use error::ServerError;
+pub use observe::{Act, Audit, AuditEvent, MetricsAccess};
 use tokio::sync::watch;
 use warp::Filter;
 use warp::filters::BoxedFilter;
@@ -53,6 +56,7 @@ use crate::transport::Listener;
 use auth::DenyAll;
 use census::Census;
 use channel::Channel;
+use observe::Observed;
 use tail::Tails;
 
 /// Serves the databases of a store to clients that its authorizer lets in.
@@ -96,6 +100,8 @@ pub(crate) struct Shared {
     /// Whether a WebSocket without a subprotocol speaks the protocol of 2015.
     legacy: bool,
     census: Census,
+    observed: Arc<Observed>,
+    metrics_access: MetricsAccess,
     /// Open channels by a number of their own. Held for moments only.
     channels: Mutex<HashMap<u64, Weak<Channel>>>,
     tails: Arc<Tails>,
@@ -129,6 +135,8 @@ pub struct GatewayBuilder {
     static_dir: Option<PathBuf>,
     compaction: Option<CompactionPolicy>,
     legacy: bool,
+    metrics_access: MetricsAccess,
+    audit: Option<Arc<dyn Audit>>,
 }
 
 impl fmt::Debug for GatewayBuilder {
@@ -203,6 +211,18 @@ impl GatewayBuilder {
         Self { legacy, ..self }
     }
 
+    /// Who may read `/_metrics`; whoever administers the gateway if not said.
+    #[must_use]
+    pub fn metrics(self, access: MetricsAccess) -> Self {
+        Self { metrics_access: access, ..self }
+    }
+
+    /// Tells who opened and wrote what, who was refused, and what was administered.
+    #[must_use]
+    pub fn audit(self, audit: impl Audit) -> Self {
+        Self { audit: Some(Arc::new(audit)), ..self }
+    }
+
     /// The gateway.
     ///
     /// # Errors
@@ -218,6 +238,8 @@ impl GatewayBuilder {
         }
         let shared = Shared {
             census: Census::new(&self.limits),
+            observed: Observed::new(&self.store, self.audit),
+            metrics_access: self.metrics_access,
             sessions: Sessions::new(
                 Duration::from_secs(self.limits.session_timeout_s),
                 self.limits.sessions_max,
@@ -255,6 +277,8 @@ impl Gateway {
             static_dir: None,
             compaction: Some(CompactionPolicy::default()),
             legacy: true,
+            metrics_access: MetricsAccess::default(),
+            audit: None,
         }
     }
 
@@ -295,6 +319,10 @@ impl Gateway {
             let picked = channel.with_grant(|grant| condition(grant.user_name(), &grant.database));
             if picked {
                 channel.end(Some(error::revoked(reason)));
+                channel.with_grant(|grant| {
+                    let act = Act::Administered { what: "revoke" };
+                    self.shared.observed.tell(grant.user_name(), Some(&grant.database), act);
+                });
                 revoked += 1;
             }
         }
@@ -313,6 +341,10 @@ impl Shared {
         let mut stopping = self.stopping.subscribe();
         // The sender lives in `self`, so waiting cannot fail.
         let _ = stopping.wait_for(|stopping| *stopping).await;
+    }
+
+    pub(crate) fn is_stopping(&self) -> bool {
+        *self.stopping.borrow()
     }
 
     /// Counts revocations.

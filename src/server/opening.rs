@@ -16,6 +16,7 @@ use super::auth::{AccessRequest, Credentials, Grant};
 use super::census::Seat;
 use super::channel::{Channel, Enlisted};
 use super::error::{Refusal, ToWire as _};
+use super::observe::Act;
 use super::security::narrowed;
 use super::socket::Socket;
 
@@ -33,7 +34,10 @@ impl Shared {
             return Err(Refusal::GrantExpired.to_wire());
         }
         if let Some(user) = grant.user_name() {
-            seat.belongs_to(user).map_err(|refusal| refusal.to_wire())?;
+            seat.belongs_to(user).map_err(|refusal| {
+                self.observed.limit_hit(refusal.limit());
+                refusal.to_wire()
+            })?;
         }
         Ok(grant)
     }
@@ -84,7 +88,8 @@ impl Socket {
         let (database, grant) = self.shared.open(grant, create).await?;
         let uploads_max = self.shared.limits.uploads_per_channel_max;
         let (store, tails) = (self.shared.store.clone(), Arc::clone(&self.shared.tails));
-        Ok(Channel::new(id, store, database, grant, uploads_max, tails))
+        let link = Arc::clone(&self.link);
+        Ok(Channel::new(id, store, database, grant, uploads_max, tails, link))
     }
 
     /// Makes an open channel known to the gateway, so that its grant can be revoked. `revocations` is
@@ -96,6 +101,7 @@ impl Socket {
         revocations: u64,
     ) -> Enlisted {
         let enlisted = Enlisted::new(&self.shared, channel);
+        channel.with_grant(|grant| self.link.did(grant, Act::Opened));
         if self.shared.revocations() != revocations {
             // A revocation that came while this channel was not yet known passed it by.
             if let Err(error) = self.grant_again(channel, access).await {

@@ -2,7 +2,10 @@
 //!
 //! Each table of the file has a file here.
 
+mod audit;
 mod compaction;
+mod log;
+mod metrics;
 
 use std::path::{Path, PathBuf};
 
@@ -11,7 +14,10 @@ use settee::Limits;
 
 use crate::failure::Failure;
 
+pub use audit::Audit;
 pub use compaction::Compaction;
+pub use log::{Format, Log};
+pub use metrics::Metrics;
 
 /// A configuration file. Every key may be left out.
 #[derive(Debug, Default, Deserialize)]
@@ -26,6 +32,9 @@ pub struct Config {
     pub legacy: Option<bool>,
     pub limits: Limits,
     pub compaction: Compaction,
+    pub log: Log,
+    pub audit: Audit,
+    pub metrics: Metrics,
 }
 
 impl Config {
@@ -52,6 +61,7 @@ impl Config {
 mod tests {
     use std::time::Duration;
 
+    use settee::server::MetricsAccess;
     use settee::store::CompactionPolicy;
 
     use super::*;
@@ -72,6 +82,13 @@ mod tests {
             old_mib_min = 1
             old_part_min = 0.25
             interval_s = 5
+            [log]
+            format = "json"
+            level = "debug"
+            [audit]
+            path = "/var/log/settee/audit"
+            [metrics]
+            token = "scraper"
         "#;
         let config = Config::parse(text).unwrap();
         assert_eq!(config.listen.as_deref(), Some("0.0.0.0:5984"));
@@ -85,6 +102,19 @@ mod tests {
             ..CompactionPolicy::default()
         };
         assert_eq!(config.compaction.policy(), Some(policy));
+        assert_eq!(config.log, Log { format: Format::Json, level: "debug".into() });
+        assert_eq!(config.audit.path.as_deref(), Some(Path::new("/var/log/settee/audit")));
+        assert_eq!(config.metrics.access(), MetricsAccess::Token("scraper".into()));
+    }
+
+    #[test]
+    fn only_who_administers_reads_metrics_unless_more_is_said() {
+        let access = |text| Config::parse(text).unwrap().metrics.access();
+        assert_eq!(access(""), MetricsAccess::Administrators);
+        assert_eq!(access("[metrics]\npublic = true"), MetricsAccess::Everybody);
+        let printed =
+            format!("{:?}", Config::parse("[metrics]\ntoken = \"hush\"").unwrap().metrics);
+        assert!(!printed.contains("hush"), "{printed}");
     }
 
     #[test]

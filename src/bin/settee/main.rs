@@ -1,15 +1,18 @@
 //! The `settee` command: a gateway, and tools for the databases of a data directory.
 
+mod audit;
 mod check;
 mod compact;
 mod config;
 mod destroy;
 mod dump;
 mod failure;
+mod hangup;
 mod info;
 mod input;
 mod list;
 mod load;
+mod logs;
 mod place;
 mod progress;
 mod purge;

@@ -1,6 +1,6 @@
 //! `settee serve`: the gateway.
 
-use std::io::{IsTerminal as _, Write as _};
+use std::io::Write as _;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -9,10 +9,12 @@ use settee::{AccessRequest, Gateway, Store};
 use tokio::net::{TcpListener, lookup_host};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::info;
-use tracing_subscriber::EnvFilter;
 
+use crate::audit::Trail;
 use crate::config::Config;
 use crate::failure::Failure;
+use crate::hangup::Hangup;
+use crate::logs::Logs;
 use crate::token::{Tokens, everything};
 
 const LISTEN_DEFAULT: &str = "127.0.0.1:5984";
@@ -20,7 +22,8 @@ const DATA_DEFAULT: &str = "data";
 
 /// Once it takes connections it prints one line to standard output: `listening on http://ADDR`.
 /// Logs go to standard error; the environment variable SETTEE_LOG filters them (`debug`,
-/// `settee=trace`). SIGINT and SIGTERM stop it gracefully, a second one at once.
+/// `settee=trace`), above the table log of the file. SIGINT and SIGTERM stop it gracefully, a second
+/// one at once. SIGHUP reads the log's level from the file again and reopens the audit trail.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Where to listen; port 0 takes a free one [default: 127.0.0.1:5984]
@@ -30,7 +33,7 @@ pub struct Args {
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
     /// A TOML file with the keys listen, data, tokens, open, static_dir, allowed_origins, legacy
-    /// and the tables limits and compaction. Flags override it
+    /// and the tables limits, compaction, log, audit and metrics. Flags override it
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// Lets whoever shows it open, make and destroy any database; may be repeated
@@ -65,6 +68,9 @@ impl Args {
             legacy: if self.no_legacy { Some(false) } else { file.legacy },
             limits: file.limits,
             compaction: file.compaction,
+            log: file.log,
+            audit: file.audit,
+            metrics: file.metrics,
         })
     }
 }
@@ -75,7 +81,7 @@ fn check(settings: &Config) -> Result<(), Failure> {
     if let Some(policy) = settings.compaction.policy() {
         policy.validate().map_err(ServerError::from)?;
     }
-    if settings.tokens.iter().any(String::is_empty) {
+    if settings.tokens.iter().any(String::is_empty) || settings.metrics.has_empty_token() {
         return Err(Failure::EmptyToken);
     }
     match (settings.open, settings.tokens.is_empty()) {
@@ -90,21 +96,19 @@ fn check(settings: &Config) -> Result<(), Failure> {
 }
 
 pub async fn run(args: Args) -> Result<(), Failure> {
+    let config = args.config.clone();
     let settings = args.settings()?;
     check(&settings)?;
-    let filter = EnvFilter::try_from_env("SETTEE_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal())
-        .init();
+    let logs = Logs::begin(&settings.log)?;
+    let (trail, writing) = settings.audit.path.as_deref().map(Trail::open).transpose()?.unzip();
     let listen = settings.listen.clone().unwrap_or_else(|| LISTEN_DEFAULT.into());
     let addresses = addresses(&listen, settings.open).await?;
     // Before the listener: what signals do must not depend on how far the start has come.
     let mut signals = Signals::new()?;
+    let hangup = Hangup::new(config, logs, trail.clone())?;
     let data = settings.data.clone().unwrap_or_else(|| DATA_DEFAULT.into());
     let store = Store::open_with(&data, settings.limits.clone())?;
-    let gateway = gateway(store.clone(), settings)?;
+    let gateway = gateway(store.clone(), settings, trail)?;
     let listener = TcpListener::bind(&*addresses)
         .await
         .map_err(|source| Failure::Listen { listen: listen.clone(), source })?;
@@ -125,8 +129,13 @@ pub async fn run(args: Args) -> Result<(), Failure> {
     tokio::select! {
         () = serving => info!("every connection has ended"),
         () = second_signal => info!("connections are cut"),
+        () = hangup.run() => {}
     }
     store.close().await?;
+    drop(gateway);
+    if let Some(writing) = writing {
+        writing.end();
+    }
     info!("stopped");
     Ok(())
 }
@@ -140,8 +149,9 @@ async fn addresses(listen: &str, open: bool) -> Result<Vec<SocketAddr>, Failure>
     Ok(addresses)
 }
 
-fn gateway(store: Store, settings: Config) -> Result<Gateway, Failure> {
+fn gateway(store: Store, settings: Config, trail: Option<Trail>) -> Result<Gateway, Failure> {
     let mut builder = Gateway::builder(store)
+        .metrics(settings.metrics.access())
         .limits(settings.limits)
         .compaction(settings.compaction.policy())
         .allowed_origins(settings.allowed_origins)
@@ -149,10 +159,13 @@ fn gateway(store: Store, settings: Config) -> Result<Gateway, Failure> {
     if let Some(directory) = settings.static_dir {
         builder = builder.static_dir(directory);
     }
+    if let Some(trail) = trail {
+        builder = builder.audit(trail);
+    }
     let builder = if settings.open {
         builder
             .authorizer(|request: AccessRequest| async move { Ok(everything(request)) })
-            .server_authorizer(|_| async { Ok(ServerGrant::known().listing()) })
+            .server_authorizer(|_| async { Ok(ServerGrant::known().listing().administering()) })
             .loopback_hosts_only()
     } else {
         let tokens = Tokens::new(&settings.tokens);

@@ -13,6 +13,7 @@ use crate::server::auth::Grant;
 use crate::server::channel::{Channel, Enlisted};
 use crate::server::error::{Refusal, ToWire as _};
 use crate::server::granted::Granted;
+use crate::server::observe::Act;
 use crate::store::Database;
 
 use super::answer::{Out, Stop, streamed};
@@ -41,6 +42,7 @@ impl Db {
             let db = Self::under(request, database, grant);
             // A revocation that came while this was not yet known passed it by.
             if db.request.shared.revocations() == revocations {
+                db.request.link.did(&db.granted.grant, Act::Opened);
                 return Ok(db);
             }
             request = db.request;
@@ -51,7 +53,8 @@ impl Db {
         let uploads_max = request.shared.limits.uploads_per_channel_max;
         let store = request.shared.store.clone();
         let tails = Arc::clone(&request.shared.tails);
-        let channel = Channel::new(NO_CHANNEL, store, database, grant, uploads_max, tails);
+        let link = Arc::clone(&request.link);
+        let channel = Channel::new(NO_CHANNEL, store, database, grant, uploads_max, tails, link);
         let granted = channel.granted();
         let enlisted = Enlisted::new(&request.shared, &channel);
         Self { request, granted, channel, _enlisted: enlisted }

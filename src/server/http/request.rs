@@ -23,6 +23,7 @@ use crate::server::Shared;
 use crate::server::auth::{AccessRequest, Credentials, ServerRequest};
 use crate::server::census::Seat;
 use crate::server::error::{HttpRefusal, ToWire as _, bad_request};
+use crate::server::observe::Link;
 
 use super::gzip::Gunzip;
 use super::query::{Query, decode};
@@ -37,12 +38,15 @@ pub(super) struct Request {
     pub method: Method,
     /// The path's pieces between slashes, decoded; an id keeps the slashes it was encoded with.
     pub path: Vec<String>,
+    /// Whether the path ended with one slash more.
+    pub ends_with_slash: bool,
     pub query: Query,
     pub headers: HeaderMap,
     /// The headers without secrets, for the authorizer.
     pub shown_headers: Arc<HeaderMap>,
     pub peer: Option<SocketAddr>,
     pub seat: Arc<Seat>,
+    pub link: Arc<Link>,
     /// In a mutex that is never locked, so that a request can be shared.
     body: Mutex<Option<Pieces>>,
 }
@@ -56,6 +60,7 @@ pub(crate) struct Parts<'a> {
     pub shown_headers: HeaderMap,
     pub peer: Option<SocketAddr>,
     pub seat: Arc<Seat>,
+    pub link: Arc<Link>,
 }
 
 impl Request {
@@ -70,6 +75,7 @@ impl Request {
     {
         let limits = &shared.limits;
         let path = parts.path.strip_prefix('/').unwrap_or(parts.path);
+        let ends_with_slash = path.ends_with('/');
         let path = path.strip_suffix('/').unwrap_or(path);
         let path = if path.is_empty() {
             Vec::new()
@@ -88,11 +94,13 @@ impl Request {
             shared: Arc::clone(shared),
             method: parts.method,
             path,
+            ends_with_slash,
             query: Query::parse(parts.query)?,
             headers: parts.headers,
             shown_headers: Arc::new(parts.shown_headers),
             peer: parts.peer,
             seat: parts.seat,
+            link: parts.link,
             body: Mutex::new(Some(body)),
         })
     }

@@ -9,14 +9,15 @@ use crate::doc::DbName;
 use crate::proto::SUBPROTOCOL;
 use crate::proto::message::WireError;
 use crate::server::auth::{Credentials, DeniedKind, ServerGrant};
-use crate::server::error::{HttpRefusal, Refusal, ToWire as _, bad_request};
+use crate::server::error::{HttpRefusal, NOT_UP, Refusal, ToWire as _, bad_request};
+use crate::server::observe::Act;
 use crate::server::opening::unwinding;
 use crate::store::{StoreError, Uuid};
 
 use super::all_docs::Paging;
 use super::answer::{Answer, json, json_text, ok, set};
 use super::request::{Request, parse_json};
-use super::{NO_REPLICATOR, database, only, reads};
+use super::{NO_REPLICATOR, database, observed, only, page, reads};
 
 /// CouchDB's bound on `_uuids`.
 const UUIDS_MAX: u64 = 1_000;
@@ -30,6 +31,10 @@ const COUCHDB_VERSION: &str = "3.5.0";
 pub(super) async fn route(request: Request, path: &[&str]) -> Answer {
     match *path {
         ["_up"] => up(&request),
+        ["_metrics"] => observed::metrics(request).await,
+        ["_settee", "status"] => observed::status(request).await,
+        ["_settee"] => page::file(&request, ""),
+        ["_settee", file] => page::file(&request, file),
         ["_uuids"] => uuids(&request),
         ["_session"] => session(request).await,
         ["_all_dbs"] => all_dbs(request).await,
@@ -67,8 +72,11 @@ fn up(request: &Request) -> Answer {
     if !reads(&request.method) {
         return only("GET,HEAD");
     }
-    if *request.shared.stopping.borrow() {
-        return Err(Refusal::Stopping.to_wire());
+    let shared = &request.shared;
+    if shared.is_stopping() || shared.store.stats().backend.poisoned {
+        let (status, body) = NOT_UP;
+        let status = StatusCode::from_u16(status).expect("the table holds statuses");
+        return Ok(json_text(status, body.to_owned()));
     }
     Ok(json(StatusCode::OK, &json!({"status": "ok", "seeds": {}})))
 }
@@ -89,7 +97,7 @@ fn uuids(request: &Request) -> Answer {
 }
 
 /// Asks the server's authorizer.
-async fn judge(request: &Request) -> Result<ServerGrant, WireError> {
+pub(super) async fn judge(request: &Request) -> Result<ServerGrant, WireError> {
     let access = request.server_access()?;
     let judged = unwinding(request.shared.server_authorizer.authorize_server(access)).await;
     judged.map_err(|panicked| panicked.to_wire())?.map_err(|denied| denied.to_wire())
@@ -106,7 +114,9 @@ async fn session(request: Request) -> Answer {
         &Method::POST => begin_session(request).await,
         &Method::DELETE => {
             if let Some(cookie) = request.session_cookie() {
-                request.shared.sessions.end(cookie);
+                if request.shared.sessions.end(cookie) {
+                    request.link.tell(None, None, Act::SessionEnded);
+                }
             }
             let mut response = json(StatusCode::OK, &ok());
             set(&mut response, SET_COOKIE, &request.shared.sessions.set_cookie(None));
@@ -174,6 +184,7 @@ async fn begin_session(mut request: Request) -> Answer {
         })?;
     let cookie = request.shared.sessions.begin(credentials);
     let name = grant.user.clone().unwrap_or(login.name);
+    request.link.tell(Some(&name), None, Act::SessionBegun);
     let body = json!({"ok": true, "name": name, "roles": roles(&grant)});
     let mut response = json(StatusCode::OK, &body);
     set(&mut response, SET_COOKIE, &request.shared.sessions.set_cookie(Some(&cookie)));
