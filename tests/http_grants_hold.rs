@@ -26,6 +26,8 @@ enum Needs {
     /// A server-wide grant.
     Known,
     List,
+    /// The same for who administers the gateway.
+    Look,
 }
 use Needs::*;
 
@@ -35,6 +37,13 @@ const ROUTES: &[(&str, &str, &str, Needs, u16)] = &[
     ("HEAD", "/", "", Nothing, 200),
     ("GET", "/_up", "", Nothing, 200),
     ("GET", "/_uuids", "", Nothing, 200),
+    ("GET", "/_settee", "", Nothing, 307),
+    ("GET", "/_settee/", "", Nothing, 200),
+    ("GET", "/_settee/page.js", "", Nothing, 200),
+    ("GET", "/_settee/nothing", "", Nothing, 404),
+    ("GET", "/_settee/status", "", Look, 200),
+    ("HEAD", "/_settee/status", "", Look, 200),
+    ("GET", "/_metrics", "", Look, 200),
     ("DELETE", "/_session", "", Nothing, 200),
     ("GET", "/_session", "", Known, 200),
     ("GET", "/_all_dbs", "", List, 200),
@@ -103,7 +112,7 @@ const CREDENTIALS: &[(&str, Option<u16>, &[Needs])] = &[
     ("Bearer reader", None, &[Open, Read]),
     ("Bearer writer", None, &[Open, Write]),
     ("Bearer user", None, &[Open, Read, Write, Known]),
-    ("Bearer secret", None, &[Open, Read, Write, Create, Destroy, Administer, Known, List]),
+    ("Bearer secret", None, &[Open, Read, Write, Create, Destroy, Administer, Known, List, Look]),
 ];
 
 async fn prepared() -> Api {
@@ -168,7 +177,7 @@ async fn a_route_answers_whom_it_was_granted() {
                 );
                 continue;
             }
-            let server_wide = matches!(needs, Known | List);
+            let server_wide = matches!(needs, Known | List | Look);
             let expected = match refused {
                 Some(status) => status,
                 // Known to the databases, and not to the server.

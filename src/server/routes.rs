@@ -132,7 +132,7 @@ where
     };
     let shown_headers = without_secrets(&headers);
     let (path, query) = (path.as_str(), query.as_str());
-    let link = shared.observed.request(peer);
+    let link = shared.observed.request(peer, &headers);
     let parts = http_api::Parts { method, path, query, headers, shown_headers, peer, seat, link };
     http_api::answer(shared, parts, body).await
 }

@@ -23,6 +23,7 @@ const OPENER_POLICY: HeaderName = HeaderName::from_static("cross-origin-opener-p
 /// Name, type and text of a file.
 const FILES: &[(&str, &str, &str)] = &[
     ("", "text/html; charset=utf-8", include_str!("page/index.html")),
+    ("icon.svg", "image/svg+xml", include_str!("page/icon.svg")),
     ("page.css", "text/css; charset=utf-8", include_str!("page/page.css")),
     ("page.js", "text/javascript; charset=utf-8", include_str!("page/page.js")),
     ("ask.js", "text/javascript; charset=utf-8", include_str!("page/ask.js")),

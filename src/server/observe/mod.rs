@@ -15,6 +15,9 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
+use http::HeaderMap;
+use http::header::{AUTHORIZATION, COOKIE};
+
 use crate::doc::{DbName, DocId, Rev};
 use crate::proto::call::WriteRow;
 use crate::proto::message::WireError;
@@ -114,8 +117,14 @@ impl Observed {
     }
 
     /// The link of a request over HTTP.
-    pub(super) fn request(self: &Arc<Self>, peer: Option<SocketAddr>) -> Arc<Link> {
-        Arc::new(Link { observed: Arc::clone(self), spoken: Spoken::Http, peer, number: None })
+    pub(super) fn request(
+        self: &Arc<Self>,
+        peer: Option<SocketAddr>,
+        headers: &HeaderMap,
+    ) -> Arc<Link> {
+        let shows = headers.contains_key(AUTHORIZATION) || headers.contains_key(COOKIE);
+        let (observed, spoken) = (Arc::clone(self), Spoken::Http);
+        Arc::new(Link { observed, spoken, peer, shows, number: None })
     }
 
     /// The link of a WebSocket, which is on the roll while the link lives.
@@ -126,7 +135,8 @@ impl Observed {
         waiting: Waiting,
     ) -> Arc<Link> {
         let number = self.roll.enter(Connected::new(spoken, peer, waiting));
-        Arc::new(Link { observed: Arc::clone(self), spoken, peer, number: Some(number) })
+        let (observed, number) = (Arc::clone(self), Some(number));
+        Arc::new(Link { observed, spoken, peer, shows: true, number })
     }
 
     /// Tells an event that belongs to no connection.
@@ -160,6 +170,8 @@ pub(super) struct Link {
     observed: Arc<Observed>,
     pub spoken: Spoken,
     peer: Option<SocketAddr>,
+    /// Whether credentials come with it.
+    shows: bool,
     /// Its number on the roll.
     pub number: Option<u64>,
 }
@@ -204,7 +216,10 @@ impl Link {
             if let Some(audit) = &self.observed.audit {
                 audit.record(event.clone());
             }
-            self.observed.denied(event);
+            // Who shows nothing is asked for credentials, and that is how a browser begins.
+            if self.shows {
+                self.observed.denied(event);
+            }
         }
     }
 
