@@ -10,6 +10,7 @@ mod raw;
 #[path = "support/replicas.rs"]
 mod replicas;
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -26,26 +27,29 @@ use tempfile::tempdir;
 use tokio::sync::{Semaphore, watch};
 
 /// Lets a document pass when it is told to.
-struct Gate {
+#[derive(Clone)]
+struct Gate(Arc<Permits>);
+
+struct Permits {
     asked: Semaphore,
     open: Semaphore,
 }
 
 #[async_trait]
-impl Validator for Arc<Gate> {
+impl Validator for Gate {
     async fn validate(&self, _: &ProposedWrite<'_>) -> Result<(), Denied> {
-        self.asked.add_permits(1);
-        self.open.acquire().await.expect("it stays").forget();
+        self.0.asked.add_permits(1);
+        self.0.open.acquire().await.expect("it stays").forget();
         Ok(())
     }
 }
 
 /// A gateway whose writes wait at a gate.
-fn gated() -> (Api, Arc<Gate>) {
-    let gate = Arc::new(Gate { asked: Semaphore::new(0), open: Semaphore::new(0) });
-    let validator = Arc::clone(&gate);
+fn gated() -> (Api, Arc<Permits>) {
+    let gate = Arc::new(Permits { asked: Semaphore::new(0), open: Semaphore::new(0) });
+    let validator = Gate(Arc::clone(&gate));
     let builder = token_gateway(Store::memory()).authorizer(move |request: AccessRequest| {
-        let grant = Grant::database(request.database).creating().validator(Arc::clone(&validator));
+        let grant = Grant::database(request.database).creating().validator(validator.clone());
         async move { Ok(grant) }
     });
     (Api::served(builder), gate)
@@ -112,6 +116,10 @@ fn live(client: &Client, db: &Database) -> Sync {
     client.sync(db, SyncOptions::live("shared").credentials(json!({"token": "secret"})).create())
 }
 
+async fn local(dir: &Path) -> Database {
+    Store::open(dir).unwrap().create(&DbName::parse("local").unwrap()).await.unwrap()
+}
+
 /// New documents and edits, until told to stop.
 async fn write(db: Database, who: &'static str, stop: watch::Receiver<bool>) {
     let mut n = 0;
@@ -139,9 +147,8 @@ async fn until_pushed(sync: &Sync, seq: u64) -> u64 {
 async fn clients_come_back_after_restarts_under_load_and_all_replicas_are_equal() {
     let dir = tempdir().unwrap();
     let data = dir.path().join("gateway");
-    let name = DbName::parse("local").unwrap();
-    let a = Store::memory().create(&name).await.unwrap();
-    let b = Store::memory().create(&name).await.unwrap();
+    // On disk, so that the writers go at a pace at which they can be followed.
+    let (a, b) = (local(&dir.path().join("a")).await, local(&dir.path().join("b")).await);
     let mut served = Served::start(&data, "127.0.0.1:0");
     let address = served.address.clone();
     let url = format!("ws://{address}");

@@ -88,7 +88,9 @@ impl Connection {
             }
             Action::RefuseChannel { channel } => {
                 let max = self.socket.shared.limits.channels_per_connection_max;
-                let error = self.limited(Refusal::TooManyChannels { max });
+                let refusal = Refusal::TooManyChannels { max };
+                self.count(refusal);
+                let error = refusal.to_wire();
                 self.send(ServerMessage::Refused { channel, error }).await?;
             }
             Action::Call { channel, call, method, params } => {
@@ -315,16 +317,13 @@ impl Connection {
             }
         };
         self.lock().session.call_ended(channel, call);
-        let error = self.limited(refusal);
-        self.send(ServerMessage::Fail { channel, call, error }).await
+        self.count(refusal);
+        self.send(ServerMessage::Fail { channel, call, error: refusal.to_wire() }).await
     }
 
-    /// What the client is told of a refusal that is counted.
-    fn limited(&self, refusal: Refusal) -> WireError {
-        let error = refusal.to_wire();
+    fn count(&self, refusal: Refusal) {
         self.socket.link.limit_hit(refusal.limit());
-        self.socket.link.refused(None, &error);
-        error
+        self.socket.link.refused(None, &refusal.to_wire());
     }
 
     async fn run_call(&self, context: Call, number: u64, method: &str, params: &RawValue) {

@@ -17,7 +17,8 @@ let shown = 0;
 let timer;
 
 function tell(text, kind = '') {
-  // A text that stays the same is not said again.
+  // Only what is wrong is said aloud, and only once.
+  state.setAttribute('role', kind === '' ? 'none' : 'alert');
   if (state.textContent !== text) state.textContent = text;
   state.className = kind;
 }
@@ -77,13 +78,16 @@ function jobRow(job) {
   return [job.source ?? '', job.target ?? '', job.continuous ? 'live' : 'once', count(read, 'document')];
 }
 
+function tiles({ connections, channels }) {
+  return [
+    tile(connections.v1, 'settee.v1'), tile(connections.legacy, 'of 2015'),
+    tile(connections.http, 'HTTP'), tile(channels, channels === 1 ? 'channel' : 'channels'),
+  ];
+}
+
 /** What is live: asked for again and again. */
 function live(now, tasks) {
-  const { connections } = now;
   return [
-    make('ul', { class: 'tiles' },
-      tile(connections.v1, 'settee.v1'), tile(connections.legacy, 'legacy'),
-      tile(connections.http, 'HTTP'), tile(now.channels, now.channels === 1 ? 'channel' : 'channels')),
     section('Connections',
       table('Connections', ['From', 'Protocol', 'For', 'Outbox', 'Channels'], now.connected.map(connectionRow),
         'No WebSocket is open.')),
@@ -97,20 +101,22 @@ function live(now, tasks) {
 }
 
 async function gatewayView(from) {
+  const numbers = make('ul', { class: 'tiles', 'aria-label': 'Connections and channels' });
   const place = make('div');
-  const [now, tasks, dbs] = await Promise.all([status(), jobs(), databases(DATABASES + 1, from)]);
-  tellStatus(now);
-  place.replaceChildren(...live(now, tasks));
-  const more = dbs[DATABASES];
-  const rows = dbs.slice(0, DATABASES).map(databaseRow);
-  const again = async () => {
-    const [now, tasks] = await Promise.all([status(), jobs()]);
+  const fill = (now, tasks) => {
     tellStatus(now);
+    numbers.replaceChildren(...tiles(now));
     // Whoever stands on something in it is not pulled away.
     if (!place.contains(document.activeElement)) place.replaceChildren(...live(now, tasks));
   };
+  const [now, tasks, dbs] = await Promise.all([status(), jobs(), databases(DATABASES + 1, from)]);
+  fill(now, tasks);
+  const more = dbs[DATABASES];
+  const rows = dbs.slice(0, DATABASES).map(databaseRow);
+  const again = async () => fill(...(await Promise.all([status(), jobs()])));
   const content = [
     make('h1', {}, 'Gateway'),
+    numbers,
     section('Databases',
       table('Databases', ['Name', 'Documents', 'Deleted', 'Bodies', 'Update seq'], rows, 'There is no database yet.'),
       make('p', { class: 'turn' },

@@ -2,7 +2,7 @@
 
 import { draw } from './make.js';
 
-const STEP = 92;
+const STEP = 80;
 const LANE = 46;
 const RADIUS = 9;
 const MARGIN = 34;
