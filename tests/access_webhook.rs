@@ -103,7 +103,8 @@ async fn read(stream: &mut tokio::net::TcpStream) -> Option<Came> {
         head.push(stream.read_u8().await.ok()?);
     }
     let head = String::from_utf8(head).unwrap();
-    let length = head.to_lowercase().split("content-length: ").nth(1)?.split("\r\n").next()?.parse();
+    let length =
+        head.to_lowercase().split("content-length: ").nth(1)?.split("\r\n").next()?.parse();
     let mut body = vec![0; length.unwrap()];
     stream.read_exact(&mut body).await.ok()?;
     Some(Came { head, body: String::from_utf8(body).unwrap() })
@@ -157,9 +158,13 @@ async fn the_request_is_signed_and_says_what_is_asked() {
 async fn answers_are_remembered_by_credentials_and_database() {
     let application = Application::new(vec![reads()]).await;
     let access = application.access(&json!({"cache_s": 600}));
-    for (token, db, calls) in
-        [("t", "todos", 1), ("t", "todos", 1), ("t", "other", 2), ("u", "todos", 3), ("u", "todos", 3)]
-    {
+    for (token, db, calls) in [
+        ("t", "todos", 1),
+        ("t", "todos", 1),
+        ("t", "other", 2),
+        ("u", "todos", 3),
+        ("u", "todos", 3),
+    ] {
         open(&access, token, db).await.unwrap();
         assert_eq!(application.calls(), calls, "{token} {db}");
     }

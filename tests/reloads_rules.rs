@@ -111,7 +111,8 @@ async fn open_grants_are_judged_by_the_new_rules() {
     shows(&mut kept_feed, "\"after\"").await;
     feed(&served, "narrowed").await;
 
-    std::fs::write(&file, "[[access.tokens]]\nname = \"x\"\ntoken = 5\npassword = \"hunter2\"\n").unwrap();
+    std::fs::write(&file, "[[access.tokens]]\nname = \"x\"\ntoken = 5\npassword = \"hunter2\"\n")
+        .unwrap();
     served.signal("HUP");
     until_logged(&mut log, "the old rules of access stay");
     assert_eq!(put(&mut kept, 3, "still").await[0], "reply");

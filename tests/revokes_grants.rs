@@ -27,9 +27,7 @@ async fn prepared() -> Api {
         store.create(&DbName::parse(name).unwrap()).await.unwrap();
     }
     let rules = json!([{"databases": "*", "rights": ["read", "write"]}]);
-    let token = |name: &str| {
-        json!({"name": name, "token": format!("{name}-token"), "rules": rules, "server": ["list"]})
-    };
+    let token = |name: &str| json!({"name": name, "token": format!("{name}-token"), "rules": rules, "server": ["list"]});
     let (builder, _) = access::gateway(
         store,
         json!({

@@ -139,6 +139,7 @@ pub(super) async fn serve(
                         connections.spawn(drive(Arc::clone(shared), arrived, seat, tasks, service));
                     }
                     Err(refusal) => {
+                        shared.observed.limit_hit(refusal.limit());
                         tracing::info!(peer = ?arrived.peer, ?refusal, "connection refused");
                         if refused.len() < REFUSED_MAX && arrived.door.is_plain() {
                             refused.spawn(routes::refuse_connection(arrived.stream, refusal));
@@ -154,13 +155,42 @@ pub(super) async fn serve(
             },
         }
     }
-    drop(arrivals);
-    compacting.shutdown().await;
     shared.stopping.send_replace(true);
+    compacting.shutdown().await;
     // Upgraded connections bound their own end; what is left of plain HTTP gets as long.
     let drain = Duration::from_millis(shared.limits.drain_timeout_ms);
     let finish = async { while connections.join_next().await.is_some() {} };
-    let (_, ()) = tokio::join!(timeout(drain, finish), upgraded.join_all());
+    let ended = async { tokio::join!(timeout(drain, finish), upgraded.join_all()) };
+    let late = |arrived, seat| {
+        let service = TowerToHyperService::new(service.clone());
+        drive(Arc::clone(shared), arrived, Arc::new(seat), upgraded.clone(), service)
+    };
+    tokio::select! {
+        _ = ended => {}
+        () = answer_late(shared, &mut arrivals, late) => {}
+    }
+}
+
+/// Answers who comes while the others end, so that whoever asks `/_up` is told; for ever. One
+/// request each: nothing is begun that the gateway would have to wait for.
+async fn answer_late<D: Future<Output = ()> + Send + 'static>(
+    shared: &Arc<Shared>,
+    arrivals: &mut impl Arrivals,
+    drive: impl Fn(Arrived, Seat) -> D,
+) {
+    let mut late: JoinSet<()> = JoinSet::new();
+    loop {
+        tokio::select! {
+            Some(_) = late.join_next() => {}
+            arrived = arrivals.next() => match arrived {
+                Ok(arrived) => match admit(shared, &arrived) {
+                    Ok(seat) => drop(late.spawn(drive(arrived, seat))),
+                    Err(refusal) => shared.observed.limit_hit(refusal.limit()),
+                },
+                Err(_) => sleep(ACCEPT_BACKOFF).await,
+            },
+        }
+    }
 }
 
 /// Counts a connection in; by address only where that is the client's and not a proxy's.
@@ -188,7 +218,7 @@ async fn entered(shared: &Shared, arrived: Arrived, seat: &Seat) -> Option<Enter
     let patience = Duration::from_millis(shared.limits.handshake_timeout_ms);
     let entered = tokio::select! {
         entered = enter(arrived, patience) => entered,
-        () = shared.until_stopping() => return None,
+        () = shared.until_stopping(), if !shared.is_stopping() => return None,
     };
     let entered = match entered {
         Ok(entered) => entered,
@@ -224,6 +254,7 @@ async fn drive<Svc>(
         + Send
         + 'static,
 {
+    let came_late = shared.is_stopping();
     let Some(Entered { stream, peer, scheme }) = entered(&shared, arrived, &seat).await else {
         return;
     };
@@ -232,7 +263,8 @@ async fn drive<Svc>(
     builder
         .timer(TokioTimer::new())
         .header_read_timeout(Duration::from_millis(limits.request_header_timeout_ms))
-        .max_buf_size(limits.request_header_bytes_max);
+        .max_buf_size(limits.request_header_bytes_max)
+        .keep_alive(!came_late);
     let patience = Patience::default();
     let stall = Duration::from_millis(limits.outbound_stall_timeout_ms);
     let stream = PatientStream::new(stream, stall, patience.clone());
@@ -243,11 +275,12 @@ async fn drive<Svc>(
         request.extensions_mut().insert(info);
         service.call(request)
     });
-    let connection = builder.serve_connection(TokioIo::new(stream), service).with_upgrades();
+    let stream = TokioIo::new(shared.observed.counted(stream));
+    let connection = builder.serve_connection(stream, service).with_upgrades();
     let mut connection = std::pin::pin!(connection);
     let ended = tokio::select! {
         ended = &mut connection => ended,
-        () = shared.until_stopping() => {
+        () = shared.until_stopping(), if !came_late => {
             connection.as_mut().graceful_shutdown();
             connection.await
         }

@@ -133,7 +133,9 @@ impl ServerGrant {
         Self { list: true, ..self }
     }
 
-    /// The same, and the server may be administered: grants may be revoked.
+    /// The same, and the server may be administered: grants may be revoked, and the gateway may be
+    /// looked into, by `/_metrics` and the page at `/_settee/` with its lists of connections and
+    /// denials.
     #[must_use]
     pub fn administering(self) -> Self {
         Self { administer: true, ..self }

@@ -23,6 +23,7 @@ use super::channel::Channel;
 use super::connection::UPLOAD_CREDIT;
 use super::error::{ToWire as _, bad_params, unknown_method};
 use super::granted::Granted;
+use super::observe::Act;
 use super::outbox::Outbox;
 use super::socket::Socket;
 use super::{streams, writes};
@@ -235,7 +236,10 @@ async fn destroy(call: &Call) -> Result<Answer, Stop> {
     // In a task of its own: the channel ends once its database is marked as destroyed, and its calls
     // end with it.
     match tokio::spawn(async move { store.destroy(&name).await }).await {
-        Ok(done) => done?,
+        Ok(done) => {
+            done?;
+            granted.link.did(&granted.grant, Act::Administered { what: "destroy" });
+        }
         Err(lost) if lost.is_panic() => std::panic::resume_unwind(lost.into_panic()),
         // The runtime is shutting down.
         Err(_) => return Err(StoreError::Closed.into()),

@@ -16,6 +16,7 @@ use super::Shared;
 use super::auth::{AccessRequest, Grant};
 use super::error::{Refusal, ToWire as _};
 use super::granted::Granted;
+use super::observe::Link;
 use super::tail::Tails;
 
 /// What another grant does to what was begun under one.
@@ -54,10 +55,11 @@ impl Channel {
         grant: Grant,
         access: AccessRequest,
         renewal: Renewal,
+        link: Arc<Link>,
     ) -> Arc<Self> {
         Arc::new(Self {
             id,
-            granted: RwLock::new(Granted { database, grant: Arc::new(grant) }),
+            granted: RwLock::new(Granted { database, grant: Arc::new(grant), link }),
             access: Mutex::new(access),
             renewal,
             granted_anew: Notify::new(),

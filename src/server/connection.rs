@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use serde_json::value::RawValue;
@@ -27,6 +27,7 @@ use super::bounds::Held;
 use super::calls::{self, Answer, Call};
 use super::channel::{Channel, Destroying};
 use super::error::{CloseReason, Refusal, ToWire as _};
+use super::observe::Spoken;
 use super::opening::unwinding;
 use super::outbox::Gone;
 use super::socket::{Protocol, Socket};
@@ -52,6 +53,8 @@ pub(super) struct Connection {
 }
 
 impl Protocol for Connection {
+    const SPOKEN: Spoken = Spoken::V1;
+
     fn new(socket: Socket) -> Self {
         let channels_max = socket.shared.limits.channels_per_connection_max;
         Self { socket, state: Mutex::new(State::new(channels_max)) }
@@ -97,7 +100,9 @@ impl Connection {
             }
             Action::RefuseChannel { channel } => {
                 let max = self.socket.shared.limits.channels_per_connection_max;
-                let error = Refusal::TooManyChannels { max }.to_wire();
+                let refusal = Refusal::TooManyChannels { max };
+                self.count(refusal);
+                let error = refusal.to_wire();
                 self.send(ServerMessage::Refused { channel, error }).await?;
             }
             Action::Call { channel, call, method, params } => {
@@ -191,6 +196,7 @@ impl Connection {
             Ok(opened) => opened,
             Err(error) => {
                 tracing::info!(%database, status = error.status, reason = %error.reason, "channel refused");
+                self.socket.link.refused(Some(&database), &error);
                 if self.forget_channel(id, number) {
                     self.send(ServerMessage::Refused { channel: id, error }).await?;
                 }
@@ -309,7 +315,7 @@ impl Connection {
                 // Counted before the task first runs, so that a stop cannot pass it by.
                 let busy = calls::is_waited_for(&method).then(|| connection.socket.busy());
                 let task = tasks.spawn(async move {
-                    connection.run_call(context, number, &method, &params).await;
+                    Box::pin(connection.run_call(context, number, &method, &params)).await;
                     drop((busy, held));
                 });
                 if let Some(slot) = state.slots.get_mut(&channel) {
@@ -322,7 +328,13 @@ impl Connection {
             }
         };
         self.lock().session.call_ended(channel, call);
+        self.count(refusal);
         self.send(ServerMessage::Fail { channel, call, error: refusal.to_wire() }).await
+    }
+
+    fn count(&self, refusal: Refusal) {
+        self.socket.link.limit_hit(refusal.limit());
+        self.socket.link.refused(None, &refusal.to_wire());
     }
 
     async fn run_call(&self, context: Call, number: u64, method: &str, params: &RawValue) {
@@ -332,8 +344,13 @@ impl Connection {
         if self.socket.outbox.room(0).await.is_err() {
             return;
         }
+        let (began, granted) = (Instant::now(), context.channel.granted());
         let answer = unwinding(calls::run(context, method, params)).await;
         let answer = answer.unwrap_or_else(|panicked| Answer::Fail(panicked.to_wire()));
+        granted.link.called(method, began);
+        if let Answer::Fail(error) = &answer {
+            granted.link.refused(Some(granted.database.name()), error);
+        }
         let text = answer.encode(channel, call);
         // The call counts until its answer has room, so that answers nobody takes are bounded, and
         // nothing comes between the look at its number and the answer's place in the queue.

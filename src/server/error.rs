@@ -166,6 +166,14 @@ pub(super) enum HttpRefusal {
     BadOpenRevs,
 }
 
+fn forbidden(reason: impl fmt::Display) -> WireError {
+    wire(403, "forbidden", reason)
+}
+
+fn too_many(reason: impl fmt::Display) -> WireError {
+    wire(429, "too_many_requests", reason)
+}
+
 fn wire(status: u16, error: &str, reason: impl fmt::Display) -> WireError {
     WireError { status, error: error.to_owned(), reason: reason.to_string() }
 }
@@ -222,7 +230,7 @@ impl ToWire for DocError {
     fn to_wire(&self) -> WireError {
         match self {
             Self::Conflict => wire(409, "conflict", self),
-            Self::Forbidden { .. } => wire(403, "forbidden", self),
+            Self::Forbidden { .. } => forbidden(self),
             Self::MissingStub { .. } => wire(412, "missing_stub", self),
             Self::TooManyLeaves { .. } => wire(413, "too_large", self),
             Self::RevMissing | Self::LastGeneration { .. } => wire(400, "bad_request", self),
@@ -274,7 +282,7 @@ impl ToWire for Denied {
     fn to_wire(&self) -> WireError {
         match self.kind {
             DeniedKind::Unauthorized => wire(401, "unauthorized", self),
-            DeniedKind::Forbidden => wire(403, "forbidden", self),
+            DeniedKind::Forbidden => forbidden(self),
             DeniedKind::Unavailable => wire(503, "service_unavailable", self),
         }
     }
@@ -295,58 +303,42 @@ impl ToWire for CallRefusal {
 impl ToWire for Refusal {
     fn to_wire(&self) -> WireError {
         match self {
-            Self::TooManyChannels { max } => wire(
-                429,
-                "too_many_requests",
-                format_args!("a connection may have {max} channels; close one first"),
-            ),
-            Self::TooManyCalls { max } => wire(
-                429,
-                "too_many_requests",
-                format_args!("a connection may have {max} calls in progress; wait for one"),
-            ),
-            Self::TooManyConnectionsOfUser { max } => wire(
-                429,
-                "too_many_requests",
-                format_args!("a user may have {max} connections; close one first"),
-            ),
-            Self::TooManyConnectionsOfAddress { max } => wire(
-                429,
-                "too_many_requests",
-                format_args!("an address may have {max} connections; close one first"),
-            ),
+            Self::TooManyChannels { max } => {
+                too_many(format_args!("a connection may have {max} channels; close one first"))
+            }
+            Self::TooManyCalls { max } => too_many(format_args!(
+                "a connection may have {max} calls in progress; wait for one"
+            )),
+            Self::TooManyConnectionsOfUser { max } => {
+                too_many(format_args!("a user may have {max} connections; close one first"))
+            }
+            Self::TooManyConnectionsOfAddress { max } => {
+                too_many(format_args!("an address may have {max} connections; close one first"))
+            }
             Self::TooManyConnections { max } => wire(
                 503,
                 "service_unavailable",
                 format_args!("the gateway has {max} connections, as many as it may; try later"),
             ),
-            Self::TooManyRequests { retry_s } => wire(
-                429,
-                "too_many_requests",
-                format_args!("too many requests; {TRY_AGAIN}{retry_s} s"),
-            ),
-            Self::TooManyFailedLogins { retry_s } => wire(
-                429,
-                "too_many_requests",
-                format_args!("too many failed logins from this address; {TRY_AGAIN}{retry_s} s"),
-            ),
+            Self::TooManyRequests { retry_s } => {
+                too_many(format_args!("too many requests; {TRY_AGAIN}{retry_s} s"))
+            }
+            Self::TooManyFailedLogins { retry_s } => too_many(format_args!(
+                "too many failed logins from this address; {TRY_AGAIN}{retry_s} s"
+            )),
             Self::MemoryFull => wire(
                 503,
                 "service_unavailable",
                 format_args!("the gateway has much in memory already; {TRY_AGAIN}1 s"),
             ),
-            Self::NotAProxy => wire(403, "forbidden", "only listed proxies may connect here"),
-            Self::MayNotRead => wire(403, "forbidden", "You are not allowed to read this db."),
-            Self::MayNotWrite => wire(403, "forbidden", "You are not allowed to write to this db."),
-            Self::OutsideView => wire(
-                403,
-                "forbidden",
+            Self::NotAProxy => forbidden("only listed proxies may connect here"),
+            Self::MayNotRead => forbidden("You are not allowed to read this db."),
+            Self::MayNotWrite => forbidden("You are not allowed to write to this db."),
+            Self::OutsideView => forbidden(
                 "The document is outside the part of this db that you are allowed to use.",
             ),
-            Self::MayNotDestroy => {
-                wire(403, "forbidden", "You are not allowed to destroy this db.")
-            }
-            Self::NotAMember => wire(403, "forbidden", "You are not allowed to access this db."),
+            Self::MayNotDestroy => forbidden("You are not allowed to destroy this db."),
+            Self::NotAMember => forbidden("You are not allowed to access this db."),
             Self::GrantExpired => {
                 wire(401, "unauthorized", "the grant has expired; show new credentials")
             }
@@ -358,9 +350,7 @@ impl ToWire for Refusal {
             Self::GrantChanged => {
                 wire(401, "unauthorized", "your rights to this db have changed; ask again")
             }
-            Self::Blocked => {
-                wire(403, "forbidden", "Access was taken away for a while. Try again later.")
-            }
+            Self::Blocked => forbidden("Access was taken away for a while. Try again later."),
             Self::Stopping => {
                 wire(503, "service_unavailable", "the gateway is stopping; connect again")
             }
@@ -378,9 +368,7 @@ impl ToWire for Refusal {
                 format_args!("a piece of an upload may have {PIECE_BYTES_MAX} bytes"),
             ),
             Self::Panicked => internal(&"a function of the application panicked"),
-            Self::Origin => wire(
-                403,
-                "forbidden",
+            Self::Origin => forbidden(
                 "connections from this page's origin are not allowed; see allowed origins",
             ),
             Self::BadUpgrade => wire(
@@ -401,9 +389,7 @@ impl ToWire for Refusal {
                 format_args!("a request for a database may have {max} bytes"),
             ),
             Self::NoRoute => wire(404, "not_found", "missing"),
-            Self::Host => wire(
-                403,
-                "forbidden",
+            Self::Host => forbidden(
                 "this gateway is open to its own machine only; use localhost or 127.0.0.1",
             ),
         }
@@ -414,16 +400,14 @@ impl ToWire for HttpRefusal {
     fn to_wire(&self) -> WireError {
         match self {
             Self::MayNotList => {
-                wire(403, "forbidden", "You are not allowed to list the databases of this server.")
+                forbidden("You are not allowed to list the databases of this server.")
             }
-            Self::MayNotAdministerServer => wire(403, "forbidden", "You are not a server admin."),
-            Self::TooManyBlocks { max } => wire(
-                429,
-                "too_many_requests",
-                format_args!("{max} blocks are in force, as many as may be; wait until some end"),
-            ),
-            Self::MayNotAdminister => wire(403, "forbidden", "You are not an admin of this db."),
-            Self::MayNotCreate => wire(403, "forbidden", "You are not allowed to create this db."),
+            Self::MayNotAdministerServer => forbidden("You are not a server admin."),
+            Self::TooManyBlocks { max } => too_many(format_args!(
+                "{max} blocks are in force, as many as may be; wait until some end"
+            )),
+            Self::MayNotAdminister => forbidden("You are not an admin of this db."),
+            Self::MayNotCreate => forbidden("You are not allowed to create this db."),
             Self::NotJson => wire(415, "bad_content_type", "Content-Type must be application/json"),
             Self::InvalidJson => wire(400, "bad_request", "invalid UTF-8 JSON"),
             Self::BodyTooLarge { max } => {
@@ -450,7 +434,7 @@ impl ToWire for HttpRefusal {
             }
             Self::NotImplemented { reason } => wire(501, "not_implemented", reason),
             Self::TooManyUuids { max } => {
-                wire(403, "forbidden", format_args!("count parameter too large, at most {max}"))
+                forbidden(format_args!("count parameter too large, at most {max}"))
             }
             Self::Range => {
                 wire(416, "requested_range_not_satisfiable", "Requested range not satisfiable")
@@ -480,6 +464,8 @@ pub(super) fn retry_after(error: &WireError) -> Option<&str> {
     matches!(error.status, 429 | 503).then_some(())?;
     error.reason.rsplit_once(TRY_AGAIN)?.1.strip_suffix(" s")
 }
+/// The status and body of `/_up` while nobody should be sent here; the body is CouchDB's.
+pub(super) const NOT_UP: (u16, &str) = (503, r#"{"status":"maintenance_mode"}"#);
 
 /// A function that a design document does not have.
 pub(super) fn missing_json_key(key: &str) -> WireError {

@@ -9,6 +9,7 @@ use crate::store::{Database, DocError, EditMode, GetOptions, StoreError, WriteOu
 
 use super::auth::Grant;
 use super::error::{Refusal, ToWire as _};
+use super::observe::Link;
 use super::validator;
 
 /// A database, and what may be done with it.
@@ -16,6 +17,8 @@ use super::validator;
 pub(super) struct Granted {
     pub database: Database,
     pub grant: Arc<Grant>,
+    /// For whom.
+    pub link: Arc<Link>,
 }
 
 impl Granted {
@@ -100,10 +103,15 @@ impl Granted {
         for (place, outcome) in places.into_iter().zip(outcomes) {
             if let Ok(stored) = &outcome {
                 written(stored);
+                if stored.seq.is_some() {
+                    self.link.stored(&self.grant, &stored.id, &stored.rev);
+                }
             }
             rows[place] = Some(outcome_row(outcome));
         }
-        Ok(rows.into_iter().flatten().collect())
+        let rows: Vec<WriteRow> = rows.into_iter().flatten().collect();
+        self.link.wrote(&self.grant, &rows);
+        Ok(rows)
     }
 
     async fn may_write(&self, document: &Document, mode: EditMode) -> Result<(), WireError> {

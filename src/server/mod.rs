@@ -17,9 +17,11 @@ mod granted;
 mod http;
 mod legacy;
 mod net;
+mod observe;
 mod opening;
 mod outbox;
 mod progress;
+mod refused;
 mod revocation;
 mod routes;
 mod security;
@@ -47,6 +49,7 @@ pub use auth::{
 };
 pub use error::ServerError;
 pub use net::{Endpoint, ForwardedHeader, TlsError, TlsIdentity};
+pub use observe::{Act, Audit, AuditEvent, MetricsAccess};
 pub use revocation::{Rejudged, Revocation, Revoked};
 use tokio::sync::watch;
 pub use validator::{ProposedWrite, Validator};
@@ -63,6 +66,7 @@ use bounds::{Logins, Memory, Requests};
 use census::Census;
 use channel::Channel;
 use net::Proxies;
+use observe::Observed;
 use revocation::Blocks;
 use server_feed::ServerFeeds;
 use tail::Tails;
@@ -113,6 +117,8 @@ pub(crate) struct Shared {
     requests: Requests,
     logins: Logins,
     memory: Memory,
+    observed: Arc<Observed>,
+    metrics_access: MetricsAccess,
     /// Open channels by a number of their own. Held for moments only.
     channels: Mutex<HashMap<u64, Weak<Channel>>>,
     feeds: ServerFeeds,
@@ -151,6 +157,8 @@ pub struct GatewayBuilder {
     legacy: bool,
     trusted_proxies: Vec<String>,
     forwarded_header: ForwardedHeader,
+    metrics_access: MetricsAccess,
+    audit: Option<Arc<dyn Audit>>,
 }
 
 impl fmt::Debug for GatewayBuilder {
@@ -249,6 +257,18 @@ impl GatewayBuilder {
         Self { forwarded_header, ..self }
     }
 
+    /// Who may read `/_metrics`; whoever administers the gateway if not said.
+    #[must_use]
+    pub fn metrics(self, access: MetricsAccess) -> Self {
+        Self { metrics_access: access, ..self }
+    }
+
+    /// Tells who opened and wrote what, who was refused, and what was administered.
+    #[must_use]
+    pub fn audit(self, audit: impl Audit) -> Self {
+        Self { audit: Some(Arc::new(audit)), ..self }
+    }
+
     /// The gateway.
     ///
     /// # Errors
@@ -270,6 +290,8 @@ impl GatewayBuilder {
             requests: Requests::new(&self.limits),
             logins: Logins::new(&self.limits),
             memory: Memory::new(&self.limits),
+            observed: Observed::new(&self.store, self.audit),
+            metrics_access: self.metrics_access,
             sessions: Sessions::new(
                 Duration::from_secs(self.limits.session_timeout_s),
                 self.limits.sessions_max,
@@ -313,6 +335,8 @@ impl Gateway {
             legacy: true,
             trusted_proxies: Vec::new(),
             forwarded_header: ForwardedHeader::default(),
+            metrics_access: MetricsAccess::default(),
+            audit: None,
         }
     }
 
@@ -367,6 +391,10 @@ impl Gateway {
             let picked = channel.with_grant(|grant| condition(grant.user_name(), &grant.database));
             if picked {
                 channel.end(Some(error::revoked(reason)));
+                channel.with_grant(|grant| {
+                    let act = Act::Administered { what: "revoke" };
+                    self.shared.observed.tell(grant.user_name(), Some(&grant.database), act);
+                });
                 revoked += 1;
             }
         }
@@ -385,6 +413,10 @@ impl Shared {
         let mut stopping = self.stopping.subscribe();
         // The sender lives in `self`, so waiting cannot fail.
         let _ = stopping.wait_for(|stopping| *stopping).await;
+    }
+
+    pub(crate) fn is_stopping(&self) -> bool {
+        *self.stopping.borrow()
     }
 
     /// Counts revocations.

@@ -20,6 +20,7 @@ use super::bounds::Logins;
 use super::census::Seat;
 use super::channel::{Channel, Enlisted, Renewal};
 use super::error::{Refusal, ToWire as _};
+use super::observe::Act;
 use super::security::narrowed;
 use super::socket::Socket;
 
@@ -37,7 +38,10 @@ impl Shared {
         let grant = login.judged(judged)?.map_err(|denied| denied.to_wire())?;
         let grant = self.usable(grant)?;
         if let Some(user) = grant.user_name() {
-            seat.belongs_to(user).map_err(|refusal| refusal.to_wire())?;
+            seat.belongs_to(user).map_err(|refusal| {
+                self.observed.limit_hit(refusal.limit());
+                refusal.to_wire()
+            })?;
         }
         Ok(grant)
     }
@@ -170,7 +174,8 @@ impl Socket {
         let create = access.create;
         let grant = self.shared.judge(access.clone(), &self.peer.seat).await?;
         let (database, grant) = self.shared.open(grant, create).await?;
-        Ok(Channel::new(id, &self.shared, database, grant, access, Renewal::InPlace))
+        let link = Arc::clone(&self.link);
+        Ok(Channel::new(id, &self.shared, database, grant, access, Renewal::InPlace, link))
     }
 
     /// Makes an open channel known to the gateway, so that its grant can be revoked. `revocations` is
@@ -182,6 +187,7 @@ impl Socket {
         revocations: u64,
     ) -> Enlisted {
         let enlisted = Enlisted::new(&self.shared, channel);
+        channel.with_grant(|grant| self.link.did(grant, Act::Opened));
         if self.shared.revocations() != revocations {
             // A revocation that came while this channel was not yet known passed it by.
             if let Err(error) = self.grant_again(channel, access).await {

@@ -24,6 +24,20 @@ pub(super) struct Outbox {
     bytes_max: u32,
 }
 
+/// Tells how much waits in an outbox, and keeps nothing of it alive.
+#[derive(Clone)]
+pub(super) struct Waiting {
+    room: Arc<Semaphore>,
+    bytes_max: u32,
+}
+
+impl Waiting {
+    /// Bytes of messages that the client has not taken; those of the largest as far as the bound.
+    pub(super) fn bytes(&self) -> usize {
+        (self.bytes_max as usize).saturating_sub(self.room.available_permits())
+    }
+}
+
 /// What the writer takes from the outbox.
 pub(super) enum Outgoing {
     /// A message; its room comes free when it has been written.
@@ -42,6 +56,10 @@ impl Outbox {
         let bytes_max = u32::try_from(bytes_max).unwrap_or(u32::MAX).max(1);
         let room = Arc::new(Semaphore::new(bytes_max as usize));
         (Self { sender, room, bytes_max }, receiver)
+    }
+
+    pub(super) fn waiting(&self) -> Waiting {
+        Waiting { room: Arc::clone(&self.room), bytes_max: self.bytes_max }
     }
 
     pub(super) async fn text(&self, text: String) -> Result<(), Gone> {

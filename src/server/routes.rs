@@ -126,12 +126,17 @@ where
         Some(info) => info.seat,
         None => match shared.census.admit(peer.map(|address| address.ip())) {
             Ok(seat) => Arc::new(seat),
-            Err(refusal) => return error_response(&refusal.to_wire()),
+            Err(refusal) => {
+                shared.observed.limit_hit(refusal.limit());
+                return error_response(&refusal.to_wire());
+            }
         },
     };
     let shown_headers = without_secrets(&headers);
     let (path, query) = (path.as_str(), query.as_str());
-    let parts = http_api::Parts { method, path, query, headers, shown_headers, peer, scheme, seat };
+    let link = shared.observed.request(peer, &headers);
+    let parts =
+        http_api::Parts { method, path, query, headers, shown_headers, peer, scheme, seat, link };
     http_api::answer(shared, parts, body).await
 }
 
@@ -229,7 +234,10 @@ async fn upgrade(
         }
         None => match shared.census.admit(address.map(|address| address.ip())) {
             Ok(seat) => (Arc::new(seat), None),
-            Err(refusal) => return Ok(error_response(&refusal.to_wire())),
+            Err(refusal) => {
+                shared.observed.limit_hit(refusal.limit());
+                return Ok(error_response(&refusal.to_wire()));
+            }
         },
     };
     let peer = Peer { address, headers: Arc::new(without_secrets(&headers)), seat };

@@ -28,6 +28,7 @@ use super::Shared;
 use super::bounds::{Held, Intake, Pace};
 use super::census::Seat;
 use super::error::CloseReason;
+use super::observe::{Link, Spoken};
 use super::outbox::{Gone, Outbox};
 use super::progress::{Progress, ProgressStream};
 use super::writer::{CLOSE_WAIT, write};
@@ -57,6 +58,9 @@ type Reader<S> = SplitStream<WebSocketStream<ProgressStream<S>>>;
 
 /// What is spoken over a WebSocket.
 pub(super) trait Protocol: Send + Sync + Sized + 'static {
+    /// What it is.
+    const SPOKEN: Spoken;
+
     /// The protocol's side of a new connection.
     fn new(socket: Socket) -> Self;
 
@@ -83,7 +87,9 @@ pub(super) async fn run<P: Protocol, S: ByteStream>(stream: S, shared: Arc<Share
     let (writer, reader) = socket.split();
     let (outbox, outgoing) = Outbox::new(shared.limits.outbound_bytes_max);
     tracing::info!(peer = ?peer.address, "connection opened");
+    let link = shared.observed.connected(P::SPOKEN, peer.address, outbox.waiting());
     let protocol = Arc::new(P::new(Socket {
+        link,
         outbox,
         busy: Arc::new(watch::Sender::new(0)),
         opened_once: watch::Sender::new(false),
@@ -92,7 +98,7 @@ pub(super) async fn run<P: Protocol, S: ByteStream>(stream: S, shared: Arc<Share
         peer,
     }));
     let socket = protocol.socket();
-    let mut writing = std::pin::pin!(write(writer, outgoing, &socket.shared.limits, &progress));
+    let mut writing = std::pin::pin!(write(writer, outgoing, socket, &progress));
     tokio::select! {
         last = read(&protocol, reader, &intake) => if last == Last::CloseToWrite {
             // A peer that takes its close frame byte by byte must not hold up a graceful stop.
@@ -119,6 +125,7 @@ fn socket_config(limits: &Limits) -> WebSocketConfig {
 /// What the tasks of one connection share, whatever its protocol.
 pub(super) struct Socket {
     pub shared: Arc<Shared>,
+    pub link: Arc<Link>,
     pub outbox: Outbox,
     pub peer: Peer,
     /// Calls in progress that a graceful stop waits for.
@@ -190,6 +197,7 @@ async fn read<P: Protocol, S: ByteStream>(
         reason = socket.reason_to_end() => Some(reason),
     };
     let Some(reason) = reason else { return Last::Nothing };
+    socket.link.limit_hit(reason.limit());
     drop(tasks);
     socket.outbox.close(reason);
     let answered = async {

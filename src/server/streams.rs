@@ -41,6 +41,7 @@ pub(super) async fn changes(call: &Call, raw: &RawValue) -> Result<Answer, Stop>
     let mut feed = granted.feed(changes_options(call, &asked)?).await?;
     let tail = shared_tail(call, &granted, &asked);
     call.begin_stream(asked.credit.unwrap_or(CREDIT_DEFAULT));
+    let followed = asked.live.then(|| granted.link.follows(&granted.database, feed.place().number));
     // The place after rows that were left out, and when it is to be told at the latest.
     let mut untold: Option<(RowsNote, Instant)> = None;
     let mut knows_the_end = false;
@@ -78,6 +79,9 @@ pub(super) async fn changes(call: &Call, raw: &RawValue) -> Result<Answer, Stop>
         call.channel.granted().check_read()?;
         left -= page.rows().min(left);
         let (note, rows) = page_text(call, &asked, &page);
+        if change_docs(&asked) != ChangeDocs::None {
+            granted.link.read(page.rows());
+        }
         let ends = !asked.live && (note.pending == 0 || left == 0);
         if ends {
             if !rows.is_empty() {
@@ -95,6 +99,7 @@ pub(super) async fn changes(call: &Call, raw: &RawValue) -> Result<Answer, Stop>
             }
         }
         call.send_rows(&rows, Some(&note)).await?;
+        followed.iter().for_each(|place| place.reached(page.last_number()));
         knows_the_end = note.pending == 0;
         has_caught_up |= knows_the_end;
         untold = None;
@@ -173,6 +178,14 @@ impl Page {
         match self {
             Self::Own(page) => page.rows.len(),
             Self::Shared(pages) => pages.iter().map(|page| page.page.rows.len()).sum(),
+        }
+    }
+
+    /// Where it ends.
+    fn last_number(&self) -> u64 {
+        match self {
+            Self::Own(page) => page.last_seq.number,
+            Self::Shared(pages) => pages.last().map_or(0, |last| last.page.last_seq.number),
         }
     }
 }

@@ -33,12 +33,16 @@ impl Granted {
     ) -> Result<Document, StoreError> {
         let missing = || StoreError::DocMissing { id: id.clone() };
         match self.database.get(id, options).await {
-            Ok(document) if self.shows_all() => Ok(document),
+            Ok(document) if self.shows_all() => {
+                self.link.read(1);
+                Ok(document)
+            }
             Ok(mut document) => {
                 if !self.shows(&document).await? {
                     return Err(missing());
                 }
                 self.hide_conflicts(&mut document).await?;
+                self.link.read(1);
                 Ok(document)
             }
             Err(StoreError::DocDeleted { .. }) if !self.shows_all() => {
@@ -87,6 +91,7 @@ impl Granted {
         if shown.is_empty() && *which == OpenRevs::All {
             return Err(StoreError::DocMissing { id: id.clone() });
         }
+        self.link.read(found_in(&shown));
         Ok(shown)
     }
 
@@ -103,6 +108,7 @@ impl Granted {
                 result.revs = self.only_shown(found, item.rev.is_some()).await?;
             }
         }
+        self.link.read(results.iter().map(|result| found_in(&result.revs)).sum());
         Ok(results)
     }
 
@@ -129,6 +135,7 @@ impl Granted {
         for document in found.rows.iter_mut().filter_map(|row| row.doc.as_mut()) {
             self.hide_conflicts(document).await?;
         }
+        self.link.read(found.rows.iter().filter(|row| row.doc.is_some()).count());
         Ok(found)
     }
 
@@ -143,6 +150,7 @@ impl Granted {
         for document in page.rows.iter_mut().filter_map(|row| row.doc.as_mut()) {
             self.hide_conflicts(document).await?;
         }
+        self.link.read(page.rows.iter().filter(|row| row.doc.is_some()).count());
         Ok(page)
     }
 
@@ -218,4 +226,8 @@ impl Granted {
         })?;
         self.database.open_attachment(attachment).await
     }
+}
+
+fn found_in(revs: &[OpenRev]) -> usize {
+    revs.iter().filter(|one| matches!(one, OpenRev::Found(_))).count()
 }

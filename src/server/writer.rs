@@ -9,13 +9,13 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::{Bytes, Error as SocketError, Message};
 
-use crate::limits::Limits;
 use crate::proto::liveness::{Liveness, Verdict};
 use crate::transport::ByteStream;
 
 use super::error::CloseReason;
 use super::outbox::Outgoing;
 use super::progress::{Progress, ProgressStream};
+use super::socket::Socket;
 
 /// How long a peer may take to answer a close before the socket is dropped.
 pub(super) const CLOSE_WAIT: Duration = Duration::from_secs(1);
@@ -26,9 +26,10 @@ type Writer<S> = SplitSink<WebSocketStream<ProgressStream<S>>, Message>;
 pub(super) async fn write<S: ByteStream>(
     mut writer: Writer<S>,
     mut outgoing: mpsc::UnboundedReceiver<Outgoing>,
-    limits: &Limits,
+    socket: &Socket,
     progress: &Progress,
 ) {
+    let limits = &socket.shared.limits;
     let stall = Duration::from_millis(limits.outbound_stall_timeout_ms);
     let now = progress.now_ms();
     let mut liveness = Liveness::new(limits.ping_interval_ms, limits.silence_timeout_ms, now);
@@ -63,6 +64,7 @@ pub(super) async fn write<S: ByteStream>(
                 match sent {
                     Ok(()) => {}
                     Err(NotWritten::Stalled) => {
+                        socket.link.limit_hit(CloseReason::Stalled.limit());
                         let close = CloseReason::Stalled.message();
                         let _ = timeout(CLOSE_WAIT, writer.send(close)).await;
                         return;

@@ -19,6 +19,7 @@ use tokio::sync::watch;
 pub use documents::*;
 
 use super::error::StoreError;
+use super::stats::BackendStats;
 use crate::doc::{BlobKey, Body, BodyRecord, DbName, DocId, LocalId, LocalRev, Rev};
 
 /// A database's key within its backend. Never used twice: a database destroyed and made again has
@@ -391,6 +392,19 @@ pub trait Backend: Send + Sync + fmt::Debug + 'static {
 
     /// The durable update seq, told anew after each durable commit. A hint when to look again.
     fn watch(&self, db: DatabaseKey) -> watch::Receiver<u64>;
+
+    /// What it measured since it was opened; nothing by default.
+    fn stats(&self) -> BackendStats {
+        BackendStats::default()
+    }
+
+    /// Bytes of its files; `None`, also by default, if it has none.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`].
+    async fn disk_bytes(&self) -> Result<Option<u64>, StoreError> {
+        Ok(None)
+    }
 
     /// Waits until everything committed is on disk and gives the storage back, so that it can be
     /// opened again. Calls afterwards fail with [`StoreError::Closed`].

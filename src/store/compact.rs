@@ -83,6 +83,7 @@ impl Database {
         }
         let swept = self.sweep_attachments(options).await?;
         (report.attachments, report.attachment_bytes) = (swept.blobs, swept.bytes);
+        self.shared.note_compaction();
         Ok(report)
     }
 

@@ -30,6 +30,8 @@ pub(super) struct DatabaseShared {
     updates: UpdateSender,
     /// Calls that purged something.
     purges: AtomicU64,
+    /// Compactions of all databases of the store.
+    compactions: Arc<AtomicU64>,
 }
 
 impl DatabaseShared {
@@ -39,6 +41,7 @@ impl DatabaseShared {
         record: DatabaseRecord,
         settings: DatabaseSettings,
         updates: UpdateSender,
+        compactions: Arc<AtomicU64>,
     ) -> Self {
         Self {
             backend,
@@ -49,7 +52,12 @@ impl DatabaseShared {
             setting: tokio::sync::Mutex::default(),
             updates,
             purges: AtomicU64::new(0),
+            compactions,
         }
+    }
+
+    pub(super) fn note_compaction(&self) {
+        self.compactions.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Takes note of a purge that is on disk.
@@ -139,6 +147,13 @@ impl Database {
             leaf_bytes: counts.leaf_bytes,
             purge_seq: counts.purge_seq,
         })
+    }
+
+    /// The number of the newest change that is on disk, for who only wants to see how far behind a
+    /// reader is.
+    #[must_use]
+    pub fn newest_change(&self) -> u64 {
+        *self.backend().watch(self.key()).borrow()
     }
 
     /// How often something was purged since the database was opened: whoever keeps a page of the feed

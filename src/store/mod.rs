@@ -31,12 +31,14 @@ mod seq;
 mod settings;
 #[cfg(feature = "sled")]
 mod sled;
+mod stats;
 mod tally;
 mod updates;
 mod write;
 
 use std::collections::HashMap;
 use std::fmt;
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 pub use attachments::AttachmentReader;
@@ -56,6 +58,7 @@ pub use read::{
 pub use seq::{Seq, Since};
 #[cfg(feature = "sled")]
 pub use sled::{Rewritten, SledBackend, SledOptions};
+pub use stats::{BackendStats, Spread, StoreStats};
 pub use updates::{DbUpdate, DbUpdateKind, DbUpdates};
 pub use write::{EditMode, Refused, WriteOutcome, Written};
 
@@ -93,6 +96,7 @@ struct StoreShared {
     /// database that is being destroyed.
     naming: tokio::sync::Mutex<()>,
     updates: UpdateSender,
+    compactions: Arc<AtomicU64>,
 }
 
 impl fmt::Debug for Store {
@@ -156,6 +160,7 @@ impl Store {
             open: Mutex::default(),
             naming: tokio::sync::Mutex::default(),
             updates: UpdateSender::default(),
+            compactions: Arc::default(),
         };
         Self { shared: Arc::new(shared) }
     }
@@ -309,6 +314,7 @@ impl Store {
             record,
             settings,
             self.shared.updates.clone(),
+            Arc::clone(&self.shared.compactions),
         ));
         open.insert(shared.name().clone(), Arc::downgrade(&shared));
         Database { shared }

@@ -38,6 +38,13 @@ pub const ROUTES: &[(&str, &str, &str, Needs, u16)] = &[
     ("GET", "/_scheduler/jobs", "", List, 501),
     ("GET", "/_active_tasks", "", List, 501),
     ("DELETE", "/_settee/grants?user=nobody", "", Govern, 200),
+    ("GET", "/_settee", "", Nothing, 307),
+    ("GET", "/_settee/", "", Nothing, 200),
+    ("GET", "/_settee/page.js", "", Nothing, 200),
+    ("GET", "/_settee/nothing", "", Nothing, 404),
+    ("GET", "/_settee/status", "", Govern, 200),
+    ("HEAD", "/_settee/status", "", Govern, 200),
+    ("GET", "/_metrics", "", Govern, 200),
     ("GET", "/db", "", Open, 200),
     ("HEAD", "/db", "", Open, 200),
     ("GET", "/db/", "", Open, 200),
@@ -120,13 +127,15 @@ pub fn resource(path: &str) -> String {
 /// any.
 pub fn patterns() -> Vec<Vec<Vec<String>>> {
     let read = |name: &str| {
-        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src/server/http").join(name);
+        let path =
+            std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src/server/http").join(name);
         std::fs::read_to_string(path).expect("the sources are there")
     };
     let sources = read("mod.rs") + &read("server_wide.rs");
-    let arms = sources.lines().map(str::trim).filter(|line| {
-        line.starts_with("[\"_") || line.starts_with("| [\"_")
-    });
+    let arms = sources
+        .lines()
+        .map(str::trim)
+        .filter(|line| line.starts_with("[\"_") || line.starts_with("| [\"_"));
     let mut patterns = Vec::new();
     for arm in arms {
         for list in arm.split('[').skip(1) {

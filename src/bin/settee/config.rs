@@ -3,9 +3,12 @@
 //!
 //! Each table of the file has a file here, or its type in the library.
 
+mod audit;
 mod compaction;
 mod environment;
 mod listen;
+mod log;
+mod metrics;
 mod problem;
 mod validate;
 
@@ -18,8 +21,11 @@ use settee::server::{ForwardedHeader, ServerError};
 
 use crate::failure::Failure;
 
+pub use audit::Audit;
 pub use compaction::Compaction;
 pub use listen::{Checked, Listen, Tls};
+pub use log::{Format, Log};
+pub use metrics::Metrics;
 pub use validate::{Validate, Validators};
 
 /// A configuration file. Every key may be left out.
@@ -39,6 +45,9 @@ pub struct Config {
     pub compaction: Compaction,
     pub validate: Validate,
     pub access: AccessSettings,
+    pub log: Log,
+    pub audit: Audit,
+    pub metrics: Metrics,
 }
 
 /// Which headers of a trusted proxy count.
@@ -85,7 +94,8 @@ impl Config {
         if let Some(policy) = self.compaction.policy() {
             policy.validate().map_err(ServerError::from)?;
         }
-        if self.tokens.iter().any(|token| token.expose().is_empty()) {
+        let empty = self.tokens.iter().any(|token| token.expose().is_empty());
+        if empty || self.metrics.has_empty_token() {
             return Err(Failure::EmptyToken);
         }
         self.validate.validators()?;
@@ -106,6 +116,7 @@ impl Config {
 mod tests {
     use std::time::Duration;
 
+    use settee::server::MetricsAccess;
     use settee::store::CompactionPolicy;
 
     use super::*;
@@ -128,6 +139,13 @@ mod tests {
             old_mib_min = 1
             old_part_min = 0.25
             interval_s = 5
+            [log]
+            format = "json"
+            level = "debug"
+            [audit]
+            path = "/var/log/settee/audit"
+            [metrics]
+            token = "scraper"
         "#;
         let config = Config::parse(text).unwrap();
         let places = config.listen.unwrap().tables();
@@ -146,6 +164,19 @@ mod tests {
             ..CompactionPolicy::default()
         };
         assert_eq!(config.compaction.policy(), Some(policy));
+        assert_eq!(config.log, Log { format: Format::Json, level: "debug".into() });
+        assert_eq!(config.audit.path.as_deref(), Some(Path::new("/var/log/settee/audit")));
+        assert_eq!(config.metrics.access(), MetricsAccess::Token("scraper".into()));
+    }
+
+    #[test]
+    fn only_who_administers_reads_metrics_unless_more_is_said() {
+        let access = |text| Config::parse(text).unwrap().metrics.access();
+        assert_eq!(access(""), MetricsAccess::Administrators);
+        assert_eq!(access("[metrics]\npublic = true"), MetricsAccess::Everybody);
+        let printed =
+            format!("{:?}", Config::parse("[metrics]\ntoken = \"hush\"").unwrap().metrics);
+        assert!(!printed.contains("hush"), "{printed}");
     }
 
     #[test]

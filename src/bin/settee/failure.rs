@@ -59,6 +59,8 @@ pub enum Failure {
         "--open serves this machine only, and {listen} can be reached from others; use --token"
     )]
     OpenToOthers { listen: String },
+    #[error("{level:?} is no level of the log: use error, warn, info, debug or trace")]
+    LogLevel { level: String },
     #[error("there is no directory {} to serve files from", path.display())]
     NoStaticDir { path: PathBuf },
     #[error("there is nowhere to listen: the list is empty")]

@@ -1,5 +1,6 @@
 //! The `settee` command: a gateway, and tools for the databases of a data directory.
 
+mod audit;
 mod certificates;
 mod check;
 mod compact;
@@ -8,11 +9,13 @@ mod config_command;
 mod destroy;
 mod dump;
 mod failure;
+mod hangup;
 mod hash_password;
 mod info;
 mod input;
 mod list;
 mod load;
+mod logs;
 mod place;
 mod progress;
 mod purge;

@@ -1,6 +1,6 @@
 //! `settee serve`: the gateway.
 
-use std::io::{IsTerminal as _, Write as _};
+use std::io::Write as _;
 use std::path::PathBuf;
 
 use settee::access::{Access, Chain, Secret};
@@ -8,11 +8,13 @@ use settee::server::{Endpoint, Rejudged, ServerGrant};
 use settee::{AccessRequest, Gateway, Grant, Store};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{error, info};
-use tracing_subscriber::EnvFilter;
 
+use crate::audit::Trail;
 use crate::certificates::Certificates;
 use crate::config::{Checked, Config, Listen, Tls, Validators};
 use crate::failure::Failure;
+use crate::hangup::Hangup;
+use crate::logs::Logs;
 
 const LISTEN_DEFAULT: &str = "127.0.0.1:5984";
 const DATA_DEFAULT: &str = "data";
@@ -20,8 +22,9 @@ const DATA_DEFAULT: &str = "data";
 /// Once it takes connections it prints to standard output where: `listening on http://ADDR`, a line
 /// for each place.
 /// Logs go to standard error; the environment variable SETTEE_LOG filters them (`debug`,
-/// `settee=trace`). SIGINT and SIGTERM stop it gracefully, a second one at once. SIGHUP reads the
-/// rules of access and the certificates again; certificates are also read when they change.
+/// `settee=trace`), above the table log of the file. SIGINT and SIGTERM stop it gracefully, a second
+/// one at once. SIGHUP reads the rules of access, the log's level and the certificates again and
+/// reopens the audit trail; certificates are also read when they change.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Where to listen, HOST:PORT or unix:PATH; port 0 takes a free one; may be repeated [default:
@@ -99,21 +102,19 @@ pub async fn run(args: Args) -> Result<(), Failure> {
     let access = Access::new(settings.check()?);
     let validators = settings.validate.validators()?;
     let open = settings.open;
-    let filter = EnvFilter::try_from_env("SETTEE_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal())
-        .init();
+    let logs = Logs::begin(&settings.log)?;
+    let (trail, writing) = settings.audit.path.as_deref().map(Trail::open).transpose()?.unzip();
     let listen = || Listen::of_flags(vec![LISTEN_DEFAULT.into()], None);
     let places = places(settings.listen.clone().unwrap_or_else(listen), &settings).await?;
     let _certificates = Certificates::keep(places.iter().filter_map(Checked::tls))?;
     // Before the listener: what signals do must not depend on how far the start has come.
     let mut signals = Signals::new()?;
     let mut signals_to_reload = taken(SignalKind::hangup())?;
+    let hangup = Hangup::new(args.config.clone(), logs, trail.clone())?;
     let data = settings.data.clone().unwrap_or_else(|| DATA_DEFAULT.into());
     let store = Store::open_with(&data, settings.limits.clone())?;
-    let gateway = gateway(store.clone(), settings, access.clone(), validators)?;
+    let given = Given { access: access.clone(), validators, trail };
+    let gateway = gateway(store.clone(), settings, given)?;
     let mut endpoints = Vec::new();
     for place in places {
         endpoints.push(place.bind().await?);
@@ -141,8 +142,13 @@ pub async fn run(args: Args) -> Result<(), Failure> {
         () = reloads => {}
         () = serving => info!("every connection has ended"),
         () = second_signal => info!("connections are cut"),
+        () = hangup.run() => {}
     }
     store.close().await?;
+    drop(gateway);
+    if let Some(writing) = writing {
+        writing.end();
+    }
     info!("stopped");
     Ok(())
 }
@@ -180,13 +186,17 @@ async fn places(listen: Listen, settings: &Config) -> Result<Vec<Checked>, Failu
     Ok(places)
 }
 
-fn gateway(
-    store: Store,
-    settings: Config,
+/// What a gateway is given beside its settings.
+struct Given {
     access: Access,
     validators: Validators,
-) -> Result<Gateway, Failure> {
+    trail: Option<Trail>,
+}
+
+fn gateway(store: Store, settings: Config, given: Given) -> Result<Gateway, Failure> {
+    let Given { access, validators, trail } = given;
     let mut builder = Gateway::builder(store)
+        .metrics(settings.metrics.access())
         .limits(settings.limits)
         .compaction(settings.compaction.policy())
         .allowed_origins(settings.allowed_origins)
@@ -196,6 +206,9 @@ fn gateway(
     builder = validators.add_to(builder);
     if let Some(directory) = settings.static_dir {
         builder = builder.static_dir(directory);
+    }
+    if let Some(trail) = trail {
+        builder = builder.audit(trail);
     }
     let builder = if settings.open {
         builder

@@ -12,6 +12,7 @@ use crate::doc::{DbName, DocId, Rev};
 use crate::proto::call::RevsDiffAsked;
 use crate::proto::message::WireError;
 use crate::server::error::{HttpRefusal, ToWire as _, bad_request};
+use crate::server::observe::Act;
 use crate::server::security::Security;
 use crate::store::{CompactOptions, Database};
 
@@ -24,6 +25,11 @@ fn check_admin(db: &Db) -> Result<(), WireError> {
     if db.granted.grant.administer { Ok(()) } else { Err(HttpRefusal::MayNotAdminister.to_wire()) }
 }
 
+/// Tells who administered the database.
+pub(super) fn administered(db: &Db, what: &'static str) {
+    db.request.link.did(&db.granted.grant, Act::Administered { what });
+}
+
 /// `_security`: read by whoever may open the database, set by who administers it.
 pub(super) async fn security(mut db: Db) -> Answer {
     match &db.request.method {
@@ -33,6 +39,7 @@ pub(super) async fn security(mut db: Db) -> Answer {
             let text = db.request.text_body().await?;
             let security: Security = parse_json(&text)?;
             db.request.shared.set_security(db.database(), &security).await?;
+            administered(&db, "security");
             Ok(json(StatusCode::OK, &ok()))
         }
         _ => only("GET,HEAD,PUT"),
@@ -52,6 +59,7 @@ pub(super) async fn revs_limit(mut db: Db) -> Answer {
                 limit.ok_or_else(|| bad_request("`revs_limit` must be a positive integer"))?;
             let set = db.database().set_revs_limit(limit).await;
             set.map_err(|error| error.to_wire())?;
+            administered(&db, "revs_limit");
             Ok(json(StatusCode::OK, &ok()))
         }
         _ => only("GET,HEAD,PUT"),
@@ -70,6 +78,7 @@ pub(super) async fn purge(mut db: Db) -> Answer {
         wanted.push((db.doc_id(&id)?, revs));
     }
     let purged = db.database().purge(&wanted).await.map_err(|error| error.to_wire())?;
+    administered(&db, "purge");
     let text = |revs: Vec<Rev>| revs.iter().map(ToString::to_string).collect();
     let purged: BTreeMap<String, Vec<String>> =
         purged.into_iter().map(|one| (one.id.to_string(), text(one.revs))).collect();
@@ -83,6 +92,7 @@ pub(super) async fn compact(mut db: Db) -> Answer {
     check_admin(&db)?;
     let _: Value = db.request.json_body_if_any().await?;
     db.request.shared.compactions.begin(db.database());
+    administered(&db, "compact");
     Ok(json(StatusCode::ACCEPTED, &ok()))
 }
 

@@ -1,5 +1,6 @@
 //! `_changes`: the feed in CouchDB's four forms, at the reader's pace.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderName, Method};
@@ -281,6 +282,9 @@ impl Writer {
         }
         let (mut last_seq, mut pending) = self.place().await?;
         let (mut at_end, mut deadline) = (false, self.asked.waiting.next());
+        let live = matches!(self.asked.form, Form::Continuous | Form::EventSource);
+        let link = Arc::clone(&self.db.request.link);
+        let followed = live.then(|| link.follows(self.db.database(), feed.place().number));
         while self.left > 0 {
             if at_end {
                 out.flush().await?;
@@ -297,7 +301,7 @@ impl Writer {
             self.db.check_read()?;
             (last_seq, pending) = (page.last_seq.to_string(), page.pending);
             at_end = page.pending == 0;
-            let rows = page.rows.len();
+            let (rows, reached) = (page.rows.len(), page.last_seq.number);
             for change in page.rows {
                 if self.passes(&change) {
                     if self.asked.options.order == Order::Descending {
@@ -309,6 +313,7 @@ impl Writer {
             if rows > 0 {
                 deadline = self.asked.waiting.next();
             }
+            followed.iter().for_each(|place| place.reached(reached));
             let done = match self.asked.form {
                 Form::Normal => at_end,
                 Form::Longpoll => at_end && self.any,
@@ -379,6 +384,7 @@ impl Writer {
         self.any = true;
         out.text(&head).await?;
         if let Some(mut document) = change.docs.pop() {
+            self.db.request.link.read(1);
             if self.asked.conflicts {
                 let options = GetOptions {
                     rev: document.rev.clone(),

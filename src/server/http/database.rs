@@ -6,8 +6,10 @@ use serde_json::json;
 
 use crate::doc::DbName;
 use crate::server::error::{HttpRefusal, ToWire as _, of_row};
+use crate::server::observe::Act;
 use crate::store::DatabaseInfo;
 
+use super::admin::administered;
 use super::answer::{Answer, json, ok, set};
 use super::db::Db;
 use super::document::{Written, write_one};
@@ -57,6 +59,7 @@ async fn create(request: Request, name: DbName) -> Answer {
         return Err(HttpRefusal::MayNotCreate.to_wire());
     }
     shared.store.create(&grant.database).await.map_err(|error| error.to_wire())?;
+    request.link.did(&grant, Act::Administered { what: "create" });
     let mut response = json(StatusCode::CREATED, &ok());
     if let Some(location) = request.location(&[name.as_str()]) {
         set(&mut response, LOCATION, &location);
@@ -75,6 +78,7 @@ async fn destroy(db: Db) -> Answer {
     }
     let store = &db.request.shared.store;
     store.destroy(db.database().name()).await.map_err(|error| error.to_wire())?;
+    administered(&db, "destroy");
     Ok(json(StatusCode::OK, &ok()))
 }
 

@@ -13,6 +13,7 @@ use crate::server::auth::{AccessRequest, Grant};
 use crate::server::channel::{Channel, Enlisted, Renewal};
 use crate::server::error::{Refusal, ToWire as _};
 use crate::server::granted::Granted;
+use crate::server::observe::Act;
 use crate::store::Database;
 
 use super::answer::{Out, Stop, streamed};
@@ -42,6 +43,7 @@ impl Db {
             let db = Self::under(request, database, grant, access);
             // A revocation that came while this was not yet known passed it by.
             if db.request.shared.revocations() == revocations {
+                db.request.link.did(&db.granted.grant, Act::Opened);
                 return Ok(db);
             }
             request = db.request;
@@ -49,8 +51,9 @@ impl Db {
     }
 
     fn under(request: Request, database: Database, grant: Grant, access: AccessRequest) -> Self {
-        let shared = &request.shared;
-        let channel = Channel::new(NO_CHANNEL, shared, database, grant, access, Renewal::Ends);
+        let (shared, link) = (&request.shared, Arc::clone(&request.link));
+        let channel =
+            Channel::new(NO_CHANNEL, shared, database, grant, access, Renewal::Ends, link);
         let granted = channel.granted();
         let enlisted = Enlisted::new(&request.shared, &channel);
         Self { request, granted, channel, _enlisted: enlisted }

@@ -21,6 +21,9 @@ mod document;
 mod gzip;
 mod local;
 mod multipart;
+mod observed;
+mod page;
+mod pattern;
 mod query;
 mod request;
 mod server_wide;
@@ -28,6 +31,7 @@ mod session;
 mod shown;
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use bytes::Buf;
 use futures::Stream;
@@ -70,13 +74,27 @@ where
         Ok(cors::Checked::Preflight(response)) => return response,
         Err(error) => return refused(&error),
     };
+    let (began, link, method) = (Instant::now(), Arc::clone(&parts.link), parts.method.clone());
+    let mut asked_for = Vec::new();
     let welcome = shared.requests.from(parts.peer.map(|peer| peer.ip()));
     let request = welcome.map_err(|refusal| refusal.to_wire());
     let answered = match request.and_then(|()| Request::new(&shared, parts, body)) {
-        Ok(request) => route(request).await,
+        Ok(request) if shared.is_stopping() && request.path != ["_up"] => {
+            Err(Refusal::Stopping.to_wire())
+        }
+        Ok(request) => {
+            asked_for.clone_from(&request.path);
+            route(request).await
+        }
         Err(error) => Err(error),
     };
-    let mut response = answered.unwrap_or_else(|error| refused(&error));
+    let mut response = answered.unwrap_or_else(|error| {
+        let database = asked_for.first().and_then(|name| DbName::parse(name).ok());
+        link.refused(database.as_ref(), &error);
+        refused(&error)
+    });
+    let route = pattern::of(&asked_for);
+    link.answered(method.as_str(), route, response.status().as_u16(), began.elapsed());
     let headers = response.headers_mut();
     headers.extend(cross_origin);
     headers.entry(CACHE_CONTROL).or_insert(http::HeaderValue::from_static("must-revalidate"));

@@ -25,6 +25,7 @@ use crate::server::bounds::Held;
 use crate::server::census::Seat;
 use crate::server::error::{HttpRefusal, ToWire as _, bad_request};
 use crate::server::net::Scheme;
+use crate::server::observe::Link;
 
 use super::gzip::Gunzip;
 use super::query::{Query, decode};
@@ -39,6 +40,8 @@ pub(super) struct Request {
     pub method: Method,
     /// The path's pieces between slashes, decoded; an id keeps the slashes it was encoded with.
     pub path: Vec<String>,
+    /// Whether the path ended with one slash more.
+    pub ends_with_slash: bool,
     pub query: Query,
     pub headers: HeaderMap,
     /// The headers without secrets, for the authorizer.
@@ -48,6 +51,7 @@ pub(super) struct Request {
     pub seat: Arc<Seat>,
     /// The room in memory that the body takes, for as long as the request lasts.
     held: Held,
+    pub link: Arc<Link>,
     /// In a mutex that is never locked, so that a request can be shared.
     body: Mutex<Option<Pieces>>,
 }
@@ -62,6 +66,7 @@ pub(crate) struct Parts<'a> {
     pub peer: Option<SocketAddr>,
     pub scheme: Option<Scheme>,
     pub seat: Arc<Seat>,
+    pub link: Arc<Link>,
 }
 
 impl Request {
@@ -76,6 +81,7 @@ impl Request {
     {
         let limits = &shared.limits;
         let path = parts.path.strip_prefix('/').unwrap_or(parts.path);
+        let ends_with_slash = path.ends_with('/');
         let path = path.strip_suffix('/').unwrap_or(path);
         let path = if path.is_empty() {
             Vec::new()
@@ -94,6 +100,7 @@ impl Request {
             shared: Arc::clone(shared),
             method: parts.method,
             path,
+            ends_with_slash,
             query: Query::parse(parts.query)?,
             headers: parts.headers,
             shown_headers: Arc::new(parts.shown_headers),
@@ -101,6 +108,7 @@ impl Request {
             scheme: parts.scheme,
             seat: parts.seat,
             held: Held::default(),
+            link: parts.link,
             body: Mutex::new(Some(body)),
         })
     }
@@ -200,7 +208,11 @@ impl Request {
         false
     }
 
-    pub(super) fn access(&self, database: DbName, create: bool) -> Result<AccessRequest, WireError> {
+    pub(super) fn access(
+        &self,
+        database: DbName,
+        create: bool,
+    ) -> Result<AccessRequest, WireError> {
         Ok(AccessRequest {
             credentials: self.credentials()?,
             database,

@@ -11,14 +11,15 @@ use crate::doc::DbName;
 use crate::proto::SUBPROTOCOL;
 use crate::proto::message::WireError;
 use crate::server::auth::{Credentials, DeniedKind, ServerGrant};
-use crate::server::error::{HttpRefusal, Refusal, ToWire as _, bad_request};
+use crate::server::error::{HttpRefusal, NOT_UP, Refusal, ToWire as _, bad_request};
+use crate::server::observe::Act;
 use crate::server::revocation::{Revocation, Revoked};
 use crate::store::{StoreError, Uuid};
 
 use super::all_docs::Paging;
 use super::answer::{Answer, json, json_text, ok, set};
 use super::request::{Request, parse_json};
-use super::{NO_REPLICATOR, database, only, reads};
+use super::{NO_REPLICATOR, database, observed, only, page, reads};
 
 /// CouchDB's bound on `_uuids`.
 const UUIDS_MAX: u64 = 1_000;
@@ -32,6 +33,11 @@ const COUCHDB_VERSION: &str = "3.5.0";
 pub(super) async fn route(request: Request, path: &[&str]) -> Answer {
     match *path {
         ["_up"] => up(&request),
+        ["_metrics"] => observed::metrics(request).await,
+        ["_settee", "status"] => observed::status(request).await,
+        ["_settee"] => page::file(&request, ""),
+        ["_settee", "grants"] => grants(request).await,
+        ["_settee", file] => page::file(&request, file),
         ["_uuids"] => uuids(&request),
         ["_session"] => session(request).await,
         ["_all_dbs"] => all_dbs(request).await,
@@ -43,7 +49,6 @@ pub(super) async fn route(request: Request, path: &[&str]) -> Answer {
             let feed = request.shared.begin_feed(request.server_access()?).await?;
             super::db_updates::answer(request, feed)
         }
-        ["_settee", "grants"] => grants(request).await,
         ["_replicate" | "_scheduler" | "_active_tasks", ..] => {
             check_list(&request).await?;
             Err(HttpRefusal::NotImplemented { reason: NO_REPLICATOR }.to_wire())
@@ -70,8 +75,11 @@ fn up(request: &Request) -> Answer {
     if !reads(&request.method) {
         return only("GET,HEAD");
     }
-    if *request.shared.stopping.borrow() {
-        return Err(Refusal::Stopping.to_wire());
+    let shared = &request.shared;
+    if shared.is_stopping() || shared.store.stats().backend.poisoned {
+        let (status, body) = NOT_UP;
+        let status = StatusCode::from_u16(status).expect("the table holds statuses");
+        return Ok(json_text(status, body.to_owned()));
     }
     Ok(json(StatusCode::OK, &json!({"status": "ok", "seeds": {}})))
 }
@@ -92,7 +100,7 @@ fn uuids(request: &Request) -> Answer {
 }
 
 /// Asks the server's authorizer.
-async fn judge(request: &Request) -> Result<ServerGrant, WireError> {
+pub(super) async fn judge(request: &Request) -> Result<ServerGrant, WireError> {
     let judged = request.shared.judge_server(request.server_access()?).await?;
     let grant = judged.map_err(|denied| denied.to_wire())?;
     request.count_for(grant.user.as_deref())?;
@@ -137,8 +145,10 @@ async fn session(request: Request) -> Answer {
         method if reads(method) => tell_session(&request).await,
         &Method::POST => begin_session(request).await,
         &Method::DELETE => {
-            if let Some(cookie) = request.session_cookie() {
-                request.shared.sessions.end(cookie);
+            if let Some(cookie) = request.session_cookie()
+                && request.shared.sessions.end(cookie)
+            {
+                request.link.tell(None, None, Act::SessionEnded);
             }
             let mut response = json(StatusCode::OK, &ok());
             set(
@@ -209,6 +219,7 @@ async fn begin_session(mut request: Request) -> Answer {
     })?;
     let cookie = request.shared.sessions.begin(credentials, &grant);
     let name = grant.user.clone().unwrap_or(login.name);
+    request.link.tell(Some(&name), None, Act::SessionBegun);
     let body = json!({"ok": true, "name": name, "roles": roles(&grant)});
     let mut response = json(StatusCode::OK, &body);
     let cookie = request.shared.sessions.set_cookie(Some(&cookie), request.is_secure());

@@ -81,10 +81,13 @@ impl Sessions {
         (session.ends_s > now_s()).then(|| session.credentials.clone())
     }
 
-    pub(super) fn end(&self, cookie: &str) {
-        if let Some(id) = self.checked(cookie) {
-            self.lock().retain(|session| session.id != id);
-        }
+    /// Whether there was one to end.
+    pub(super) fn end(&self, cookie: &str) -> bool {
+        let Some(id) = self.checked(cookie) else { return false };
+        let mut open = self.lock();
+        let before = open.len();
+        open.retain(|session| session.id != id);
+        open.len() < before
     }
 
     /// Ends sessions by user and token; how many.

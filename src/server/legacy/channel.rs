@@ -1,7 +1,7 @@
 //! One channel: from its request to its end.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::value::RawValue;
 use tokio::sync::{mpsc, watch};
@@ -55,6 +55,7 @@ pub(super) async fn keep(connection: &Arc<Legacy>, opening: Opening) -> Result<(
         Ok(channel) => channel,
         Err(error) => {
             tracing::info!(%database, status = error.status, reason = %error.reason, "channel refused");
+            socket.link.refused(Some(&database), &error);
             let ours = {
                 let mut state = connection.lock();
                 // The task is this very one: it must not be aborted before it has told the client.
@@ -166,7 +167,11 @@ impl OpenChannel {
                 let max = self.channel.granted().database.limits().bulk_rows_max.min(TREES_MAX);
                 let (calls, other) = together(call, waiting, max);
                 next = other;
+                let began = Instant::now();
                 let found = calls::revision_trees(&self.channel.granted(), &calls).await;
+                calls
+                    .iter()
+                    .for_each(|_| self.connection.socket.link.called(method::REVISION_TREE, began));
                 for (call, answer) in calls.into_iter().zip(found) {
                     self.answer(call, answer.map_err(ErrorObject::from), &mut answers);
                 }
@@ -186,7 +191,9 @@ impl OpenChannel {
     }
 
     async fn run(&self, call: WaitingCall, answers: &mut Answers) {
+        let began = Instant::now();
         let answer = unwinding(calls::run(self, &call.call)).await;
+        self.connection.socket.link.called(&call.call.method, began);
         let answer = answer.unwrap_or_else(|panicked| Err(panicked.to_wire().into()));
         self.answer(call, answer, answers);
     }

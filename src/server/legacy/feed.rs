@@ -127,6 +127,8 @@ async fn run(
 ) -> Result<(), Stop> {
     let live = live(asked);
     let mut left = rows_left(asked);
+    let granted = open.channel.granted();
+    let followed = live.then(|| granted.link.follows(&granted.database, 0));
     loop {
         // New judgement of the grant may have brought one that shows less.
         open.channel.granted().check_read()?;
@@ -140,6 +142,10 @@ async fn run(
         }
         if !records.is_empty() {
             open.send(records).await?;
+        }
+        followed.iter().for_each(|place| place.reached(page.last_seq.number));
+        if asked.include_docs {
+            granted.link.read(page.rows.len());
         }
         if ends {
             return Ok(());

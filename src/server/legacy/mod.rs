@@ -26,6 +26,7 @@ use crate::proto::message::CREDENTIALS_BYTES_MAX;
 
 use super::bounds::Held;
 use super::error::{CloseReason, Refusal, ToWire as _, bad_request};
+use super::observe::Spoken;
 use super::outbox::Gone;
 use super::socket::{Busy, Protocol, Socket};
 
@@ -76,6 +77,8 @@ struct WaitingCall {
 }
 
 impl Protocol for Legacy {
+    const SPOKEN: Spoken = Spoken::Legacy;
+
     fn new(socket: Socket) -> Self {
         let limits = &socket.shared.limits;
         let backlog = Arc::new(Semaphore::new(backlog_bytes(limits.message_bytes_max)));
@@ -178,7 +181,11 @@ impl Legacy {
     fn bad_request(&self, why: BadRequest) -> ErrorObject {
         let max = self.socket.shared.limits.channels_per_connection_max;
         ErrorObject::from(match why {
-            BadRequest::TooManyStreams => Refusal::TooManyChannels { max }.to_wire(),
+            BadRequest::TooManyStreams => {
+                let refusal = Refusal::TooManyChannels { max };
+                self.socket.link.limit_hit(refusal.limit());
+                refusal.to_wire()
+            }
             BadRequest::Malformed => bad_request("a request must be an object with a database"),
             BadRequest::TooLarge => {
                 Refusal::RequestTooLarge { max: CREDENTIALS_BYTES_MAX }.to_wire()

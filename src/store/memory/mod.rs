@@ -21,6 +21,7 @@ use super::backend::{
     LocalCommit, LocalOutcome, ReadDoc, StoredDoc, Uuid,
 };
 use super::error::StoreError;
+use super::stats::BackendStats;
 use crate::doc::{BlobHasher, BlobKey, Body, BodyRecord, DbName, DocId, LocalId, LocalRev, Rev};
 use blobs::{MemoryBlobWriter, MemorySweep};
 use database::Database;
@@ -372,6 +373,11 @@ impl Backend for MemoryBackend {
             Some(database) => database.seq_watch.subscribe(),
             None => watch::channel(0).1,
         }
+    }
+
+    fn stats(&self) -> BackendStats {
+        let poisoned = matches!(self.lock().condition, Condition::Poisoned);
+        BackendStats { poisoned, ..BackendStats::default() }
     }
 
     async fn close(&self) -> Result<(), StoreError> {

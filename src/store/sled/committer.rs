@@ -7,6 +7,7 @@
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
+use std::time::Instant;
 
 use tokio::sync::mpsc::{self, error::TryRecvError};
 
@@ -414,8 +415,11 @@ impl Committer {
         self.apply()?;
         #[cfg(test)]
         self.shared.flush_fails()?;
+        let began = Instant::now();
         self.data.flush(&self.db)?;
-        self.mark.set(self.group).map_err(doing("write the mark"))
+        self.mark.set(self.group).map_err(doing("write the mark"))?;
+        self.shared.flushed(self.group_docs, began.elapsed());
+        Ok(())
     }
 }
 

@@ -20,6 +20,7 @@ mod request;
 mod rewrite;
 mod room;
 mod shared;
+mod size;
 mod sweep;
 mod value;
 
@@ -47,6 +48,7 @@ use super::backend::{
 use super::error::StoreError;
 use super::keys;
 use super::memory::BytesReader;
+use super::stats::BackendStats;
 use crate::doc::{BlobKey, Body, BodyRecord, DbName, DocId, LocalId, LocalRev, Rev};
 
 type Db = ::sled::Db;
@@ -452,6 +454,16 @@ impl Backend for SledBackend {
 
     fn watch(&self, db: DatabaseKey) -> watch::Receiver<u64> {
         self.inner.shared.watch(db)
+    }
+
+    fn stats(&self) -> BackendStats {
+        self.inner.shared.stats()
+    }
+
+    async fn disk_bytes(&self) -> Result<Option<u64>, StoreError> {
+        let path = self.inner.shared.path.clone();
+        let bytes = run_blocking(move || size::of_files(&path).map_err(doing("look at files")));
+        bytes.await.map(Some)
     }
 
     async fn close(&self) -> Result<(), StoreError> {

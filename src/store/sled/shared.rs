@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::{RwLock, watch};
 
@@ -12,6 +13,13 @@ use super::{Db, record};
 use crate::store::backend::{Counts, DatabaseKey, Uuid};
 use crate::store::error::StoreError;
 use crate::store::keys;
+use crate::store::stats::{BackendStats, Meter};
+
+/// Bounds of the time that a flush takes, in microseconds.
+const FLUSH_US: &[u64] =
+    &[100, 250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 1_000_000];
+/// Bounds of the rows that share a flush.
+const GROUP_ROWS: &[u64] = &[1, 2, 5, 10, 25, 50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000];
 
 /// How far the committer is.
 #[derive(Debug, Clone, Copy, Default)]
@@ -40,6 +48,8 @@ pub(super) struct Shared {
     unflushed: Mutex<HashMap<DatabaseKey, Unflushed>>,
     destroyed: Mutex<KeySet>,
     watches: Mutex<HashMap<DatabaseKey, watch::Sender<u64>>>,
+    flush_us: Meter,
+    group_rows: Meter,
     #[cfg(test)]
     pub(super) fail_next_flush: std::sync::atomic::AtomicBool,
 }
@@ -59,6 +69,8 @@ impl Shared {
             unflushed: Mutex::default(),
             destroyed: Mutex::default(),
             watches: Mutex::default(),
+            flush_us: Meter::new(FLUSH_US),
+            group_rows: Meter::new(GROUP_ROWS),
             #[cfg(test)]
             fail_next_flush: std::sync::atomic::AtomicBool::default(),
         }
@@ -97,6 +109,20 @@ impl Shared {
 
     pub(super) fn is_poisoned(&self) -> bool {
         self.progress.borrow().poisoned
+    }
+
+    /// Takes note of a flush of so many rows.
+    pub(super) fn flushed(&self, rows: usize, took: Duration) {
+        self.flush_us.record(u64::try_from(took.as_micros()).unwrap_or(u64::MAX));
+        self.group_rows.record(rows as u64);
+    }
+
+    pub(super) fn stats(&self) -> BackendStats {
+        BackendStats {
+            poisoned: self.is_poisoned(),
+            flush_us: self.flush_us.spread(),
+            group_rows: self.group_rows.spread(),
+        }
     }
 
     /// The group that must be on disk before a page of this database is complete.
