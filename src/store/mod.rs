@@ -15,6 +15,8 @@ mod database;
 mod error;
 mod feed;
 mod feed_page;
+mod find;
+mod index;
 mod keep_compacted;
 #[cfg(feature = "sled")]
 mod keys;
@@ -45,6 +47,8 @@ pub use check::{CheckProblem, CheckReport};
 pub use compact::{CompactOptions, CompactReport};
 pub use database::{Database, DatabaseInfo};
 pub use error::{DocError, StoreError};
+pub use find::{Execution, FindError, FindPage, FindRequest, Finder, UseIndex};
+pub use index::{Index, NewIndex, SortField};
 pub use feed::{Change, ChangeDocs, Changes, ChangesOptions, Feed, FeedPage, Style};
 pub use keep_compacted::{CompactionPolicy, CompactionPolicyError};
 pub use memory::MemoryBackend;
