@@ -12,7 +12,7 @@ mod scan;
 use std::fmt;
 
 pub use error::FindError;
-pub(crate) use plan::{Plan, Way};
+pub(crate) use plan::{Plan, Reason, Way};
 pub use scan::{Execution, Finder};
 
 use super::database::Database;

@@ -143,7 +143,8 @@ impl FindRequest {
 
     fn requires_all(&self, index: &Index) -> bool {
         let sorted_by = |field: &FieldPath| self.sort.iter().any(|by| by.field == *field);
-        let always = |field: &FieldPath| matches!(field.parts(), [one] if one == "_id" || one == "_rev");
+        let always =
+            |field: &FieldPath| matches!(field.parts(), [one] if one == "_id" || one == "_rev");
         let mut columns = index.fields.iter().map(|field| &field.field);
         columns.all(|field| sorted_by(field) || always(field) || self.selector.requires(field))
     }
@@ -218,9 +219,8 @@ impl UseIndex {
 
 /// How many of the first fields have a range in the selector.
 fn overlap(way: &Way<'_>, ranges: &[FieldRange<'_>]) -> usize {
-    let is_in = |parts: &[String]| {
-        ranges.iter().any(|range| range.indexable && range.field == parts)
-    };
+    let is_in =
+        |parts: &[String]| ranges.iter().any(|range| range.indexable && range.field == parts);
     match way {
         Way::AllDocs => usize::from(ranges.iter().any(|range| range.field == ["_id"])),
         Way::Index(index) => {
@@ -297,7 +297,6 @@ pub(super) fn ids_of(selector: &Selector) -> Option<KeyRange> {
     let start = match start {
         End::Below => None,
         End::At(id) => Some(id.into_owned()),
-        End::Above if range.lower == Bound::Unbounded => None,
         End::Above => return None,
     };
     let end = match end {

@@ -39,8 +39,13 @@ pub struct Execution {
 
 /// Where places come from.
 enum Source {
-    Index { index: Box<Index>, range: IndexRange },
-    AllDocs { range: KeyRange },
+    Index {
+        index: Box<Index>,
+        range: IndexRange,
+    },
+    AllDocs {
+        range: KeyRange,
+    },
     /// The selector contradicts itself.
     Nothing,
 }
@@ -258,11 +263,8 @@ impl Finder {
         let Execution { docs_examined, results, .. } = self.execution;
         let no_index = !matches!(self.source, Source::Index { .. });
         let many = docs_examined > EXAMINED_RATIO_MAX.saturating_mul(results.max(1));
-        let told = [
-            self.warning.as_deref(),
-            no_index.then_some(NO_INDEX),
-            many.then_some(MANY_EXAMINED),
-        ];
+        let told =
+            [self.warning.as_deref(), no_index.then_some(NO_INDEX), many.then_some(MANY_EXAMINED)];
         let told: Vec<&str> = told.into_iter().flatten().collect();
         (!told.is_empty()).then(|| told.join("\n"))
     }

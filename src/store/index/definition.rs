@@ -34,7 +34,8 @@ impl SortField {
     /// # Errors
     /// [`SelectorError::FieldName`].
     pub fn ascending(names: &[&str]) -> Result<Vec<Self>, SelectorError> {
-        let field = |name: &&str| Ok(Self { field: FieldPath::parse(name)?, order: Order::Ascending });
+        let field =
+            |name: &&str| Ok(Self { field: FieldPath::parse(name)?, order: Order::Ascending });
         names.iter().map(field).collect()
     }
 
@@ -187,15 +188,6 @@ pub struct NewIndex {
     pub name: Option<String>,
 }
 
-/// What a definition does to a design document.
-#[derive(Debug)]
-pub(crate) enum Applied {
-    /// Nothing.
-    Exists,
-    /// It becomes this.
-    Changed(Document),
-}
-
 impl NewIndex {
     /// An index on fields, with names that are made for it.
     ///
@@ -268,8 +260,12 @@ impl NewIndex {
         ])
     }
 
-    /// Puts the definition into the design document that was found, or into a new one.
-    pub(crate) fn apply(&self, found: Option<&Document>) -> Result<Applied, FindError> {
+    /// What the design document that was found becomes, or a new one, with the definition in it;
+    /// `None` if it is there already.
+    pub(crate) fn changed(&self, found: Option<&Document>) -> Result<Option<Document>, FindError> {
+        if self.fields.iter().any(|field| field.order != self.fields[0].order) {
+            return Err(FindError::MixedSort);
+        }
         let mut members = match found.map(|found| Json::cut(found.body.as_str())) {
             Some(Json::Object(members)) => members,
             _ => vec![("language".into(), Json::String("query".into()))],
@@ -280,7 +276,7 @@ impl NewIndex {
         }
         let index = self.index()?;
         if found.is_some_and(|found| Index::all_of(found, &Limits::default()).contains(&index)) {
-            return Ok(Applied::Exists);
+            return Ok(None);
         }
         let place = members.iter().position(|(key, _)| key == "views").unwrap_or_else(|| {
             members.push(("views".into(), Json::Null));
@@ -296,7 +292,7 @@ impl NewIndex {
         }
         members[place].1 = Json::Object(views);
         let body = Body::from_stored(&Json::Object(members).to_string());
-        Ok(Applied::Changed(match found {
+        Ok(Some(match found {
             Some(found) => Document { body, ..found.clone() },
             None => Document::with_body(index.ddoc, body),
         }))
@@ -312,11 +308,8 @@ mod tests {
         Document::with_body(DocId::parse(id, 99).expect(id), body)
     }
 
-    fn changed(applied: Applied) -> Document {
-        match applied {
-            Applied::Changed(document) => document,
-            Applied::Exists => panic!("the index is there already"),
-        }
+    fn changed(new: &NewIndex, found: Option<&Document>) -> Document {
+        new.changed(found).expect("it fits").expect("it is not there yet")
     }
 
     #[test]
@@ -326,7 +319,7 @@ mod tests {
             name: Some("n".into()),
             ..NewIndex::on(&["a", "b.c"]).expect("fields")
         };
-        let document = changed(new.apply(None).expect("it is new"));
+        let document = changed(&new, None);
         assert_eq!(document.id.as_str(), "_design/d");
         assert_eq!(
             document.body.as_str(),
@@ -336,7 +329,7 @@ mod tests {
             panic!("another number of indexes")
         };
         assert_eq!((index.name.as_str(), &index.fields), ("n", &new.fields));
-        assert!(matches!(new.apply(Some(&document)), Ok(Applied::Exists)));
+        assert_eq!(new.changed(Some(&document)).expect("it fits"), None);
     }
 
     #[test]
@@ -346,8 +339,8 @@ mod tests {
             name: Some(name.into()),
             ..NewIndex::on(&[field]).expect("a field")
         };
-        let one = changed(named("one", "a").apply(None).expect("it is new"));
-        let two = changed(named("two", "b").apply(Some(&one)).expect("there is room"));
+        let one = changed(&named("one", "a"), None);
+        let two = changed(&named("two", "b"), Some(&one));
         assert_eq!(Index::all_of(&two, &Limits::default()).len(), 2);
         let left = Index::removed(Some(&two), "one").expect("it was there");
         assert!(!left.deleted);
@@ -367,7 +360,7 @@ mod tests {
             assert_eq!(Index::all_of(&ddoc("_design/d", body), &Limits::default()), [], "{body}");
         }
         let other = ddoc("_design/d", r#"{"language":"javascript"}"#);
-        let refused = NewIndex::on(&["a"]).expect("a field").apply(Some(&other));
+        let refused = NewIndex::on(&["a"]).expect("a field").changed(Some(&other));
         assert!(matches!(refused, Err(FindError::DdocLanguage { .. })), "{refused:?}");
     }
 
@@ -379,7 +372,10 @@ mod tests {
             new.index().expect("an index").key()
         };
         assert_eq!(index(&["a"], None), index(&["a"], Some("{}")));
-        assert_eq!(index(&["a"], Some(r#"{"b":1,"c":2}"#)), index(&["a"], Some(r#"{"c":2,"b":1}"#)));
+        assert_eq!(
+            index(&["a"], Some(r#"{"b":1,"c":2}"#)),
+            index(&["a"], Some(r#"{"c":2,"b":1}"#))
+        );
         assert_ne!(index(&["a"], None), index(&["a", "b"], None));
         assert_ne!(index(&["a.b"], None), index(&["a", "b"], None));
         assert_ne!(index(&["a"], None), index(&["a"], Some(r#"{"b":1}"#)));

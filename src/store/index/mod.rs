@@ -10,7 +10,6 @@ mod clean;
 mod definition;
 mod update;
 
-pub(crate) use definition::Applied;
 pub(crate) use definition::cut;
 pub use definition::{Index, NewIndex, SortField};
 
@@ -66,11 +65,7 @@ impl Database {
     /// # Cancel safety
     /// Dropping the future leaves the index either defined or not.
     pub async fn create_index(&self, new: &NewIndex) -> Result<Option<Written>, FindError> {
-        self.change_definition(&new.ddoc()?, |found| match new.apply(found)? {
-            Applied::Exists => Ok(None),
-            Applied::Changed(document) => Ok(Some(document)),
-        })
-        .await
+        self.change_definition(&new.ddoc()?, |found| new.changed(found)).await
     }
 
     /// Takes an index out of its design document, which goes with its last index. The rows go with
@@ -134,12 +129,7 @@ impl Database {
 
 /// A document without indexes in it: what is left when the last one goes.
 fn tombstone(of: &Document) -> Document {
-    Document {
-        deleted: true,
-        body: Body::empty(),
-        attachments: Default::default(),
-        ..of.clone()
-    }
+    Document { deleted: true, body: Body::empty(), attachments: Default::default(), ..of.clone() }
 }
 
 /// The order that a direction names.

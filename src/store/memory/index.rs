@@ -90,9 +90,7 @@ impl IndexBackend for MemoryBackend {
         index: IndexKey,
         range: IndexRange,
     ) -> Result<Option<Vec<IndexEntry>>, StoreError> {
-        self.read_in(db, |database| {
-            database.indexes.get(&index).map(|index| index.entries(&range))
-        })
+        self.read_in(db, |database| database.indexes.get(&index).map(|index| index.entries(&range)))
     }
 
     async fn remove_index(&self, db: DatabaseKey, index: IndexKey) -> Result<bool, StoreError> {

@@ -40,7 +40,11 @@ fn decode_state(value: &[u8]) -> Option<IndexState> {
     reader.0.is_empty().then_some(IndexState { seq, removing })
 }
 
-fn state(db: &Db, database: DatabaseKey, index: IndexKey) -> Result<Option<IndexState>, StoreError> {
+fn state(
+    db: &Db,
+    database: DatabaseKey,
+    index: IndexKey,
+) -> Result<Option<IndexState>, StoreError> {
     let key = keys::index(database, index);
     let Some(value) = get(db, &key)? else { return Ok(None) };
     decode_state(&value).map(Some).ok_or_else(|| damaged(&key, "is malformed"))
