@@ -24,7 +24,8 @@ pub enum Strings {
     /// By the Unicode collation algorithm: `a`, `A`, `b`.
     #[default]
     Unicode,
-    /// By the bytes of their UTF-8: `A`, `a`, `b`. So are ids of documents.
+    /// By the bytes of their UTF-8: `A`, `a`, `b`; and above all values that are no strings. So are
+    /// ids of documents.
     Bytes,
 }
 
@@ -60,8 +61,16 @@ pub fn compare(a: &Json<'_>, b: &Json<'_>, strings: Strings) -> Ordering {
             });
             order.into_iter().find(|order| order.is_ne()).unwrap_or_else(|| a.len().cmp(&b.len()))
         }
-        (a, b) => rank(a).cmp(&rank(b)),
+        (a, b) => match strings {
+            Strings::Unicode => rank(a).cmp(&rank(b)),
+            // Ids are compared as Erlang's terms, among which strings stand above all others.
+            Strings::Bytes => (is_string(a), rank(a)).cmp(&(is_string(b), rank(b))),
+        },
     }
+}
+
+fn is_string(value: &Json<'_>) -> bool {
+    matches!(value, Json::String(_))
 }
 
 fn compare_strings(a: &str, b: &str, strings: Strings) -> Ordering {

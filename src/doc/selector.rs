@@ -212,6 +212,9 @@ mod tests {
         check(r#"{"_id":{"$gt":"FOO"}}"#, "{}", true);
         check(r#"{"_id":{"$lt":"FOO"}}"#, "{}", false);
         check(r#"{"id":{"$lt":"FOO"}}"#, r#"{"id":"foo"}"#, true);
+        check(r#"{"_id":{"$gt":{}}}"#, "{}", true);
+        check(r#"{"_id":{"$lte":[]}}"#, "{}", false);
+        check(r#"{"id":{"$gt":{}}}"#, r#"{"id":"foo"}"#, false);
         check(r#"{"_id":{"$in":["a","FOO","foo","Z"]}}"#, "{}", true);
         check(r#"{"a":{"$elemMatch":{"_id":{"$lt":"A"}}}}"#, r#"{"a":[{"_id":"a"}]}"#, true);
     }

@@ -4,7 +4,6 @@
 //! fields; and if its order is the one asked for. Among these the one wins whose first fields have
 //! the most ranges in the selector, then the one with the fewest fields, then the first by name.
 
-use std::borrow::Cow;
 use std::cmp::Reverse;
 use std::ops::Bound;
 
@@ -293,35 +292,19 @@ pub(super) fn ids_of(selector: &Selector) -> Option<KeyRange> {
     let Some(range) = ranges.iter().find(|range| range.field == ["_id"]) else {
         return Some(KeyRange::default());
     };
-    let (start, end) = (end_of(range.lower), end_of(range.upper));
-    let start = match start {
-        End::Below => None,
-        End::At(id) => Some(id.into_owned()),
-        End::Above => return None,
+    let start = match range.lower {
+        Bound::Included(Json::String(id)) | Bound::Excluded(Json::String(id)) => {
+            Some(id.to_string())
+        }
+        // Every id is above what is no string.
+        Bound::Unbounded | Bound::Included(_) | Bound::Excluded(_) => None,
     };
-    let end = match end {
-        End::Below if range.upper == Bound::Unbounded => None,
-        End::Below => return None,
-        End::At(id) => Some(id.into_owned()),
-        End::Above => None,
+    let end = match range.upper {
+        Bound::Unbounded => None,
+        Bound::Included(Json::String(id)) | Bound::Excluded(Json::String(id)) => {
+            Some(id.to_string())
+        }
+        Bound::Included(_) | Bound::Excluded(_) => return None,
     };
     Some(KeyRange { start, end, exclusive_end: false })
-}
-
-/// Where a value stands among ids.
-enum End<'v> {
-    Below,
-    At(Cow<'v, str>),
-    Above,
-}
-
-fn end_of<'v>(bound: Bound<&'v Json<'static>>) -> End<'v> {
-    match bound {
-        Bound::Unbounded => End::Below,
-        Bound::Included(value) | Bound::Excluded(value) => match value {
-            Json::Null | Json::Bool(_) | Json::Number(_) => End::Below,
-            Json::String(id) => End::At(Cow::Borrowed(id)),
-            Json::Array(_) | Json::Object(_) => End::Above,
-        },
-    }
 }
