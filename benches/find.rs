@@ -17,11 +17,12 @@ const ROUNDS_WITHOUT: u32 = 3;
 const CHANGED: usize = 1_000;
 
 fn document(number: usize) -> Document {
+    let city = ["Oslo", "Bergen", "Tromsø"][number % 3];
     let body = json!({
         "type": "task",
         "owner": format!("user-{:04}", number % 1_000),
         "n": number,
-        "place": {"city": ["Oslo", "Bergen", "Tromsø"][number % 3]},
+        "place": {"city": city},
         "text": "remember to buy milk and bread for breakfast ".repeat(3),
     });
     Document::new(&format!("task-{number:07}"), &body).expect("a document")

@@ -2,15 +2,17 @@
 
 use std::collections::BTreeSet;
 use std::path::Path;
+use std::sync::Arc;
 
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use settee::doc::{FieldPath, Selector};
+use settee::store::backend::{Backend as _, IndexBackend as _, IndexCommit, IndexOutcome};
 use settee::store::{
-    CompactOptions, FindError, FindPage, FindRequest, GetOptions, NewIndex, Order, SortField,
-    UseIndex,
+    CompactOptions, FindError, FindPage, FindRequest, GetOptions, MemoryBackend, NewIndex, Order,
+    SortField, UseIndex,
 };
-use settee::{Database, DbName, DocId, Document, Store, StoreError};
+use settee::{Database, DbName, DocId, Document, Limits, Store, StoreError};
 use tokio::runtime::Runtime;
 
 fn selector(value: &Value) -> Selector {
@@ -322,6 +324,55 @@ async fn rows_of_indexes_that_nobody_defines_are_removed() {
     db.drop_index(&id("_design/by-debut"), "by-debut").await.expect("it is dropped");
     db.compact(CompactOptions::default()).await.expect("it is compacted");
     assert_eq!(db.clean_indexes().await.expect("they are cleaned"), 0);
+}
+
+#[tokio::test]
+async fn an_index_that_differs_from_the_documents_is_found_and_built_anew() {
+    let name = DbName::parse("db").expect("a name");
+    for (case, wrong) in [("another key", Some(vec![6, 4, 0])), ("no entry", None)] {
+        let backend = Arc::new(MemoryBackend::new());
+        let store = Store::with_backend(backend.clone(), Limits::default());
+        let db = store.create(&name).await.expect("it is made");
+        put(&db, "a", &json!({"n": 1})).await;
+        index(&db, "n", &["n"]).await;
+        let wanted = request(&json!({"n": {"$gte": 0}}));
+        assert_eq!(db.find(wanted.clone()).await.expect("a page").docs.len(), 1);
+        assert_eq!(db.check().await.expect("it is read").damaged_indexes, 0);
+
+        let record = backend.database(&name).await.expect("it is read").expect("it is there");
+        let (key, state) = backend.indexes(record.key).await.expect("states are read")[0];
+        let docs = vec![(id("a"), wrong)];
+        let seq = state.seq;
+        let commit = IndexCommit { index: key, expected: Some(state), purge_seq: 0, seq, docs };
+        let outcome = backend.commit_index(record.key, commit).await.expect("it is tried");
+        assert_eq!(outcome, IndexOutcome::Done);
+
+        let report = db.check().await.expect("it is read");
+        assert_eq!((report.damaged_indexes, report.problems), (1, vec![]), "{case}");
+        db.rebuild_indexes().await.expect("rows are removed");
+        assert_eq!(db.find(wanted).await.expect("a page").docs.len(), 1, "{case}");
+        assert_eq!(db.check().await.expect("it is read").damaged_indexes, 0, "{case}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn indexes_are_there_after_the_files_were_rewritten() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let store = Store::open(directory.path()).expect("it opens");
+    let db = open(&store).await;
+    for number in 0..50 {
+        put(&db, &format!("d{number}"), &json!({"n": number})).await;
+    }
+    index(&db, "n", &["n"]).await;
+    let wanted = request(&json!({"n": {"$gte": 40}}));
+    db.find(wanted.clone()).await.expect("a page");
+    store.close().await.expect("it closes");
+    Store::rewrite(directory.path()).expect("it is rewritten");
+    let store = Store::open(directory.path()).expect("it opens");
+    let db = open(&store).await;
+    let as_it_is = FindRequest { update: false, ..wanted };
+    assert_eq!(db.find(as_it_is).await.expect("a page").docs.len(), 10);
+    store.close().await.expect("it closes");
 }
 
 #[tokio::test]

@@ -53,7 +53,7 @@ async fn write(address: String, writer: u64, life: u64, answered: watch::Sender<
         let revs: Vec<Value> = rows.iter().map(|row| row["value"]["rev"].clone()).collect();
         let edit = |(place, id): (usize, &String)| {
             let deleted = rows[place]["value"]["deleted"] == true;
-            let mut document = json!({"_id": id, "n": (round + life) % 23, "place": place});
+            let mut document = json!({"_id": id, "n": (round + life + place as u64) % 23});
             if !revs[place].is_null() && !deleted {
                 document["_rev"] = revs[place].clone();
                 document["_deleted"] = json!(place % 5 == 0);

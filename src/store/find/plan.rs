@@ -24,7 +24,7 @@ pub(crate) enum Way<'i> {
 }
 
 impl Way<'_> {
-    fn columns(&self) -> usize {
+    fn columns(self) -> usize {
         match self {
             Self::AllDocs => 1,
             Self::Index(index) => index.fields.len(),
@@ -166,7 +166,7 @@ impl FindRequest {
     ) -> Result<Way<'i>, FindError> {
         let ranges = self.selector.ranges();
         let mut ranked: Vec<Way<'i>> = within.to_vec();
-        let overlap = |way: &Way<'_>| overlap(way, &ranges);
+        let overlap = |way: &Way<'_>| overlap(*way, &ranges);
         ranked.sort_by_key(|way| {
             let last = matches!(way, Way::AllDocs);
             (last, Reverse(overlap(way)), way.columns())
@@ -217,7 +217,7 @@ impl UseIndex {
 }
 
 /// How many of the first fields have a range in the selector.
-fn overlap(way: &Way<'_>, ranges: &[FieldRange<'_>]) -> usize {
+fn overlap(way: Way<'_>, ranges: &[FieldRange<'_>]) -> usize {
     let is_in =
         |parts: &[String]| ranges.iter().any(|range| range.indexable && range.field == parts);
     match way {

@@ -244,9 +244,12 @@ impl NewIndex {
 
     fn view(&self) -> Json<'static> {
         let ascending = self.fields.iter().all(|field| field.order == Order::Ascending);
-        let shown = |field: &SortField| match ascending {
-            true => Json::String(field.field.to_string().into()),
-            false => Json::Object(vec![field.json()]),
+        let shown = |field: &SortField| {
+            if ascending {
+                Json::String(field.field.to_string().into())
+            } else {
+                Json::Object(vec![field.json()])
+            }
         };
         let fields = Json::Array(self.fields.iter().map(shown).collect());
         let mut def = vec![("fields".into(), fields)];

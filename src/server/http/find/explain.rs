@@ -60,7 +60,7 @@ pub(super) fn explain(name: &DbName, query: &Query, plan: &Plan<'_>) -> String {
     };
     let explanation = Explanation {
         dbname: name.to_string(),
-        index: way_json(&plan.way),
+        index: way_json(plan.way),
         partitioned: false,
         selector: raw(request.selector.as_str().to_owned()),
         opts: opts(query, &fields),
@@ -68,7 +68,7 @@ pub(super) fn explain(name: &DbName, query: &Query, plan: &Plan<'_>) -> String {
         skip: request.skip as u64,
         index_candidates: candidates(plan, covering),
         selector_hints: hints(&request.selector),
-        mrargs: arguments(query, &plan.way),
+        mrargs: arguments(query, plan.way),
         covering: covering(&plan.way),
         fields,
     };
@@ -100,7 +100,7 @@ pub(super) fn index_json(index: &Index) -> Value {
     })
 }
 
-fn way_json(way: &Way<'_>) -> Value {
+fn way_json(way: Way<'_>) -> Value {
     match way {
         Way::AllDocs => all_docs_json(),
         Way::Index(index) => index_json(index),
@@ -145,7 +145,7 @@ fn candidates(plan: &Plan<'_>, covering: impl Fn(&Way<'_>) -> bool) -> Vec<Value
             Way::Index(_) => json!(covering(way)),
         };
         json!({
-            "index": way_json(way),
+            "index": way_json(*way),
             "analysis": {
                 "usable": reason.is_usable(),
                 "reasons": [{"name": reason.name()}],
@@ -170,7 +170,7 @@ fn hints(selector: &Selector) -> Value {
     json!([{"type": "json", "indexable_fields": indexable, "unindexable_fields": others}])
 }
 
-fn arguments(query: &Query, way: &Way<'_>) -> Arguments {
+fn arguments(query: &Query, way: Way<'_>) -> Arguments {
     let request = &query.request;
     let ranges = request.selector.ranges();
     let (start, end) = match way {
