@@ -53,6 +53,14 @@ fn resolve_conflict() {
 }
 
 #[test]
+fn find_documents() {
+    let text = run("find_documents");
+    let wanted = "emma: 1815\nulysses: 1922\n3 looked at\n1984: 1949\n1 looked at\n\
+        No index exists for this sort, try indexing by the sort fields.\n";
+    assert_eq!(text, wanted);
+}
+
+#[test]
 fn serve_old_clients() {
     let text = run("serve_old_clients");
     assert!(text.starts_with("listening on http://127.0.0.1:"), "{text}");

@@ -24,7 +24,8 @@ pub enum Strings {
     /// By the Unicode collation algorithm: `a`, `A`, `b`.
     #[default]
     Unicode,
-    /// By the bytes of their UTF-8: `A`, `a`, `b`. So are ids of documents.
+    /// By the bytes of their UTF-8: `A`, `a`, `b`; and above all values that are no strings. So are
+    /// ids of documents.
     Bytes,
 }
 
@@ -60,8 +61,16 @@ pub fn compare(a: &Json<'_>, b: &Json<'_>, strings: Strings) -> Ordering {
             });
             order.into_iter().find(|order| order.is_ne()).unwrap_or_else(|| a.len().cmp(&b.len()))
         }
-        (a, b) => rank(a).cmp(&rank(b)),
+        (a, b) => match strings {
+            Strings::Unicode => rank(a).cmp(&rank(b)),
+            // Ids are compared as Erlang's terms, among which strings stand above all others.
+            Strings::Bytes => (is_string(a), rank(a)).cmp(&(is_string(b), rank(b))),
+        },
     }
+}
+
+fn is_string(value: &Json<'_>) -> bool {
+    matches!(value, Json::String(_))
 }
 
 fn compare_strings(a: &str, b: &str, strings: Strings) -> Ordering {
@@ -98,6 +107,10 @@ fn rank(value: &Json<'_>) -> u8 {
     }
 }
 
+/// Names the order of [`encode`]'s bytes: whoever stores them stores them under this name, and makes
+/// them anew when it is another. It tells the form of the encoding and the collation data.
+pub(crate) const ENCODING: &str = "1 icu_collator_data 2.4.0";
+
 /// Ends a string, an array or an object; below every byte that may stand there instead.
 const END: u8 = 0;
 
@@ -112,8 +125,7 @@ const END: u8 = 0;
 /// | array | its elements, 0 |
 /// | object | names and values of its members in turn, 0 |
 ///
-/// Sort keys change with the version of Unicode that was compiled in: who stores them, stores that
-/// too.
+/// Sort keys change with the version of Unicode that was compiled in, which `ENCODING` names.
 ///
 /// ```
 /// use settee::{Limits, doc::{Json, collate}};
@@ -230,6 +242,14 @@ pub(crate) mod tests {
                 assert!(encoded(&low) < encoded(&high), "{low} {high}");
             }
         }
+    }
+
+    #[test]
+    fn the_encoding_is_named_by_the_collation_data_that_is_compiled_in() {
+        let lock = include_str!("../../Cargo.lock");
+        let (_, version) = ENCODING.rsplit_once(' ').expect("a version");
+        let package = format!("name = \"icu_collator_data\"\nversion = \"{version}\"");
+        assert!(lock.contains(&package), "collation data changed: name the encoding anew");
     }
 
     #[test]

@@ -9,6 +9,7 @@ mod canonical;
 pub mod collate;
 mod document;
 mod error;
+mod fields;
 mod id;
 pub(crate) mod json;
 mod rev;
@@ -28,8 +29,9 @@ pub use document::{
 };
 pub use error::ParseError;
 pub(crate) use error::printable;
+pub(crate) use fields::{pick, values};
 pub use id::{AnyId, DbName, DocId, LocalId};
 pub use rev::{GENERATION_MAX, Rev, RevHash, RevPath};
 pub use rev_tree::{Leaf, RevState, RevTree, RevsDiff};
-pub use selector::{Selector, SelectorError};
+pub use selector::{FieldPath, Selector, SelectorError};
 pub use value::Json;

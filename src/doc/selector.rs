@@ -9,6 +9,7 @@
 
 mod condition;
 mod error;
+mod hints;
 mod matching;
 mod parse;
 mod path;
@@ -19,6 +20,7 @@ use std::fmt;
 use std::sync::Arc;
 
 pub use error::SelectorError;
+pub use path::FieldPath;
 pub use ranges::FieldRange;
 
 use condition::Node;
@@ -79,23 +81,7 @@ impl Selector {
     /// there beside the document's own; `_revisions` and what a read adds are not.
     #[must_use]
     pub fn matches(&self, document: &Document) -> bool {
-        let wanted = |name: &str| self.wants(name);
-        let mut members = value::cut_members(document.body.as_str(), wanted);
-        if wanted("_id") {
-            members.push(("_id".into(), Json::String(document.id.as_str().into())));
-        }
-        if let Some(rev) = document.rev.as_ref().filter(|_| wanted("_rev")) {
-            members.push(("_rev".into(), Json::String(rev.to_string().into())));
-        }
-        if document.deleted && wanted("_deleted") {
-            members.push(("_deleted".into(), Json::Bool(true)));
-        }
-        let mut attachments = String::new();
-        if !document.attachments.is_empty() && wanted("_attachments") {
-            push_attachments(&mut attachments, &document.attachments);
-            members.push(("_attachments".into(), Json::cut(&attachments)));
-        }
-        self.0.root.matches(&Json::Object(members))
+        self.0.root.matches(&view(document, |name| self.wants(name)))
     }
 
     fn wants(&self, name: &str) -> bool {
@@ -140,6 +126,26 @@ impl Selector {
     pub fn ranges(&self) -> Vec<FieldRange<'_>> {
         ranges::ranges(&self.0.root)
     }
+}
+
+/// The members of a document that are wanted, those beside its body among them.
+pub(super) fn view(document: &Document, wanted: impl Fn(&str) -> bool) -> Json<'_> {
+    let mut members = value::cut_members(document.body.as_str(), &wanted);
+    if wanted("_id") {
+        members.push(("_id".into(), Json::String(document.id.as_str().into())));
+    }
+    if let Some(rev) = document.rev.as_ref().filter(|_| wanted("_rev")) {
+        members.push(("_rev".into(), Json::String(rev.to_string().into())));
+    }
+    if document.deleted && wanted("_deleted") {
+        members.push(("_deleted".into(), Json::Bool(true)));
+    }
+    if !document.attachments.is_empty() && wanted("_attachments") {
+        let mut attachments = String::new();
+        push_attachments(&mut attachments, &document.attachments);
+        members.push(("_attachments".into(), Json::cut(&attachments).into_owned()));
+    }
+    Json::Object(members)
 }
 
 impl PartialEq for Selector {
@@ -206,6 +212,9 @@ mod tests {
         check(r#"{"_id":{"$gt":"FOO"}}"#, "{}", true);
         check(r#"{"_id":{"$lt":"FOO"}}"#, "{}", false);
         check(r#"{"id":{"$lt":"FOO"}}"#, r#"{"id":"foo"}"#, true);
+        check(r#"{"_id":{"$gt":{}}}"#, "{}", true);
+        check(r#"{"_id":{"$lte":[]}}"#, "{}", false);
+        check(r#"{"id":{"$gt":{}}}"#, r#"{"id":"foo"}"#, false);
         check(r#"{"_id":{"$in":["a","FOO","foo","Z"]}}"#, "{}", true);
         check(r#"{"a":{"$elemMatch":{"_id":{"$lt":"A"}}}}"#, r#"{"a":[{"_id":"a"}]}"#, true);
     }

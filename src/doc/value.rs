@@ -46,7 +46,7 @@ impl<'a> Json<'a> {
     }
 
     /// Reads text that the scanner has checked, which also bounds its depth. Repeated names stay.
-    pub(super) fn cut(text: &'a str) -> Self {
+    pub(crate) fn cut(text: &'a str) -> Self {
         Cutter { text, at: 0 }.value()
     }
 

@@ -72,6 +72,12 @@ impl From<StoreError> for Stop {
     }
 }
 
+impl From<crate::store::FindError> for Stop {
+    fn from(error: crate::store::FindError) -> Self {
+        Self::Failed(error.to_wire())
+    }
+}
+
 impl From<super::outbox::Gone> for Stop {
     fn from(_: super::outbox::Gone) -> Self {
         Self::Gone

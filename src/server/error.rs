@@ -4,6 +4,8 @@
 //! section 7.4.1 and the IANA registry. Every `match` here is full, so that a new error has no way
 //! to the wire before it has its row.
 
+pub(crate) mod find;
+
 use std::{fmt, io};
 
 use tokio_tungstenite::tungstenite::Message;

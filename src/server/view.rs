@@ -7,7 +7,8 @@
 use crate::doc::{DocId, Document, Rev, RevTree, RevsDiff, Selector};
 use crate::store::{
     AllDocs, AllDocsOptions, AllDocsPage, AttachmentReader, BulkGetItem, BulkGetOptions,
-    BulkGetResult, ChangesOptions, Feed, GetOptions, OpenRev, OpenRevs, StoreError,
+    BulkGetResult, ChangesOptions, Feed, FindError, FindRequest, Finder, GetOptions, Index,
+    OpenRev, OpenRevs, StoreError,
 };
 
 use super::granted::Granted;
@@ -152,6 +153,40 @@ impl Granted {
         }
         self.link.read(page.rows.iter().filter(|row| row.doc.is_some()).count());
         Ok(page)
+    }
+
+    /// The indexes whose design documents are shown. Queries use the others too, which nothing in
+    /// their answers tells.
+    pub(super) async fn indexes(&self) -> Result<Vec<Index>, StoreError> {
+        let mut indexes = self.database.indexes().await?;
+        if !self.shows_all() {
+            let mut shown = Vec::new();
+            for index in indexes {
+                match self.get(&index.ddoc, &GetOptions::default()).await {
+                    Ok(_) => shown.push(index),
+                    Err(StoreError::DocMissing { .. } | StoreError::DocDeleted { .. }) => {}
+                    Err(error) => return Err(error),
+                }
+            }
+            indexes = shown;
+        }
+        Ok(indexes)
+    }
+
+    pub(super) async fn finder(&self, mut request: FindRequest) -> Result<Finder, FindError> {
+        request.within.extend_from_slice(self.selectors());
+        self.database.finder(request).await
+    }
+
+    pub(super) async fn next_found(
+        &self,
+        finder: &mut Finder,
+    ) -> Result<Option<Document>, FindError> {
+        let mut found = finder.next().await?;
+        if let Some(document) = &mut found {
+            self.hide_conflicts(document).await?;
+        }
+        Ok(found)
     }
 
     fn narrowed(&self, options: &AllDocsOptions) -> AllDocsOptions {

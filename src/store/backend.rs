@@ -8,6 +8,7 @@
 //! embedded engine and a compare-and-set in a shared database server both fit behind this.
 
 mod documents;
+mod index;
 
 use std::fmt;
 use std::time::Duration;
@@ -17,6 +18,7 @@ use bytes::Bytes;
 use tokio::sync::watch;
 
 pub use documents::*;
+pub use index::*;
 
 use super::error::StoreError;
 use super::stats::BackendStats;
@@ -201,7 +203,7 @@ pub struct SweptBlobs {
 /// Every method may be called from any task, concurrently. A method that changes something has it
 /// on disk when it returns `Ok`; when its future is dropped the change is made whole or not at all.
 #[async_trait]
-pub trait Backend: Send + Sync + fmt::Debug + 'static {
+pub trait Backend: IndexBackend + Send + Sync + fmt::Debug + 'static {
     /// Names this store; made when it was created, the same for ever.
     fn uuid(&self) -> Uuid;
 

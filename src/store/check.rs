@@ -24,6 +24,9 @@ pub struct CheckReport {
     /// Attachments that no revision names. Nothing is wrong with them: their uploads may wait for a
     /// document, or their revisions were removed; compaction removes them.
     pub unnamed_attachments: u64,
+    /// Indexes whose rows are not those of the documents. No document is lost with them:
+    /// [`Database::rebuild_indexes`] makes them anew.
+    pub damaged_indexes: u64,
     /// Everything that is wrong.
     pub problems: Vec<CheckProblem>,
 }
@@ -149,6 +152,10 @@ impl Database {
             }
         }
         self.check_seq_index(&mut check).await?;
+        match self.damaged_indexes().await {
+            Ok(damaged) => check.report.damaged_indexes = damaged.len() as u64,
+            Err(error) => check.unreadable(&error),
+        }
         let stored = self.backend().blobs(self.key(), Duration::ZERO).await?;
         let unnamed: BTreeSet<BlobKey> =
             stored.into_iter().filter(|key| !check.blobs.contains(key)).collect();

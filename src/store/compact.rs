@@ -53,7 +53,8 @@ pub struct CompactReport {
 }
 
 impl Database {
-    /// Removes the bodies of revisions that are no leaves, and attachments that only they named.
+    /// Removes the bodies of revisions that are no leaves, attachments that only they named, and
+    /// the rows of indexes that nobody defines any more.
     /// Leaves, tombstones among them, keep theirs, and revision trees stay as they are.
     ///
     /// # Errors
@@ -81,6 +82,7 @@ impl Database {
                 rest(options, began).await;
             }
         }
+        self.clean_indexes().await?;
         let swept = self.sweep_attachments(options).await?;
         (report.attachments, report.attachment_bytes) = (swept.blobs, swept.bytes);
         self.shared.note_compaction();

@@ -1,12 +1,15 @@
 //! The handle to one database; what it does is in the sibling modules.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 
 use tokio::sync::watch;
 
-use super::backend::{Backend, Counts, DatabaseKey, DatabaseRecord, DatabaseSettings, Uuid};
+use super::backend::{
+    Backend, Counts, DatabaseKey, DatabaseRecord, DatabaseSettings, IndexKey, Uuid,
+};
 use super::error::StoreError;
 use super::seq::Seq;
 use super::updates::{DbUpdateKind, UpdateSender};
@@ -32,6 +35,8 @@ pub(super) struct DatabaseShared {
     purges: AtomicU64,
     /// Compactions of all databases of the store.
     compactions: Arc<AtomicU64>,
+    /// Indexes that somebody brings up to date.
+    index_locks: Mutex<HashMap<IndexKey, Arc<tokio::sync::Mutex<()>>>>,
 }
 
 impl DatabaseShared {
@@ -53,6 +58,7 @@ impl DatabaseShared {
             updates,
             purges: AtomicU64::new(0),
             compactions,
+            index_locks: Mutex::default(),
         }
     }
 
@@ -63,6 +69,12 @@ impl DatabaseShared {
     /// Takes note of a purge that is on disk.
     pub(super) fn note_purge(&self) {
         self.purges.fetch_add(1, Ordering::SeqCst);
+    }
+
+    pub(super) fn index_locks(
+        &self,
+    ) -> MutexGuard<'_, HashMap<IndexKey, Arc<tokio::sync::Mutex<()>>>> {
+        self.index_locks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn settings(&self) -> RwLockReadGuard<'_, DatabaseSettings> {

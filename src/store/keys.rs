@@ -13,6 +13,9 @@
 //! | `DB a` SHA-256 (32 bytes) | a small attachment's bytes |
 //! | `DB i` | the database's counters |
 //! | `DB o` | the database's settings |
+//! | `DB q` index (16 bytes) | how far an index is |
+//! | `DB e` index, key, id | an entry of an index |
+//! | `DB f` index, id | the key of a document's entry |
 //! | `DB x` the rest of another key, stamp (8 bytes), number (4 bytes) | a further piece of that key's value |
 //! | `0 v` | format version of the store |
 //! | `0 u` | uuid of the store |
@@ -27,7 +30,7 @@
 
 use std::ops::Bound;
 
-use super::backend::{DatabaseKey, DocsRange, Order};
+use super::backend::{DatabaseKey, DocsRange, IndexEntry, IndexKey, IndexRange, Order};
 use crate::doc::{BlobKey, DbName, DocId, LocalId, Rev};
 
 /// Ends of a scan.
@@ -48,6 +51,9 @@ pub(super) enum Kind {
     Blob = b'a',
     Counts = b'i',
     Settings = b'o',
+    Index = b'q',
+    Entry = b'e',
+    Indexed = b'f',
     Piece = b'x',
     Version = b'v',
     Uuid = b'u',
@@ -59,7 +65,10 @@ pub(super) enum Kind {
 
 /// The order in which a destroyed database's rows go: a row that names another goes before it, so
 /// that a reader who misses the second finds on looking again that the first is gone too.
-pub(super) const SWEEP_ORDER: [Kind; 9] = [
+pub(super) const SWEEP_ORDER: [Kind; 12] = [
+    Kind::Index,
+    Kind::Entry,
+    Kind::Indexed,
     Kind::Doc,
     Kind::Seq,
     Kind::Local,
@@ -200,6 +209,65 @@ pub(super) fn settings(db: DatabaseKey) -> Vec<u8> {
 pub(super) fn piece(base: &[u8], stamp: [u8; 8], number: u32) -> Vec<u8> {
     let (prefix, rest) = base.split_at(PREFIX_BYTES - 1);
     [prefix, &[Kind::Piece as u8], rest, &stamp, &number.to_be_bytes()].concat()
+}
+
+pub(super) fn index(db: DatabaseKey, index: IndexKey) -> Vec<u8> {
+    key(db, Kind::Index, &[&index.0])
+}
+
+pub(super) fn index_of(key: &[u8]) -> Option<IndexKey> {
+    Some(IndexKey(name_part(key, Kind::Index)?.try_into().ok()?))
+}
+
+pub(super) fn entry(db: DatabaseKey, index: IndexKey, entry: &[u8], id: &DocId) -> Vec<u8> {
+    key(db, Kind::Entry, &[&index.0, entry, id.as_str().as_bytes()])
+}
+
+/// Takes an entry apart whose own key has this length.
+pub(super) fn entry_of(key: &[u8], length: usize) -> Option<IndexEntry> {
+    let rest = name_part(key, Kind::Entry)?.get(size_of::<IndexKey>()..)?;
+    let (key, id) = rest.split_at_checked(length)?;
+    let id = DocId::from_stored(std::str::from_utf8(id).ok()?);
+    Some(IndexEntry { key: key.to_vec(), id })
+}
+
+pub(super) fn indexed(db: DatabaseKey, index: IndexKey, id: &DocId) -> Vec<u8> {
+    key(db, Kind::Indexed, &[&index.0, id.as_str().as_bytes()])
+}
+
+/// All rows of one kind of an index.
+pub(super) fn all_of_index(db: DatabaseKey, index: IndexKey, kind: Kind) -> Bounds {
+    let first = key(db, kind, &[&index.0]);
+    let end = after_all(first.clone());
+    (Bound::Included(first), Bound::Excluded(end))
+}
+
+/// The lowest key above all that begin with these bytes, of which one at least is not 255.
+fn after_all(mut bytes: Vec<u8>) -> Vec<u8> {
+    while bytes.last() == Some(&0xff) {
+        bytes.pop();
+    }
+    if let Some(last) = bytes.last_mut() {
+        *last += 1;
+    }
+    bytes
+}
+
+/// The entries of a range; `None` if it is empty by its bounds.
+pub(super) fn entries(db: DatabaseKey, index: IndexKey, range: &IndexRange) -> Option<Bounds> {
+    let at = |part: &[u8]| key(db, Kind::Entry, &[&index.0, part]);
+    let mut low = Bound::Included(at(&range.low));
+    let mut high = range.high.as_ref().map_or_else(|| after_all(at(&[])), |high| at(high));
+    if let Some(after) = &range.after {
+        let after = entry(db, index, &after.key, &after.id);
+        match range.order {
+            Order::Ascending if after >= at(&range.low) => low = Bound::Excluded(after),
+            Order::Descending if after < high => high = after,
+            Order::Ascending | Order::Descending => {}
+        }
+    }
+    let (Bound::Included(first) | Bound::Excluded(first)) = &low else { return None };
+    (*first < high).then_some((low, Bound::Excluded(high)))
 }
 
 pub(super) fn version() -> Vec<u8> {

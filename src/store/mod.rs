@@ -15,6 +15,8 @@ mod database;
 mod error;
 mod feed;
 mod feed_page;
+pub(crate) mod find;
+pub(crate) mod index;
 mod keep_compacted;
 #[cfg(feature = "sled")]
 mod keys;
@@ -48,6 +50,8 @@ pub use compact::{CompactOptions, CompactReport};
 pub use database::{Database, DatabaseInfo};
 pub use error::{DocError, StoreError};
 pub use feed::{Change, ChangeDocs, Changes, ChangesOptions, Feed, FeedPage, Style};
+pub use find::{Execution, FindError, FindPage, FindRequest, Finder, UseIndex};
+pub use index::{Index, NewIndex, SortField};
 pub use keep_compacted::{CompactionPolicy, CompactionPolicyError};
 pub use memory::MemoryBackend;
 pub use purge::Purged;

@@ -28,6 +28,27 @@ macro_rules! yielding {
 type Answer<T> = Result<T, StoreError>;
 
 #[async_trait]
+impl IndexBackend for YieldingBackend {
+    async fn indexes(&self, db: DatabaseKey) -> Answer<Vec<(IndexKey, IndexState)>> {
+        yielding!(self.0.indexes(db))
+    }
+    async fn commit_index(&self, db: DatabaseKey, commit: IndexCommit) -> Answer<IndexOutcome> {
+        yielding!(self.0.commit_index(db, commit))
+    }
+    async fn index_entries(
+        &self,
+        db: DatabaseKey,
+        index: IndexKey,
+        range: IndexRange,
+    ) -> Answer<Option<Vec<IndexEntry>>> {
+        yielding!(self.0.index_entries(db, index, range))
+    }
+    async fn remove_index(&self, db: DatabaseKey, index: IndexKey) -> Answer<bool> {
+        yielding!(self.0.remove_index(db, index))
+    }
+}
+
+#[async_trait]
 impl Backend for YieldingBackend {
     fn uuid(&self) -> Uuid {
         self.0.uuid()

@@ -11,14 +11,14 @@ use crate::place::{DirOrPlaceArgs, databases, open_store};
 
 /// Reads everything a data directory or a database holds and prints what does not fit together, a
 /// line for each problem. The exit code is 0 if there is none, else 1. Attachments that no revision
-/// names are told but are no problem. Files of databases that were destroyed are removed by every
+/// names and indexes that must be built anew are told but are no problem. Files of databases that were destroyed are removed by every
 /// opening of a data directory.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(flatten)]
     place: DirOrPlaceArgs,
-    /// Removes attachments that no revision names, where nothing else is wrong. What is damaged
-    /// stays as it is
+    /// Removes attachments that no revision names, where nothing else is wrong, and damaged
+    /// indexes, which queries build anew. Other damage stays as it is
     #[arg(long)]
     repair: bool,
 }
@@ -46,6 +46,10 @@ pub async fn run(args: Args) -> Result<(), Failure> {
             "{name}: {found} ({docs} documents, {bodies} revisions, {attachments} attachments read)"
         )
         .map_err(Failure::stdout)?;
+        if report.damaged_indexes > 0 {
+            let note = damaged_indexes(&database, &report, args.repair).await?;
+            writeln!(stdout, "{name}: {note}").map_err(Failure::stdout)?;
+        }
         if report.unnamed_attachments > 0 {
             let note = unnamed(&database, &report, args.repair).await?;
             writeln!(stdout, "{name}: {note}").map_err(Failure::stdout)?;
@@ -53,6 +57,20 @@ pub async fn run(args: Args) -> Result<(), Failure> {
     }
     store.close().await?;
     if problems > 0 { Err(Failure::Reported) } else { Ok(()) }
+}
+
+/// What is said of indexes that do not agree with the documents, and done about them.
+async fn damaged_indexes(
+    database: &Database,
+    report: &CheckReport,
+    repair: bool,
+) -> Result<String, Failure> {
+    let count = report.damaged_indexes;
+    if !repair {
+        return Ok(format!("{count} damaged indexes; --repair removes them, to be built anew"));
+    }
+    database.rebuild_indexes().await?;
+    Ok(format!("{count} damaged indexes removed; queries build them anew"))
 }
 
 /// What is said of attachments that no revision names, and done about them.

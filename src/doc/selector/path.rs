@@ -1,5 +1,7 @@
 //! Paths to fields: parts divided by dots.
 
+use std::fmt;
+
 use super::super::error::printable;
 use super::super::value::Json;
 use super::error::SelectorError;
@@ -10,6 +12,54 @@ const BYTES_MAX: usize = 1024;
 /// The way from a document, or from an element of an array, to a value within it.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(super) struct Path(pub Vec<String>);
+
+/// The name of a field as indexes and sorts have it: parts divided by dots, as in a selector.
+///
+/// ```
+/// use settee::doc::FieldPath;
+/// let path = FieldPath::parse(r"at.year\.era")?;
+/// assert_eq!(path.parts(), ["at", "year.era"]);
+/// assert_eq!(path.to_string(), r"at.year\.era");
+/// # Ok::<(), settee::doc::SelectorError>(())
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FieldPath(pub(super) Path);
+
+impl FieldPath {
+    /// Reads a field's name.
+    ///
+    /// # Errors
+    /// [`SelectorError::FieldName`] for a name with an empty part, or that is too long.
+    pub fn parse(name: &str) -> Result<Self, SelectorError> {
+        Path::default().join(name).map(Self)
+    }
+
+    /// The names on the way, from the document inwards; at least one.
+    #[must_use]
+    pub fn parts(&self) -> &[String] {
+        &self.0.0
+    }
+
+    /// Whether it is the document's id.
+    #[must_use]
+    pub fn is_id(&self) -> bool {
+        self.parts() == ["_id"]
+    }
+
+    /// The value at the end of the path, if it leads to one.
+    pub(crate) fn find<'v, 't>(&self, from: &'v Json<'t>) -> Option<&'v Json<'t>> {
+        match self.0.find(from) {
+            Found::Value(value) => Some(value),
+            Found::Missing | Found::NoWay => None,
+        }
+    }
+}
+
+impl fmt::Display for FieldPath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.name())
+    }
+}
 
 /// What is at the end of a path.
 pub(super) enum Found<'v, 't> {

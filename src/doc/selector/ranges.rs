@@ -18,24 +18,35 @@ pub struct FieldRange<'s> {
     pub upper: Bound<&'s Json<'static>>,
     /// By what strings within the bounds are compared.
     pub strings: Strings,
+    /// Whether CouchDB would look for the field in an index: a comparison names it, `$beginsWith`
+    /// or `$exists`.
+    pub indexable: bool,
 }
 
 /// The ranges of a selector's conjunction, in the order in which the fields are named first.
 pub(super) fn ranges(root: &Node) -> Vec<FieldRange<'_>> {
-    let parts = match root {
-        Node::And(parts) => &parts[..],
-        Node::Or(_) | Node::Field { .. } => std::slice::from_ref(root),
-    };
     let mut found: Vec<FieldRange<'_>> = Vec::new();
-    for part in parts {
+    for part in conjunction(root) {
         let Node::Field { path: Path(field), strings, condition } = part else { continue };
         let Some((lower, upper)) = bounds(condition) else { continue };
+        let (indexable, strings) = (is_indexable(condition), *strings);
         match found.iter_mut().find(|range| range.field == field) {
-            Some(range) => range.narrow(lower, upper),
-            None => found.push(FieldRange { field, lower, upper, strings: *strings }),
+            Some(range) => {
+                range.indexable |= indexable;
+                range.narrow(lower, upper);
+            }
+            None => found.push(FieldRange { field, lower, upper, strings, indexable }),
         }
     }
     found
+}
+
+/// The parts that must all hold.
+pub(super) fn conjunction(root: &Node) -> &[Node] {
+    match root {
+        Node::And(parts) => parts,
+        Node::Or(_) | Node::Field { .. } => std::slice::from_ref(root),
+    }
 }
 
 type Bounds<'s> = (Bound<&'s Json<'static>>, Bound<&'s Json<'static>>);
@@ -55,7 +66,28 @@ fn bounds(condition: &Condition) -> Option<Bounds<'_>> {
     })
 }
 
+fn is_indexable(condition: &Condition) -> bool {
+    match condition {
+        Condition::Compare(comparison, _) => *comparison != Comparison::NotEqual,
+        Condition::BeginsWith(_) | Condition::Exists(_) => true,
+        _ => false,
+    }
+}
+
 impl<'s> FieldRange<'s> {
+    /// The only value that can match, if there is but one.
+    #[must_use]
+    pub fn only(&self) -> Option<&'s Json<'static>> {
+        match (self.lower, self.upper) {
+            (Bound::Included(low), Bound::Included(high))
+                if collate::compare(low, high, self.strings).is_eq() =>
+            {
+                Some(low)
+            }
+            _ => None,
+        }
+    }
+
     fn narrow(&mut self, lower: Bound<&'s Json<'static>>, upper: Bound<&'s Json<'static>>) {
         let strings = self.strings;
         if is_narrower(lower, self.lower, |new, old| collate::compare(new, old, strings)) {

@@ -96,7 +96,18 @@ pub(super) async fn compact(mut db: Db) -> Answer {
     Ok(json(StatusCode::ACCEPTED, &ok()))
 }
 
-/// Views are not built here, so there is nothing of them to compact or to clean.
+/// Removes the rows of indexes that no design document defines.
+pub(super) async fn view_cleanup(mut db: Db) -> Answer {
+    if db.request.method != Method::POST {
+        return only("POST");
+    }
+    check_admin(&db)?;
+    let _: Value = db.request.json_body_if_any().await?;
+    db.database().clean_indexes().await.map_err(|error| error.to_wire())?;
+    Ok(json(StatusCode::ACCEPTED, &ok()))
+}
+
+/// Views are not built here, so there is nothing of them to compact.
 pub(super) async fn nothing_to_do(mut db: Db) -> Answer {
     if db.request.method != Method::POST {
         return only("POST");

@@ -18,6 +18,7 @@ mod database;
 mod db;
 mod db_updates;
 mod document;
+mod find;
 mod gzip;
 mod local;
 mod multipart;
@@ -141,8 +142,14 @@ async fn in_database(request: Request, name: DbName, rest: &[&str]) -> Answer {
         ["_revs_limit"] => admin::revs_limit(Db::open(request, name).await?).await,
         ["_purge"] => admin::purge(Db::open(request, name).await?).await,
         ["_compact"] => admin::compact(Db::open(request, name).await?).await,
-        ["_compact", _] | ["_view_cleanup"] => {
-            admin::nothing_to_do(Db::open(request, name).await?).await
+        ["_view_cleanup"] => admin::view_cleanup(Db::open(request, name).await?).await,
+        ["_compact", _] => admin::nothing_to_do(Db::open(request, name).await?).await,
+        ["_find"] => find::find(Db::open(request, name).await?).await,
+        ["_explain"] => find::explain(Db::open(request, name).await?).await,
+        ["_index"] => find::index_route(Db::open(request, name).await?).await,
+        ["_index", "_bulk_delete"] => find::bulk_delete(Db::open(request, name).await?).await,
+        ["_index", ddoc, kind, index] | ["_index", "_design", ddoc, kind, index] => {
+            find::delete(Db::open(request, name).await?, ddoc, kind, index).await
         }
         ["_local", id] => local::route(Db::open(request, name).await?, id).await,
         ["_local", _, ..] => {

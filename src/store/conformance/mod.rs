@@ -7,6 +7,7 @@ mod documents;
 mod durable;
 #[cfg(feature = "sled")]
 mod histories;
+mod indexes;
 mod maintenance;
 mod make;
 #[cfg(feature = "sled")]

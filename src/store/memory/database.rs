@@ -8,11 +8,12 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use tokio::sync::watch;
 
+use super::index::Index;
 use super::lock;
 use crate::doc::{BlobKey, Body, BodyRecord, DocId, Leaf, LocalId, LocalRev, Rev, RevTree};
 use crate::store::backend::{
     ChangeRow, ChangesPage, ChangesRange, Compacted, Counts, DatabaseSettings, DocCommit, DocPurge,
-    DocsRange, Older, Order, ReadBody, ReadTree, StoredDoc, SweptBlobs, Version,
+    DocsRange, IndexKey, Older, Order, ReadBody, ReadTree, StoredDoc, SweptBlobs, Version,
 };
 use crate::store::tally::Tally;
 
@@ -28,6 +29,7 @@ pub(super) struct Database {
     pub(super) locals: BTreeMap<LocalId, (LocalRev, Body)>,
     blobs: BTreeMap<BlobKey, Blob>,
     pub(super) settings: DatabaseSettings,
+    pub(super) indexes: BTreeMap<IndexKey, Index>,
     /// Attachments that documents name that were written since, one for each sweep.
     sweeps: Vec<Weak<Mutex<HashSet<BlobKey>>>>,
     pub(super) seq_watch: watch::Sender<u64>,
@@ -116,6 +118,9 @@ impl Database {
         self.by_seq.remove(&version.seq);
         for rev in purge.dropped {
             self.bodies.remove(&(purge.id.clone(), rev));
+        }
+        if left.is_none() {
+            self.indexes.values_mut().for_each(|index| index.forget(&purge.id));
         }
         if left.is_some() {
             self.index(seq, &purge.id, purge.tree.leaves());

@@ -6,6 +6,7 @@
 
 mod blobs;
 mod database;
+mod index;
 
 use std::collections::BTreeMap;
 use std::ops::Bound;

@@ -49,7 +49,7 @@ pub(super) struct Committer {
     pub(super) db: Db,
     data: DataFile,
     mark: Mark,
-    room: Room,
+    pub(super) room: Room,
     pub(super) shared: Arc<Shared>,
     last_key: u32,
     /// Destroyed databases whose rows are still there.
@@ -162,6 +162,14 @@ impl Committer {
                 let committed = self.commit_settings(db, &value);
                 self.answer_flushed(answer, committed);
             }
+            Request::Index { db, commit, answer } => {
+                let committed = self.commit_index(db, &commit);
+                answer_now(answer, committed);
+            }
+            Request::RemoveIndex { db, index, answer } => {
+                let removed = self.remove_index(db, index);
+                answer_now(answer, removed);
+            }
             Request::BeginSweep { db, sweep, answer } => {
                 answer_now(answer, self.begin_sweep(db, sweep));
             }
@@ -235,6 +243,16 @@ impl Committer {
 
     pub(super) fn counts_mut(&mut self, db: DatabaseKey) -> &mut GroupCounts {
         self.counts.get_mut(&db).expect("they are loaded before the first write")
+    }
+
+    /// A database's counters, with what the group changed.
+    pub(super) fn counts_now(&self, db: DatabaseKey) -> Result<Counts, StoreError> {
+        self.counts.get(&db).map_or_else(|| read_counts(&self.db, db), |counts| Ok(counts.now))
+    }
+
+    /// Counts rows that were applied without a batch of the group's.
+    pub(super) fn count_applied(&mut self, rows: usize) {
+        self.group_docs += rows;
     }
 
     fn batch_is_full(&self) -> bool {

@@ -12,6 +12,7 @@ use std::sync::Weak;
 
 use super::blobs;
 use super::committer::Committer;
+use super::index;
 use super::merge::{self, StoredState};
 use super::open::blobs_dir;
 use super::request::{DocWrite, PurgeWrite};
@@ -123,7 +124,8 @@ impl Committer {
                     let batch = &mut self.batch;
                     merge::write(&self.db, batch, db, seq, left, Some(stored)).map(drop)
                 }
-                None => merge::remove(&self.db, &mut self.batch, db, &doc, &stored),
+                None => merge::remove(&self.db, &mut self.batch, db, &doc, &stored)
+                    .and_then(|()| index::forget(&self.db, &mut self.batch, db, &doc.id)),
             };
             written.inspect_err(|_| self.shared.poison())?;
             seqs.push(seq);

@@ -8,6 +8,7 @@
 
 mod blobs;
 mod committer;
+mod index;
 mod log;
 mod maintain;
 mod mark;

@@ -17,7 +17,7 @@ use crate::store::error::StoreError;
 use crate::store::keys::{self, Bounds};
 
 /// Rows within bounds, in either direction.
-fn scan(
+pub(super) fn scan(
     db: &Db,
     bounds: Bounds,
     order: Order,

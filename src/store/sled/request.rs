@@ -10,8 +10,8 @@ use super::older::OlderWrite;
 use super::record;
 use crate::doc::{BlobKey, Body, DbName, DocId, LocalRev, Rev, RevTree};
 use crate::store::backend::{
-    Commit, Compacted, DatabaseKey, DatabaseRecord, DocCommit, DocPurge, LocalCommit, LocalOutcome,
-    OlderCommit, SweptBlobs, Uuid, Version,
+    Commit, Compacted, DatabaseKey, DatabaseRecord, DocCommit, DocPurge, IndexCommit, IndexKey,
+    IndexOutcome, LocalCommit, LocalOutcome, OlderCommit, SweptBlobs, Uuid, Version,
 };
 use crate::store::error::StoreError;
 use crate::store::keys;
@@ -31,6 +31,8 @@ pub(super) enum Request {
     Purge { db: DatabaseKey, docs: Vec<PurgeWrite>, answer: Answer<Commit> },
     Settings { db: DatabaseKey, value: Vec<u8>, answer: Answer<()> },
     BeginSweep { db: DatabaseKey, sweep: Weak<()>, answer: Answer<()> },
+    Index { db: DatabaseKey, commit: IndexCommit, answer: Answer<IndexOutcome> },
+    RemoveIndex { db: DatabaseKey, index: IndexKey, answer: Answer<bool> },
     SweepBlobs { db: DatabaseKey, keys: Vec<BlobKey>, answer: Answer<SweptBlobs> },
 }
 
