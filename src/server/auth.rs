@@ -103,6 +103,7 @@ pub struct ServerRequest {
 pub struct ServerGrant {
     pub(super) user: Option<String>,
     pub(super) list: bool,
+    pub(super) back_up: bool,
 }
 
 impl ServerGrant {
@@ -123,6 +124,13 @@ impl ServerGrant {
     #[must_use]
     pub fn listing(self) -> Self {
         Self { list: true, ..self }
+    }
+
+    /// The same, and everything that the server holds may be backed up (`_settee/backup`): every
+    /// document of every database, whatever grants and security objects say.
+    #[must_use]
+    pub fn backing_up(self) -> Self {
+        Self { back_up: true, ..self }
     }
 }
 

@@ -16,7 +16,7 @@ use crate::proto::ProtocolError;
 use crate::proto::call::WriteRow;
 use crate::proto::message::{PIECE_BYTES_MAX, WireError};
 use crate::proto::session::CallRefusal;
-use crate::store::{CompactionPolicyError, DocError, StoreError};
+use crate::store::{BackupError, CompactionPolicyError, DocError, StoreError};
 
 use super::auth::{Denied, DeniedKind};
 
@@ -94,6 +94,10 @@ pub(super) enum Refusal {
 pub(super) enum HttpRefusal {
     /// The server's own authorizer does not let databases be listed.
     MayNotList,
+    /// The server's own authorizer does not let the server be backed up.
+    MayNotBackUp,
+    /// As many backups are being taken as may be.
+    TooManyBackups { max: usize },
     /// Only who administers the database may do this.
     MayNotAdminister,
     /// The database may not be made.
@@ -221,11 +225,30 @@ impl ToWire for StoreError {
             Self::Poisoned => wire(503, "service_unavailable", self),
             Self::Closed => wire(503, "service_unavailable", self),
             Self::Io { source, .. } if is_full(source) => no_room(self),
+            Self::Backup(error) => error.to_wire(),
             Self::Locked { .. }
+            | Self::Unfinished { .. }
             | Self::TooNew { .. }
             | Self::Damaged { .. }
             | Self::BlobMissing { .. }
             | Self::Io { .. } => internal(self),
+        }
+    }
+}
+
+impl ToWire for BackupError {
+    fn to_wire(&self) -> WireError {
+        match self {
+            Self::OtherStore { .. } => wire(400, "bad_request", self),
+            Self::FellBehind { .. } => wire(503, "service_unavailable", self),
+            Self::NotABackup
+            | Self::TooNew { .. }
+            | Self::Cut { .. }
+            | Self::Damaged { .. }
+            | Self::Io(_)
+            | Self::WrongBase { .. }
+            | Self::NotAnIncrement { .. }
+            | Self::Nothing => internal(self),
         }
     }
 }
@@ -367,6 +390,14 @@ impl ToWire for HttpRefusal {
             Self::MayNotList => {
                 wire(403, "forbidden", "You are not allowed to list the databases of this server.")
             }
+            Self::MayNotBackUp => {
+                wire(403, "forbidden", "You are not allowed to back up this server.")
+            }
+            Self::TooManyBackups { max } => wire(
+                429,
+                "too_many_requests",
+                format_args!("{max} backup at a time may be taken; wait for it to end"),
+            ),
             Self::MayNotAdminister => wire(403, "forbidden", "You are not an admin of this db."),
             Self::MayNotCreate => wire(403, "forbidden", "You are not allowed to create this db."),
             Self::NotJson => wire(415, "bad_content_type", "Content-Type must be application/json"),

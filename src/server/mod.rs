@@ -45,7 +45,7 @@ use tokio::sync::watch;
 use warp::Filter;
 use warp::filters::BoxedFilter;
 
-use self::http::{Compactions, DbLog, Sessions};
+use self::http::{Backups, Compactions, DbLog, Sessions};
 use crate::doc::DbName;
 use crate::limits::Limits;
 use crate::store::{CompactionPolicy, Store};
@@ -88,6 +88,7 @@ pub(crate) struct Shared {
     server_authorizer: Arc<dyn ServerAuthorizer>,
     sessions: Sessions,
     compactions: Compactions,
+    backups: Backups,
     db_log: DbLog,
     limits: Limits,
     origins: Origins,
@@ -128,6 +129,7 @@ pub struct GatewayBuilder {
     origins: Origins,
     static_dir: Option<PathBuf>,
     compaction: Option<CompactionPolicy>,
+    backup_bytes_per_second_max: Option<u64>,
     legacy: bool,
 }
 
@@ -196,6 +198,12 @@ impl GatewayBuilder {
         Self { compaction: policy, ..self }
     }
 
+    /// How fast backups are taken over HTTP at most; as fast as they are read by default.
+    #[must_use]
+    pub fn backup_bytes_per_second_max(self, max: Option<u64>) -> Self {
+        Self { backup_bytes_per_second_max: max, ..self }
+    }
+
     /// Whether clients of the npm package `pouch-websocket-sync` are served, which ask for no
     /// subprotocol; they are by default. Without it they are refused with 400.
     #[must_use]
@@ -223,6 +231,7 @@ impl GatewayBuilder {
                 self.limits.sessions_max,
             ),
             compactions: Compactions::default(),
+            backups: Backups::new(self.backup_bytes_per_second_max),
             db_log: DbLog::new(&self.store),
             store: self.store,
             authorizer: self.authorizer,
@@ -254,6 +263,7 @@ impl Gateway {
             origins: Origins::default(),
             static_dir: None,
             compaction: Some(CompactionPolicy::default()),
+            backup_bytes_per_second_max: None,
             legacy: true,
         }
     }

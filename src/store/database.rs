@@ -27,6 +27,9 @@ pub(super) struct DatabaseShared {
     settings: RwLock<DatabaseSettings>,
     /// Serialises changes of the settings.
     pub(super) setting: tokio::sync::Mutex<()>,
+    /// Held for reading while a backup reads the database, and for writing while bodies or
+    /// attachments that it may be about to read are removed.
+    pub(super) removing: tokio::sync::RwLock<()>,
     updates: UpdateSender,
     /// Calls that purged something.
     purges: AtomicU64,
@@ -47,6 +50,7 @@ impl DatabaseShared {
             destroyed: watch::Sender::new(false),
             settings: RwLock::new(settings),
             setting: tokio::sync::Mutex::default(),
+            removing: tokio::sync::RwLock::default(),
             updates,
             purges: AtomicU64::new(0),
         }

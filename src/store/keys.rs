@@ -13,6 +13,7 @@
 //! | `DB a` SHA-256 (32 bytes) | a small attachment's bytes |
 //! | `DB i` | the database's counters |
 //! | `DB o` | the database's settings |
+//! | `DB m` | what maintenance noted of the database |
 //! | `DB x` the rest of another key, stamp (8 bytes), number (4 bytes) | a further piece of that key's value |
 //! | `0 v` | format version of the store |
 //! | `0 u` | uuid of the store |
@@ -48,6 +49,7 @@ pub(super) enum Kind {
     Blob = b'a',
     Counts = b'i',
     Settings = b'o',
+    Notes = b'm',
     Piece = b'x',
     Version = b'v',
     Uuid = b'u',
@@ -59,7 +61,7 @@ pub(super) enum Kind {
 
 /// The order in which a destroyed database's rows go: a row that names another goes before it, so
 /// that a reader who misses the second finds on looking again that the first is gone too.
-pub(super) const SWEEP_ORDER: [Kind; 9] = [
+pub(super) const SWEEP_ORDER: [Kind; 10] = [
     Kind::Doc,
     Kind::Seq,
     Kind::Local,
@@ -68,6 +70,7 @@ pub(super) const SWEEP_ORDER: [Kind; 9] = [
     Kind::Blob,
     Kind::Counts,
     Kind::Settings,
+    Kind::Notes,
     Kind::Piece,
 ];
 
@@ -193,6 +196,10 @@ pub(super) fn counts(db: DatabaseKey) -> Vec<u8> {
 
 pub(super) fn settings(db: DatabaseKey) -> Vec<u8> {
     key(db, Kind::Settings, &[])
+}
+
+pub(super) fn notes(db: DatabaseKey) -> Vec<u8> {
+    key(db, Kind::Notes, &[])
 }
 
 /// A further piece of the value at `base`. The stamp and the number have a fixed length and stand

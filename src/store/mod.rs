@@ -7,7 +7,9 @@
 
 mod attachments;
 pub mod backend;
+mod backup;
 mod check;
+mod checkpoints;
 mod compact;
 #[cfg(test)]
 mod conformance;
@@ -23,6 +25,7 @@ mod memory;
 mod merging;
 #[cfg(feature = "sled")]
 mod migrate;
+mod pace;
 mod purge;
 mod read;
 mod revs_diff;
@@ -41,6 +44,9 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 pub use attachments::AttachmentReader;
 pub use backend::{Backend, Counts, SweptBlobs, Uuid};
+pub use backup::{Backup, BackupError, BackupOptions, BackupReport, Manifest};
+#[cfg(feature = "sled")]
+pub use backup::{RestoreOptions, Restored};
 pub use check::{CheckProblem, CheckReport};
 pub use compact::{CompactOptions, CompactReport};
 pub use database::{Database, DatabaseInfo};

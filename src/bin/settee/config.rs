@@ -2,6 +2,7 @@
 //!
 //! Each table of the file has a file here.
 
+mod backup;
 mod compaction;
 
 use std::path::{Path, PathBuf};
@@ -11,6 +12,7 @@ use settee::Limits;
 
 use crate::failure::Failure;
 
+pub use backup::Backup;
 pub use compaction::Compaction;
 
 /// A configuration file. Every key may be left out.
@@ -26,6 +28,7 @@ pub struct Config {
     pub legacy: Option<bool>,
     pub limits: Limits,
     pub compaction: Compaction,
+    pub backup: Backup,
 }
 
 impl Config {

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use settee::client::ClientError;
 use settee::replicate::SyncError;
 use settee::server::ServerError;
+use settee::store::BackupError;
 use settee::{DocId, LimitsError, ParseError, StoreError};
 
 /// Why a command failed.
@@ -30,6 +31,10 @@ pub enum Failure {
     Malformed { text: String, what: &'static str, source: ParseError },
     #[error("{url:?} is not ws://HOST:PORT/DB, a gateway and the name of a database behind it")]
     Url { url: String },
+    #[error("{}: {source}", path.display())]
+    Archive { path: PathBuf, source: BackupError },
+    #[error("{url}: {problem}")]
+    Gateway { url: String, problem: String },
     #[error("{}: {problem}", path.display())]
     Config { path: PathBuf, problem: String },
     #[error(

@@ -30,7 +30,7 @@ pub struct Args {
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
     /// A TOML file with the keys listen, data, tokens, open, static_dir, allowed_origins, legacy
-    /// and the tables limits and compaction. Flags override it
+    /// and the tables limits, compaction and backup. Flags override it
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// Lets whoever shows it open, make and destroy any database; may be repeated
@@ -65,6 +65,7 @@ impl Args {
             legacy: if self.no_legacy { Some(false) } else { file.legacy },
             limits: file.limits,
             compaction: file.compaction,
+            backup: file.backup,
         })
     }
 }
@@ -144,6 +145,7 @@ fn gateway(store: Store, settings: Config) -> Result<Gateway, Failure> {
     let mut builder = Gateway::builder(store)
         .limits(settings.limits)
         .compaction(settings.compaction.policy())
+        .backup_bytes_per_second_max(settings.backup.bytes_per_second_max())
         .allowed_origins(settings.allowed_origins)
         .legacy(settings.legacy.unwrap_or(true));
     if let Some(directory) = settings.static_dir {
@@ -152,7 +154,7 @@ fn gateway(store: Store, settings: Config) -> Result<Gateway, Failure> {
     let builder = if settings.open {
         builder
             .authorizer(|request: AccessRequest| async move { Ok(everything(request)) })
-            .server_authorizer(|_| async { Ok(ServerGrant::known().listing()) })
+            .server_authorizer(|_| async { Ok(ServerGrant::known().listing().backing_up()) })
             .loopback_hosts_only()
     } else {
         let tokens = Tokens::new(&settings.tokens);

@@ -41,6 +41,7 @@ pub(super) async fn route(request: Request, path: &[&str]) -> Answer {
             check_list(&request).await?;
             super::db_updates::answer(request)
         }
+        ["_settee", "backup"] => super::backup::answer(request).await,
         ["_replicate" | "_scheduler" | "_active_tasks", ..] => {
             check_list(&request).await?;
             Err(HttpRefusal::NotImplemented { reason: NO_REPLICATOR }.to_wire())
@@ -89,7 +90,7 @@ fn uuids(request: &Request) -> Answer {
 }
 
 /// Asks the server's authorizer.
-async fn judge(request: &Request) -> Result<ServerGrant, WireError> {
+pub(super) async fn judge(request: &Request) -> Result<ServerGrant, WireError> {
     let access = request.server_access()?;
     let judged = unwinding(request.shared.server_authorizer.authorize_server(access)).await;
     judged.map_err(|panicked| panicked.to_wire())?.map_err(|denied| denied.to_wire())

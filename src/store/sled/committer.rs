@@ -48,7 +48,7 @@ pub(super) struct Committer {
     pub(super) db: Db,
     data: DataFile,
     mark: Mark,
-    room: Room,
+    pub(super) room: Room,
     pub(super) shared: Arc<Shared>,
     last_key: u32,
     /// Destroyed databases whose rows are still there.
@@ -157,9 +157,13 @@ impl Committer {
                 Ok(Commit::Done(seqs)) => self.answer_later(answer, Commit::Done(seqs)),
                 other => answer_now(answer, other),
             },
-            Request::Settings { db, value, answer } => {
-                let committed = self.commit_settings(db, &value);
+            Request::Row { db, key, value, answer } => {
+                let committed = self.commit_row(db, key, &value);
                 self.answer_flushed(answer, committed);
+            }
+            Request::Snapshot { db, since, limit, answer } => {
+                let snapshot = self.snapshot(db, since, limit);
+                self.answer_flushed(answer, snapshot);
             }
             Request::BeginSweep { db, sweep, answer } => {
                 answer_now(answer, self.begin_sweep(db, sweep));

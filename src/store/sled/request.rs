@@ -11,7 +11,7 @@ use super::record;
 use crate::doc::{BlobKey, Body, DbName, DocId, LocalRev, Rev, RevTree};
 use crate::store::backend::{
     Commit, Compacted, DatabaseKey, DatabaseRecord, DocCommit, DocPurge, LocalCommit, LocalOutcome,
-    OlderCommit, SweptBlobs, Uuid, Version,
+    OlderCommit, Snapshot, SweptBlobs, Uuid, Version,
 };
 use crate::store::error::StoreError;
 use crate::store::keys;
@@ -29,7 +29,9 @@ pub(super) enum Request {
     Destroy { name: DbName, answer: Answer<()> },
     Compact { db: DatabaseKey, ids: Vec<DocId>, answer: Answer<Compacted> },
     Purge { db: DatabaseKey, docs: Vec<PurgeWrite>, answer: Answer<Commit> },
-    Settings { db: DatabaseKey, value: Vec<u8>, answer: Answer<()> },
+    /// A row that a database has once at most.
+    Row { db: DatabaseKey, key: Vec<u8>, value: Vec<u8>, answer: Answer<()> },
+    Snapshot { db: DatabaseKey, since: u64, limit: usize, answer: Answer<Snapshot> },
     BeginSweep { db: DatabaseKey, sweep: Weak<()>, answer: Answer<()> },
     SweepBlobs { db: DatabaseKey, keys: Vec<BlobKey>, answer: Answer<SweptBlobs> },
 }
