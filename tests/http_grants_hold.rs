@@ -26,6 +26,7 @@ enum Needs {
     /// A server-wide grant.
     Known,
     List,
+    BackUp,
 }
 use Needs::*;
 
@@ -42,6 +43,8 @@ const ROUTES: &[(&str, &str, &str, Needs, u16)] = &[
     ("GET", "/_dbs_info", "", List, 200),
     ("POST", "/_dbs_info", r#"{"keys":["db"]}"#, List, 200),
     ("GET", "/_db_updates", "", List, 200),
+    ("GET", "/_settee/backup", "", BackUp, 200),
+    ("POST", "/_settee/backup", "{}", BackUp, 200),
     ("POST", "/_replicate", "{}", List, 501),
     ("GET", "/_scheduler/jobs", "", List, 501),
     ("GET", "/_active_tasks", "", List, 501),
@@ -103,7 +106,7 @@ const CREDENTIALS: &[(&str, Option<u16>, &[Needs])] = &[
     ("Bearer reader", None, &[Open, Read]),
     ("Bearer writer", None, &[Open, Write]),
     ("Bearer user", None, &[Open, Read, Write, Known]),
-    ("Bearer secret", None, &[Open, Read, Write, Create, Destroy, Administer, Known, List]),
+    ("Bearer secret", None, &[Open, Read, Write, Create, Destroy, Administer, Known, List, BackUp]),
 ];
 
 async fn prepared() -> Api {
@@ -168,7 +171,7 @@ async fn a_route_answers_whom_it_was_granted() {
                 );
                 continue;
             }
-            let server_wide = matches!(needs, Known | List);
+            let server_wide = matches!(needs, Known | List | BackUp);
             let expected = match refused {
                 Some(status) => status,
                 // Known to the databases, and not to the server.

@@ -63,6 +63,7 @@ impl Database {
     /// # Cancel safety
     /// Dropping the future leaves the database partly compacted; what was removed stays removed.
     pub async fn compact(&self, options: CompactOptions) -> Result<CompactReport, StoreError> {
+        let _removing = self.shared.removing.write().await;
         let mut report = CompactReport::default();
         let mut pages = Pages::new(ReadDoc::recent(ReadBody::No));
         while let Some(page) = pages.next(self).await? {
@@ -81,7 +82,7 @@ impl Database {
                 rest(options, began).await;
             }
         }
-        let swept = self.sweep_attachments(options).await?;
+        let swept = self.sweep(options).await?;
         (report.attachments, report.attachment_bytes) = (swept.blobs, swept.bytes);
         Ok(report)
     }
@@ -98,6 +99,11 @@ impl Database {
         &self,
         options: CompactOptions,
     ) -> Result<SweptBlobs, StoreError> {
+        let _removing = self.shared.removing.write().await;
+        self.sweep(options).await
+    }
+
+    async fn sweep(&self, options: CompactOptions) -> Result<SweptBlobs, StoreError> {
         let mut swept = SweptBlobs::default();
         let mut sweep = self.named(self.backend().sweep_blobs(self.key()).await)?;
         let stored = self.backend().blobs(self.key(), options.upload_age).await?;

@@ -10,7 +10,6 @@ use flate2::read::MultiGzDecoder;
 use flate2::write::GzEncoder;
 use futures::{Stream, StreamExt as _};
 use serde_json::json;
-use settee::Store;
 use settee::store::{BackupOptions, Manifest};
 
 use crate::failure::Failure;
