@@ -18,7 +18,8 @@ use support::stores::stores;
 use tokio::sync::watch;
 
 /// Compaction as by somebody who is alone.
-const NOW: CompactOptions = CompactOptions { upload_age: Duration::ZERO, gently: false };
+const NOW: CompactOptions =
+    CompactOptions { upload_age: Duration::ZERO, gently: false, bytes_per_second_max: None };
 
 fn doc(n: u32) -> Document {
     Document::new("doc", &serde_json::json!({ "n": n })).unwrap()

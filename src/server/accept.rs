@@ -65,7 +65,7 @@ pub(super) async fn serve<L: Listener>(
     let upgraded = ConnectionTasks::default();
     let mut connections: JoinSet<()> = JoinSet::new();
     let mut refused: JoinSet<()> = JoinSet::new();
-    let mut compacting = keep_compacted(shared);
+    let mut maintaining = maintain(shared);
     let mut shutdown = std::pin::pin!(shutdown);
     loop {
         tokio::select! {
@@ -97,7 +97,7 @@ pub(super) async fn serve<L: Listener>(
         }
     }
     drop(listener);
-    compacting.shutdown().await;
+    maintaining.shutdown().await;
     shared.stopping.send_replace(true);
     // Upgraded connections bound their own end; what is left of plain HTTP gets as long.
     let drain = Duration::from_millis(shared.limits.drain_timeout_ms);
@@ -105,14 +105,18 @@ pub(super) async fn serve<L: Listener>(
     let (_, ()) = tokio::join!(timeout(drain, finish), upgraded.join_all());
 }
 
-/// Compacts databases as the gateway's settings say, until it is dropped.
-fn keep_compacted(shared: &Shared) -> JoinSet<()> {
-    let mut compacting = JoinSet::new();
+/// Compacts databases and purges tombstones as the gateway's settings say, until it is dropped.
+fn maintain(shared: &Shared) -> JoinSet<()> {
+    let mut maintaining = JoinSet::new();
     if let Some(policy) = shared.compaction {
         let store = shared.store.clone();
-        compacting.spawn(async move { store.keep_compacted(policy).await });
+        maintaining.spawn(async move { store.keep_compacted(policy).await });
     }
-    compacting
+    if let Some(policy) = shared.tombstones {
+        let store = shared.store.clone();
+        maintaining.spawn(async move { store.keep_tombstones_purged(policy).await });
+    }
+    maintaining
 }
 
 async fn drive<S, Svc>(shared: Arc<Shared>, stream: S, info: ConnectionInfo, service: Svc)

@@ -12,7 +12,7 @@ use http::HeaderMap;
 use serde_json::Value;
 
 use crate::doc::{BlobHasher, DbName, Document, Selector};
-use crate::store::Database;
+use crate::store::{Database, Quota};
 
 /// What a client shows to be let in: any JSON. Never printed.
 #[derive(Clone, PartialEq, Default)]
@@ -265,6 +265,7 @@ pub struct Grant {
     pub(super) expires_at: Option<SystemTime>,
     pub(super) validator: Option<Arc<dyn Validator>>,
     pub(super) selector: Option<Selector>,
+    pub(super) quota: Quota,
 }
 
 impl Grant {
@@ -284,6 +285,7 @@ impl Grant {
             expires_at: None,
             validator: None,
             selector: None,
+            quota: Quota::default(),
         }
     }
 
@@ -347,6 +349,13 @@ impl Grant {
     #[must_use]
     pub fn validator(self, validator: impl Validator) -> Self {
         Self { validator: Some(Arc::new(validator)), ..self }
+    }
+
+    /// The same, and a write is refused that would make the database hold more than this, or than
+    /// its own quota ([`Store::set_quotas`](crate::Store::set_quotas)). Deletions never are.
+    #[must_use]
+    pub fn quota(self, quota: Quota) -> Self {
+        Self { quota, ..self }
     }
 
     /// The same for a part of the database: what the selector does not let pass is hidden from

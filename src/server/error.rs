@@ -200,7 +200,8 @@ impl ToWire for DocError {
     fn to_wire(&self) -> WireError {
         match self {
             Self::Conflict => wire(409, "conflict", self),
-            Self::Forbidden { .. } => wire(403, "forbidden", self),
+            // PouchDB and CouchDB go on with the other documents after this one, and after no other.
+            Self::Forbidden { .. } | Self::OverQuota { .. } => wire(403, "forbidden", self),
             Self::MissingStub { .. } => wire(412, "missing_stub", self),
             Self::TooManyLeaves { .. } => wire(413, "too_large", self),
             Self::RevMissing | Self::LastGeneration { .. } => wire(400, "bad_request", self),

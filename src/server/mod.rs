@@ -48,7 +48,7 @@ use warp::filters::BoxedFilter;
 use self::http::{Backups, Compactions, DbLog, Sessions};
 use crate::doc::DbName;
 use crate::limits::Limits;
-use crate::store::{CompactionPolicy, Store};
+use crate::store::{CompactionPolicy, QuotaRule, Store, TombstonePolicy};
 use crate::transport::Listener;
 use auth::DenyAll;
 use census::Census;
@@ -94,6 +94,7 @@ pub(crate) struct Shared {
     origins: Origins,
     static_dir: Option<PathBuf>,
     compaction: Option<CompactionPolicy>,
+    tombstones: Option<TombstonePolicy>,
     /// Whether a WebSocket without a subprotocol speaks the protocol of 2015.
     legacy: bool,
     census: Census,
@@ -129,6 +130,8 @@ pub struct GatewayBuilder {
     origins: Origins,
     static_dir: Option<PathBuf>,
     compaction: Option<CompactionPolicy>,
+    tombstones: Option<TombstonePolicy>,
+    quotas: Vec<QuotaRule>,
     backup_bytes_per_second_max: Option<u64>,
     legacy: bool,
 }
@@ -198,6 +201,19 @@ impl GatewayBuilder {
         Self { compaction: policy, ..self }
     }
 
+    /// Which tombstones [`Gateway::serve`] purges while it runs
+    /// ([`Store::keep_tombstones_purged`]); none by default.
+    #[must_use]
+    pub fn tombstones(self, policy: Option<TombstonePolicy>) -> Self {
+        Self { tombstones: policy, ..self }
+    }
+
+    /// How much databases may hold ([`Store::set_quotas`]), instead of what was set for the store.
+    #[must_use]
+    pub fn quotas(self, rules: Vec<QuotaRule>) -> Self {
+        Self { quotas: rules, ..self }
+    }
+
     /// How fast backups are taken over HTTP at most; as fast as they are read by default.
     #[must_use]
     pub fn backup_bytes_per_second_max(self, max: Option<u64>) -> Self {
@@ -224,6 +240,9 @@ impl GatewayBuilder {
                 return Err(ServerError::Origin { origin: origin.clone() });
             }
         }
+        if !self.quotas.is_empty() {
+            self.store.set_quotas(self.quotas);
+        }
         let shared = Shared {
             census: Census::new(&self.limits),
             sessions: Sessions::new(
@@ -240,6 +259,7 @@ impl GatewayBuilder {
             origins: self.origins,
             static_dir: self.static_dir,
             compaction: self.compaction,
+            tombstones: self.tombstones,
             legacy: self.legacy,
             channels: Mutex::default(),
             tails: Arc::default(),
@@ -263,6 +283,8 @@ impl Gateway {
             origins: Origins::default(),
             static_dir: None,
             compaction: Some(CompactionPolicy::default()),
+            tombstones: None,
+            quotas: Vec::new(),
             backup_bytes_per_second_max: None,
             legacy: true,
         }

@@ -58,7 +58,9 @@ pub enum BackupError {
     #[error("reading the backup: {0}")]
     Io(std::io::Error),
     /// An archive with the changes since another one does not follow on what was restored.
-    #[error("the backup {archive} holds the changes since {base}, which must be restored before it")]
+    #[error(
+        "the backup {archive} holds the changes since {base}, which must be restored before it"
+    )]
     WrongBase {
         /// The archive.
         archive: Uuid,

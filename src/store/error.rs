@@ -157,6 +157,14 @@ pub enum DocError {
         /// The bound.
         max: usize,
     },
+    /// The database may not hold more; deletions are written all the same.
+    #[error("the database is over its quota: it may hold {max} {what}")]
+    OverQuota {
+        /// What there would be too much of.
+        what: &'static str,
+        /// How much there may be.
+        max: u64,
+    },
     /// A replicated write that does not say which revision it is.
     #[error("a replicated document needs a _rev")]
     RevMissing,

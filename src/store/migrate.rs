@@ -28,13 +28,11 @@ type Step = fn(&dyn Rows) -> Result<(), StoreError>;
 /// The version of stores before the first step.
 const FIRST_VERSION: u32 = 1;
 /// `STEPS[n]` leads from version `n + 1` to `n + 2`. Released steps never change.
-const STEPS: &[Step] = &[notes];
-
-/// Version 2 has notes of maintenance, which begin empty. Older programs would leave them behind when
-/// they destroy a database.
-fn notes(_: &dyn Rows) -> Result<(), StoreError> {
-    Ok(())
-}
+const STEPS: &[Step] = &[
+    // Version 2 has notes of maintenance, which begin empty. Older programs would leave them behind
+    // when they destroy a database.
+    |_| Ok(()),
+];
 
 /// Checks the version and makes the steps that are due; makes the store's first rows if it is
 /// empty.

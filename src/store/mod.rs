@@ -27,6 +27,7 @@ mod merging;
 mod migrate;
 mod pace;
 mod purge;
+mod quota;
 mod read;
 mod revs_diff;
 mod selecting;
@@ -35,12 +36,13 @@ mod settings;
 #[cfg(feature = "sled")]
 mod sled;
 mod tally;
+mod tombstones;
 mod updates;
 mod write;
 
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
 
 pub use attachments::AttachmentReader;
 pub use backend::{Backend, Counts, SweptBlobs, Uuid};
@@ -55,6 +57,7 @@ pub use feed::{Change, ChangeDocs, Changes, ChangesOptions, Feed, FeedPage, Styl
 pub use keep_compacted::{CompactionPolicy, CompactionPolicyError};
 pub use memory::MemoryBackend;
 pub use purge::Purged;
+pub use quota::{Quota, QuotaRule};
 pub use read::{
     AllDocs, AllDocsOptions, AllDocsPage, AllDocsRow, BulkGetItem, BulkGetOptions, BulkGetResult,
     GetOptions, KeyRange, OpenRev, OpenRevs,
@@ -62,6 +65,7 @@ pub use read::{
 pub use seq::{Seq, Since};
 #[cfg(feature = "sled")]
 pub use sled::{Rewritten, SledBackend, SledOptions};
+pub use tombstones::{TombstonePolicy, TombstoneReport};
 pub use updates::{DbUpdate, DbUpdateKind, DbUpdates};
 pub use write::{EditMode, Refused, WriteOutcome, Written};
 
@@ -71,6 +75,7 @@ use crate::doc::DbName;
 use crate::limits::Limits;
 use backend::DatabaseSettings;
 use database::DatabaseShared;
+use quota::quota_of;
 use updates::UpdateSender;
 
 /// Any number of named databases in one place. A cheap handle: clones share the store.
@@ -99,6 +104,7 @@ struct StoreShared {
     /// database that is being destroyed.
     naming: tokio::sync::Mutex<()>,
     updates: UpdateSender,
+    quotas: RwLock<Vec<QuotaRule>>,
 }
 
 impl fmt::Debug for Store {
@@ -162,6 +168,7 @@ impl Store {
             open: Mutex::default(),
             naming: tokio::sync::Mutex::default(),
             updates: UpdateSender::default(),
+            quotas: RwLock::default(),
         };
         Self { shared: Arc::new(shared) }
     }
@@ -245,6 +252,15 @@ impl Store {
         Ok(())
     }
 
+    /// Bounds how much each database may hold, in place of what was set before. Where more rules are
+    /// for a database, the narrowest counts. What is there already stays.
+    pub fn set_quotas(&self, rules: Vec<QuotaRule>) {
+        let open = self.lock_open();
+        let shared = open.values().filter_map(Weak::upgrade);
+        shared.for_each(|shared| shared.set_quota(quota_of(&rules, shared.name())));
+        *self.shared.quotas.write().unwrap_or_else(PoisonError::into_inner) = rules;
+    }
+
     /// What happens to the databases from now on: made, changed, destroyed.
     #[must_use]
     pub fn updates(&self) -> DbUpdates {
@@ -316,6 +332,8 @@ impl Store {
             settings,
             self.shared.updates.clone(),
         ));
+        let quotas = self.shared.quotas.read().unwrap_or_else(PoisonError::into_inner);
+        shared.set_quota(quota_of(&quotas, shared.name()));
         open.insert(shared.name().clone(), Arc::downgrade(&shared));
         Database { shared }
     }

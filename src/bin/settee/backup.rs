@@ -149,10 +149,8 @@ async fn copy<W: Write>(
     failed: impl Fn(io::Error) -> Failure,
 ) -> Result<W, Failure> {
     let mut pieces = std::pin::pin!(pieces);
-    let mut to = match gzip {
-        true => To::Gzip(GzEncoder::new(to, Compression::default())),
-        false => To::Plain(to),
-    };
+    let mut to =
+        if gzip { To::Gzip(GzEncoder::new(to, Compression::default())) } else { To::Plain(to) };
     while let Some(piece) = pieces.next().await {
         let piece = piece?;
         let written = match &mut to {

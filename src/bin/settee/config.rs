@@ -4,6 +4,8 @@
 
 mod backup;
 mod compaction;
+mod quota;
+mod tombstones;
 
 use std::path::{Path, PathBuf};
 
@@ -14,6 +16,8 @@ use crate::failure::Failure;
 
 pub use backup::Backup;
 pub use compaction::Compaction;
+pub use quota::Quotas;
+pub use tombstones::Tombstones;
 
 /// A configuration file. Every key may be left out.
 #[derive(Debug, Default, Deserialize)]
@@ -29,6 +33,8 @@ pub struct Config {
     pub limits: Limits,
     pub compaction: Compaction,
     pub backup: Backup,
+    pub quotas: Vec<Quotas>,
+    pub tombstones: Tombstones,
 }
 
 impl Config {
@@ -55,7 +61,7 @@ impl Config {
 mod tests {
     use std::time::Duration;
 
-    use settee::store::CompactionPolicy;
+    use settee::store::{CompactOptions, CompactionPolicy, Quota, QuotaRule, TombstonePolicy};
 
     use super::*;
 
@@ -75,6 +81,20 @@ mod tests {
             old_mib_min = 1
             old_part_min = 0.25
             interval_s = 5
+            mib_per_s_max = 3
+            [backup]
+            mib_per_s_max = 2
+            [[quotas]]
+            databases = "user-*"
+            docs = 10
+            [[quotas]]
+            databases = "*"
+            mib = 1
+            [tombstones]
+            enabled = true
+            age_days = 2
+            client_age_days = 3
+            interval_s = 4
         "#;
         let config = Config::parse(text).unwrap();
         assert_eq!(config.listen.as_deref(), Some("0.0.0.0:5984"));
@@ -85,9 +105,35 @@ mod tests {
             old_bytes_min: 1 << 20,
             old_part_min: 0.25,
             interval: Duration::from_secs(5),
-            ..CompactionPolicy::default()
+            options: CompactOptions {
+                bytes_per_second_max: Some(3 << 20),
+                ..CompactOptions::default()
+            },
         };
         assert_eq!(config.compaction.policy(), Some(policy));
+        assert_eq!(config.backup.bytes_per_second_max(), Some(2 << 20));
+        let rule = |databases: &str, docs_max, bytes_max| QuotaRule {
+            databases: databases.into(),
+            quota: Quota { docs_max, bytes_max },
+        };
+        let rules: Vec<QuotaRule> = config.quotas.into_iter().map(Into::into).collect();
+        assert_eq!(rules, [rule("user-*", Some(10), None), rule("*", None, Some(1 << 20))]);
+        let day = Duration::from_secs(24 * 3600);
+        let (age, client_age, interval) = (2 * day, 3 * day, Duration::from_secs(4));
+        let policy = TombstonePolicy { age, client_age, interval };
+        assert_eq!(config.tombstones.policy(), Some(policy));
+    }
+
+    #[test]
+    fn tombstones_stay_and_nothing_is_bounded_unless_it_is_said() {
+        let config = Config::parse("").unwrap();
+        assert_eq!(
+            (config.tombstones.policy(), config.backup.bytes_per_second_max()),
+            (None, None)
+        );
+        assert_eq!(config.quotas, []);
+        let policy = Config::parse("[tombstones]\nenabled = true").unwrap().tombstones.policy();
+        assert_eq!(policy, Some(TombstonePolicy::default()));
     }
 
     #[test]

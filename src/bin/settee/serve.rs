@@ -30,7 +30,7 @@ pub struct Args {
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
     /// A TOML file with the keys listen, data, tokens, open, static_dir, allowed_origins, legacy
-    /// and the tables limits, compaction and backup. Flags override it
+    /// and the tables limits, compaction, backup, quotas and tombstones. Flags override it
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// Lets whoever shows it open, make and destroy any database; may be repeated
@@ -66,6 +66,8 @@ impl Args {
             limits: file.limits,
             compaction: file.compaction,
             backup: file.backup,
+            quotas: file.quotas,
+            tombstones: file.tombstones,
         })
     }
 }
@@ -145,6 +147,8 @@ fn gateway(store: Store, settings: Config) -> Result<Gateway, Failure> {
     let mut builder = Gateway::builder(store)
         .limits(settings.limits)
         .compaction(settings.compaction.policy())
+        .tombstones(settings.tombstones.policy())
+        .quotas(settings.quotas.into_iter().map(Into::into).collect())
         .backup_bytes_per_second_max(settings.backup.bytes_per_second_max())
         .allowed_origins(settings.allowed_origins)
         .legacy(settings.legacy.unwrap_or(true));

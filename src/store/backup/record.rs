@@ -18,20 +18,40 @@ use crate::store::backend::{DatabaseSettings, Uuid};
 pub(super) enum Record {
     /// First: which archive this is, of which store, what it is based on, and when it was begun, in
     /// seconds since 1970.
-    Header { archive: Uuid, store: Uuid, base: Option<Uuid>, begun_s: u64 },
+    Header {
+        archive: Uuid,
+        store: Uuid,
+        base: Option<Uuid>,
+        begun_s: u64,
+    },
     /// A database begins; with a seq, what changed after it, else all of it.
-    Database { name: DbName, incarnation: Uuid, since: Option<u64> },
+    Database {
+        name: DbName,
+        incarnation: Uuid,
+        since: Option<u64>,
+    },
     /// It begins anew, with all of it: what came of it before is void.
     Again,
     Settings(DatabaseSettings),
-    Local { id: LocalId, rev: LocalRev, body: Body },
+    Local {
+        id: LocalId,
+        rev: LocalRev,
+        body: Body,
+    },
     /// An attachment; its bytes follow in pieces.
-    Blob { key: BlobKey, length: u64 },
+    Blob {
+        key: BlobKey,
+        length: u64,
+    },
     Piece(Bytes),
     /// A document in place of what came of it before.
     Doc(ArchivedDoc),
     /// The database ends here, and is as it was at this seq.
-    DatabaseEnd { reached: Reached, docs: u64, deleted_docs: u64 },
+    DatabaseEnd {
+        reached: Reached,
+        docs: u64,
+        deleted_docs: u64,
+    },
     /// It was destroyed while it was read: what came of it is void.
     Destroyed,
     /// Last.
@@ -95,7 +115,7 @@ impl Record {
             Self::Settings(settings) => {
                 let limit = settings.revs_limit.map_or(0, |limit| u64::from(limit.get()));
                 varint::push(&mut content, limit);
-                content.extend(settings.security.iter().flat_map(|text| text.as_bytes()));
+                content.extend(settings.security.iter().flat_map(String::as_bytes));
             }
             Self::Local { id, rev, body } => {
                 varint::push_bytes(&mut content, id.as_str().as_bytes());
@@ -196,9 +216,7 @@ impl<R: Read> ArchiveReader<R> {
             Record::Again | Record::Settings(_) | Record::Local { .. } | Record::Doc(_) => {
                 self.in_database
             }
-            Record::DatabaseEnd { .. } | Record::Destroyed => {
-                std::mem::take(&mut self.in_database)
-            }
+            Record::DatabaseEnd { .. } | Record::Destroyed => std::mem::take(&mut self.in_database),
             Record::Piece(_) => false,
             Record::End(_) => !self.in_database,
         }

@@ -171,7 +171,8 @@ impl Restoring {
                     Record::Database { name, incarnation, since } => {
                         let wanted = self.only.is_empty() || self.only.contains(&name);
                         if let Some(since) = since {
-                            let known = self.last.as_ref().and_then(|last| last.databases.get(&name));
+                            let known =
+                                self.last.as_ref().and_then(|last| last.databases.get(&name));
                             let follows = |known: &Reached| {
                                 known.incarnation == incarnation && known.seq == since
                             };
@@ -406,7 +407,8 @@ impl Section {
             vec![None; docs.len()]
         };
         loop {
-            let batch = docs.iter().zip(&states).map(|(doc, state)| self.commit(doc, state.as_ref()));
+            let batch =
+                docs.iter().zip(&states).map(|(doc, state)| self.commit(doc, state.as_ref()));
             match backend.commit(key, batch.collect()).await? {
                 Commit::Done(_) => break,
                 Commit::Stale(stale) => {

@@ -16,13 +16,13 @@ use super::frame::FrameWriter;
 use super::manifest::{Manifest, Reached};
 use super::record::{ArchivedDoc, Record};
 use crate::doc::{BlobKey, BodyRecord, DbName, DocId, LocalId, Rev, RevTree};
+use crate::store::Store;
 use crate::store::backend::{
     ChangesRange, Counts, Order, ReadBody, ReadDoc, Snapshot, StoredDoc, Uuid,
 };
 use crate::store::database::Database;
 use crate::store::error::StoreError;
 use crate::store::pace::Pace;
-use crate::store::Store;
 
 /// Rows, local documents and names that are read at a time.
 const PAGE: usize = 100;

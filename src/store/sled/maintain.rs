@@ -163,7 +163,8 @@ impl Committer {
         self.apply()?;
         self.load_counts(db)?;
         let counts = self.counts_mut(db).now;
-        let rows = reads::seq_rows(&self.db, db, since, counts.update_seq, limit.saturating_add(1))?;
+        let rows =
+            reads::seq_rows(&self.db, db, since, counts.update_seq, limit.saturating_add(1))?;
         if rows.len() > limit {
             return Ok(Snapshot { docs: Vec::new(), more: true, counts });
         }

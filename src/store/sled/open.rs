@@ -114,10 +114,7 @@ pub(super) fn finish_restoring(path: &Path) -> Result<(), StoreError> {
     finish().map_err(doing("finish the restored data directory"))
 }
 
-fn open_anyway(
-    path: &Path,
-    options: &SledOptions,
-) -> Result<(Opened, DataFile, Mark), StoreError> {
+fn open_anyway(path: &Path, options: &SledOptions) -> Result<(Opened, DataFile, Mark), StoreError> {
     fs::create_dir_all(path).map_err(doing("make the data directory"))?;
     let mut lock = lock(path)?;
     let mut made = Vec::new();

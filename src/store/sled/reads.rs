@@ -10,8 +10,8 @@ use super::{Db, io_error, older};
 use crate::doc::Body;
 use crate::doc::{BlobKey, BodyRecord, DbName, DocId, LocalId, LocalRev, Rev, RevTree};
 use crate::store::backend::{
-    ChangeRow, ChangesPage, ChangesRange, DatabaseKey, DatabaseRecord, DatabaseSettings, DocsRange, Order,
-    ReadBody, ReadDoc, ReadTree, StoredDoc,
+    ChangeRow, ChangesPage, ChangesRange, DatabaseKey, DatabaseRecord, DatabaseSettings, DocsRange,
+    Order, ReadBody, ReadDoc, ReadTree, StoredDoc,
 };
 use crate::store::error::StoreError;
 use crate::store::keys::{self, Bounds};
