@@ -59,6 +59,10 @@ async fn documents_fit_up_to_the_bound() {
         assert!(replicate(&db, vec![foreign]).await.remove(0).is_err());
         let conflict = replicated("b", &["1-x"], false);
         assert!(replicate(&db, vec![conflict]).await.remove(0).is_ok(), "b is there already");
+        let again = replicated("b", &["1-x"], false);
+        assert!(replicate(&db, vec![again]).await.remove(0).is_ok(), "it is known");
+        let error = db.put(doc("b", "no revision")).await.unwrap_err();
+        assert!(matches!(error, StoreError::Refused(DocError::Conflict)), "{error}");
         assert_eq!(held(&db).await.0, 3);
     }
 }

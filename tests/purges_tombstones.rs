@@ -149,8 +149,8 @@ async fn a_replica_that_saw_the_deletion_does_not_bring_the_document_back() {
         let doc = Document::new("doc", &json!({"n": 1})).unwrap();
         let written = db.put(doc).await.unwrap();
         let sync = async || {
-            replicate::replicate(&db, &replica, ReplicationOptions::default()).await.unwrap();
-            replicate::replicate(&replica, &db, ReplicationOptions::default()).await.unwrap();
+            let options = ReplicationOptions::default();
+            replicate::replicate(&replica, &db, options).finished().await.unwrap();
         };
         sync().await;
         db.delete(&written.id, written.rev).await.unwrap();

@@ -130,7 +130,7 @@ impl Database {
         }
         self.stage_large(&mut documents).await?;
         let mut work = Work::new(documents, mode);
-        self.read_unless_new(&mut work).await?;
+        self.read_known(&mut work, &quota).await?;
         loop {
             let mut batch = Vec::new();
             let mut slots = Vec::new();
@@ -202,9 +202,10 @@ impl Database {
         Ok(reservation)
     }
 
-    async fn read_unless_new(&self, work: &mut Work) -> Result<(), StoreError> {
-        let known: Vec<usize> =
-            (0..work.docs.len()).filter(|&slot| !work.seems_new(slot)).collect();
+    /// Reads documents that do not seem to be new; all of them where it counts whether they are.
+    async fn read_known(&self, work: &mut Work, quota: &Quota) -> Result<(), StoreError> {
+        let reads = |slot: &usize| !quota.is_unbound() || !work.seems_new(*slot);
+        let known: Vec<usize> = (0..work.docs.len()).filter(reads).collect();
         // An edit needs its leaf only; a history from elsewhere may begin anywhere.
         let read = match work.mode {
             EditMode::Edit => ReadDoc::recent(ReadBody::No),

@@ -163,7 +163,9 @@ impl Restoring {
         let mut batches = read_ahead(archive);
         let mut section: Option<Section> = None;
         loop {
-            let batch = batches.recv().await.unwrap_or(Err(BackupError::Nothing))?;
+            let batch = batches.recv().await.unwrap_or_else(|| {
+                Err(BackupError::Io(std::io::Error::other("the reader has stopped")))
+            })?;
             for (frame, record) in batch {
                 let damaged = |problem| StoreError::from(BackupError::Damaged { frame, problem });
                 match record {

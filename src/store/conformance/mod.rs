@@ -12,6 +12,7 @@ mod make;
 #[cfg(feature = "sled")]
 mod model;
 mod scans;
+mod snapshots;
 
 use std::sync::Arc;
 
