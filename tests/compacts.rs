@@ -18,7 +18,8 @@ use support::stores::stores;
 use tokio::sync::watch;
 
 /// Compaction as by somebody who is alone.
-const NOW: CompactOptions = CompactOptions { upload_age: Duration::ZERO, gently: false };
+const NOW: CompactOptions =
+    CompactOptions { upload_age: Duration::ZERO, gently: false, bytes_per_second_max: None };
 
 fn doc(n: u32) -> Document {
     Document::new("doc", &serde_json::json!({ "n": n })).unwrap()
@@ -284,4 +285,25 @@ async fn writers_beside_compaction_lose_nothing() {
         }
         compact(&db).await;
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn compaction_keeps_its_pace() {
+    let db = database(&settee::Store::memory()).await;
+    for n in 0..200 {
+        let text = "x".repeat(10_000);
+        let first = Document::new(&format!("d{n}"), &serde_json::json!({ "t": text })).unwrap();
+        let rev = db.put(first).await.unwrap().rev;
+        let second = Document::new(&format!("d{n}"), &serde_json::json!({ "n": n })).unwrap();
+        db.put(second.with_rev(rev)).await.unwrap();
+    }
+    let info = db.info().await.unwrap();
+    let old = (info.body_bytes - info.leaf_bytes) as f64;
+    let began = tokio::time::Instant::now();
+    let options = CompactOptions { bytes_per_second_max: Some(100_000), ..NOW };
+    let report = db.compact(options).await.unwrap();
+    assert_eq!(report.body_bytes as f64, old);
+    // The last step is not waited for.
+    let took = began.elapsed().as_secs_f64();
+    assert!(took > old / 100_000.0 * 0.4 && took < old / 100_000.0 * 1.1, "{took}");
 }

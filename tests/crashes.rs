@@ -156,7 +156,11 @@ impl Harness {
     /// Compacts what was left, as the next process finds it.
     async fn compact(&self) {
         let store = Store::open(&self.data).expect("it opens");
-        let options = CompactOptions { upload_age: Duration::ZERO, gently: false };
+        let options = CompactOptions {
+            upload_age: Duration::ZERO,
+            gently: false,
+            ..CompactOptions::default()
+        };
         for name in store.names(None, usize::MAX).await.expect("names can be read") {
             let db = store.database(&name).await.expect("it is there");
             db.compact(options).await.expect("it can be compacted");

@@ -94,6 +94,12 @@ async fn assert_there(wire: &mut Wire, docs: &[Value]) {
     }
 }
 
+async fn post(served: &Served, path: &str, body: &Value) -> u16 {
+    let url = format!("http://{}/{path}", served.address);
+    let request = reqwest::Client::new().post(url).bearer_auth("secret").json(body);
+    request.send().await.expect("it is answered").status().as_u16()
+}
+
 async fn connect(served: &Served) -> Wire {
     let mut wire = Wire::connect(&served.address).await.expect("it listens");
     wire.open("db", true).await.expect("it opens");
@@ -115,6 +121,11 @@ async fn a_full_disk_is_named_and_loses_nothing() {
     let again = wire.call("db", "bulk_docs", &batch(1_000_000, &mut random)).await;
     let again = again.expect("the gateway goes on").expect_err("there is no more room");
     assert_eq!(again["status"], 507, "{again}");
+    let doc = &acknowledged[0]["_id"];
+    let rev = get(&mut wire, doc).await.expect("it is there")["_rev"].clone();
+    let purge = json!({doc.as_str().expect("an id"): [rev]});
+    let purged = post(&served, "db/_purge", &purge).await;
+    assert_eq!(purged, 507, "what is purged is written first");
     let failed = format!("{}-", acknowledged.len() as u64 / DOCS_PER_WRITE);
     for n in 0..DOCS_PER_WRITE {
         let half = get(&mut wire, &json!(format!("{failed}{n}"))).await;

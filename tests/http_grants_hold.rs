@@ -24,7 +24,11 @@ const CREDENTIALS: &[(&str, Option<u16>, &[Needs])] = &[
     ("Bearer reader", None, &[Open, Read]),
     ("Bearer writer", None, &[Open, Write]),
     ("Bearer user", None, &[Open, Read, Write, Known]),
-    ("Bearer secret", None, &[Open, Read, Write, Create, Destroy, Administer, Known, List, Govern]),
+    (
+        "Bearer secret",
+        None,
+        &[Open, Read, Write, Create, Destroy, Administer, Known, List, Govern, BackUp],
+    ),
 ];
 
 async fn prepared() -> Api {
@@ -90,7 +94,7 @@ async fn a_route_answers_whom_it_was_granted() {
                 );
                 continue;
             }
-            let server_wide = matches!(needs, Known | List | Govern);
+            let server_wide = matches!(needs, Known | List | Govern | BackUp);
             let expected = match refused {
                 Some(status) => status,
                 // Known to the databases, and not to the server.

@@ -6,7 +6,7 @@ mod syncing;
 use std::time::Duration;
 
 use settee::server::ServerError;
-use settee::store::{CompactionPolicy, DatabaseInfo};
+use settee::store::{CompactOptions, CompactionPolicy, DatabaseInfo};
 use settee::{Database, Gateway, Store};
 use syncing::{TestGateway, name, put, token_gateway};
 use tokio::time::Instant;
@@ -85,6 +85,31 @@ async fn what_was_old_before_the_start_is_compacted() {
     until_compacted(&db).await;
     store.close().await.unwrap();
     keeping.await.expect("it ends with the store");
+}
+
+#[tokio::test(start_paused = true)]
+async fn attachments_that_nothing_names_count_when_they_have_grown() {
+    let store = Store::memory();
+    let db = store.create(&name("a")).await.unwrap();
+    let gateway = TestGateway::with(token_gateway(store).compaction(Some(CompactionPolicy {
+        options: CompactOptions { upload_age: Duration::ZERO, ..CompactOptions::default() },
+        ..policy()
+    })));
+    let upload = async |byte: u8| {
+        // Too long to wait for its document in memory.
+        let bytes = vec![byte; 40_000];
+        db.stage_attachment(futures::stream::iter([Ok(bytes.into())])).await.unwrap();
+    };
+    let unnamed = async || db.check().await.unwrap().unnamed_attachments;
+    upload(1).await;
+    tokio::time::sleep(2 * INTERVAL).await;
+    assert_eq!(unnamed().await, 1, "they are not more than at the first look");
+    upload(2).await;
+    put(&db, "doc", "tells of a change").await;
+    while unnamed().await > 0 {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    gateway.stop().await;
 }
 
 #[tokio::test(start_paused = true)]

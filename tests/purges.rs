@@ -125,7 +125,11 @@ async fn attachments_go_with_the_next_compaction() {
             replicate(&db, vec![document]).await.remove(0).unwrap();
             assert_eq!(purge(&db, &["1-a"]).await.len(), 1);
             assert_eq!(db.check().await.unwrap().unnamed_attachments, 1);
-            let options = CompactOptions { upload_age: Duration::ZERO, gently: false };
+            let options = CompactOptions {
+                upload_age: Duration::ZERO,
+                gently: false,
+                ..CompactOptions::default()
+            };
             assert_eq!(db.compact(options).await.unwrap().attachments, 1);
             assert_eq!(db.check().await.unwrap().unnamed_attachments, 0);
         }

@@ -37,8 +37,27 @@ pub enum Right {
 pub enum ServerRight {
     /// Listing the databases and watching them come and go.
     List,
-    /// Revoking grants.
+    /// Revoking grants, reading metrics and the gateway's own page.
     Admin,
+    /// Backing up every database.
+    Backup,
+}
+
+impl ServerRight {
+    /// A grant with these rights and no others.
+    pub(super) fn grant(may: impl Fn(Self) -> bool) -> ServerGrant {
+        let mut grant = ServerGrant::known();
+        if may(Self::List) {
+            grant = grant.listing();
+        }
+        if may(Self::Admin) {
+            grant = grant.administering();
+        }
+        if may(Self::Backup) {
+            grant = grant.backing_up();
+        }
+        grant
+    }
 }
 
 /// A rule as a file or a claim gives it.
@@ -187,7 +206,7 @@ impl Policy {
     pub fn everything() -> Self {
         Self {
             rules: vec![Rule::everything()],
-            server: vec![ServerRight::List, ServerRight::Admin],
+            server: vec![ServerRight::List, ServerRight::Admin, ServerRight::Backup],
         }
     }
 }
@@ -243,13 +262,7 @@ impl Roles {
     #[must_use]
     pub fn server_grant(&self, identity: &Identity, own: &Policy) -> ServerGrant {
         let may = |right| self.policies(identity, own).any(|policy| policy.server.contains(&right));
-        let mut grant = ServerGrant::known();
-        if may(ServerRight::List) {
-            grant = grant.listing();
-        }
-        if may(ServerRight::Admin) {
-            grant = grant.administering();
-        }
+        let mut grant = ServerRight::grant(may);
         if let Some(name) = &identity.name {
             grant = grant.user(name);
         }

@@ -7,6 +7,8 @@ use std::borrow::Borrow;
 use std::fmt;
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 use super::error::{ParseError, printable};
 
 /// Longest database name in bytes, as in CouchDB.
@@ -19,8 +21,23 @@ const DB_NAME_BYTES_MAX: usize = 238;
 /// assert!(DbName::parse("todos-2026").is_ok());
 /// assert!(DbName::parse("Todos").is_err());
 /// ```
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct DbName(Arc<str>);
+
+impl TryFrom<String> for DbName {
+    type Error = ParseError;
+
+    fn try_from(name: String) -> Result<Self, ParseError> {
+        Self::parse(&name)
+    }
+}
+
+impl From<DbName> for String {
+    fn from(name: DbName) -> Self {
+        name.as_str().to_owned()
+    }
+}
 
 impl DbName {
     /// Checks a name.

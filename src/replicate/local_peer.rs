@@ -159,7 +159,7 @@ async fn next_batch(feed: Option<Feed>, rows_max: usize, live: bool) -> Next {
 fn as_wire(error: &DocError) -> WireError {
     let (status, name) = match error {
         DocError::Conflict => (409, "conflict"),
-        DocError::Forbidden { .. } => (403, "forbidden"),
+        DocError::Forbidden { .. } | DocError::OverQuota { .. } => (403, "forbidden"),
         DocError::MissingStub { .. } => (412, MISSING_STUB),
         DocError::TooManyLeaves { .. } => (413, "too_large"),
         DocError::RevMissing | DocError::LastGeneration { .. } => (400, "bad_request"),

@@ -123,7 +123,7 @@ pub(super) async fn serve(
     let upgraded = ConnectionTasks::default();
     let mut connections: JoinSet<()> = JoinSet::new();
     let mut refused: JoinSet<()> = JoinSet::new();
-    let mut compacting = keep_compacted(shared);
+    let mut maintaining = maintain(shared);
     let mut shutdown = std::pin::pin!(shutdown);
     loop {
         tokio::select! {
@@ -156,7 +156,7 @@ pub(super) async fn serve(
         }
     }
     shared.stopping.send_replace(true);
-    compacting.shutdown().await;
+    maintaining.shutdown().await;
     // Upgraded connections bound their own end; what is left of plain HTTP gets as long.
     let drain = Duration::from_millis(shared.limits.drain_timeout_ms);
     let finish = async { while connections.join_next().await.is_some() {} };
@@ -202,14 +202,18 @@ fn admit(shared: &Shared, arrived: &Arrived) -> Result<Seat, Refusal> {
     shared.census.admit(arrived.peer.filter(|_| !proxied).map(|peer| peer.ip()))
 }
 
-/// Compacts databases as the gateway's settings say, until it is dropped.
-fn keep_compacted(shared: &Shared) -> JoinSet<()> {
-    let mut compacting = JoinSet::new();
+/// Compacts databases and purges tombstones as the gateway's settings say, until it is dropped.
+fn maintain(shared: &Shared) -> JoinSet<()> {
+    let mut maintaining = JoinSet::new();
     if let Some(policy) = shared.compaction {
         let store = shared.store.clone();
-        compacting.spawn(async move { store.keep_compacted(policy).await });
+        maintaining.spawn(async move { store.keep_compacted(policy).await });
     }
-    compacting
+    if let Some(policy) = shared.tombstones {
+        let store = shared.store.clone();
+        maintaining.spawn(async move { store.keep_tombstones_purged(policy).await });
+    }
+    maintaining
 }
 
 /// What a listed proxy's PROXY header and TLS come to, and the address that is known by then.

@@ -12,6 +12,7 @@ use http::HeaderMap;
 use serde_json::Value;
 
 use crate::doc::{BlobHasher, DbName, Selector};
+use crate::store::Quota;
 
 use super::validator::Validator;
 
@@ -111,6 +112,7 @@ pub struct ServerGrant {
     pub(super) list: bool,
     pub(super) administer: bool,
     pub(super) expires_at: Option<SystemTime>,
+    pub(super) back_up: bool,
 }
 
 impl ServerGrant {
@@ -156,6 +158,13 @@ impl ServerGrant {
     /// Time until it ends; `None` for ever, zero when it has ended.
     pub(super) fn time_left(&self) -> Option<Duration> {
         time_left(self.expires_at)
+    }
+
+    /// The same, and everything that the server holds may be backed up (`_settee/backup`): every
+    /// document of every database, whatever grants and security objects say.
+    #[must_use]
+    pub fn backing_up(self) -> Self {
+        Self { back_up: true, ..self }
     }
 }
 
@@ -275,6 +284,7 @@ pub struct Grant {
     /// In the order in which they are asked.
     pub(super) validators: Vec<Arc<dyn Validator>>,
     pub(super) selector: Option<Selector>,
+    pub(super) quota: Quota,
 }
 
 impl Grant {
@@ -296,6 +306,7 @@ impl Grant {
             expires_at: None,
             validators: Vec::new(),
             selector: None,
+            quota: Quota::default(),
         }
     }
 
@@ -373,6 +384,13 @@ impl Grant {
     pub fn validator(mut self, validator: impl Validator) -> Self {
         self.validators.push(Arc::new(validator));
         self
+    }
+
+    /// The same, and a write is refused that would make the database hold more than this, or than
+    /// its own quota ([`Store::set_quotas`](crate::Store::set_quotas)). Deletions never are.
+    #[must_use]
+    pub fn quota(self, quota: Quota) -> Self {
+        Self { quota, ..self }
     }
 
     /// The same for a part of the database: what the selector does not let pass is hidden from

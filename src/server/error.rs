@@ -18,7 +18,7 @@ use crate::proto::ProtocolError;
 use crate::proto::call::WriteRow;
 use crate::proto::message::{PIECE_BYTES_MAX, WireError};
 use crate::proto::session::CallRefusal;
-use crate::store::{CompactionPolicyError, DocError, StoreError};
+use crate::store::{BackupError, CompactionPolicyError, DocError, StoreError};
 
 use super::auth::{Denied, DeniedKind};
 use super::net::TlsError;
@@ -122,6 +122,10 @@ pub(super) enum HttpRefusal {
     MayNotAdministerServer,
     /// More is blocked than is kept.
     TooManyBlocks { max: usize },
+    /// The server's own authorizer does not let the server be backed up.
+    MayNotBackUp,
+    /// As many backups are being taken as may be.
+    TooManyBackups { max: usize },
     /// Only who administers the database may do this.
     MayNotAdminister,
     /// The database may not be made.
@@ -232,7 +236,8 @@ impl ToWire for DocError {
     fn to_wire(&self) -> WireError {
         match self {
             Self::Conflict => wire(409, "conflict", self),
-            Self::Forbidden { .. } => forbidden(self),
+            // PouchDB and CouchDB go on with the other documents after this one, and after no other.
+            Self::Forbidden { .. } | Self::OverQuota { .. } => forbidden(self),
             Self::MissingStub { .. } => wire(412, "missing_stub", self),
             Self::TooManyLeaves { .. } => wire(413, "too_large", self),
             Self::RevMissing | Self::LastGeneration { .. } => wire(400, "bad_request", self),
@@ -257,11 +262,30 @@ impl ToWire for StoreError {
             Self::Poisoned => wire(503, "service_unavailable", self),
             Self::Closed => wire(503, "service_unavailable", self),
             Self::Io { source, .. } if is_full(source) => no_room(self),
+            Self::Backup(error) => error.to_wire(),
             Self::Locked { .. }
+            | Self::Unfinished { .. }
             | Self::TooNew { .. }
             | Self::Damaged { .. }
             | Self::BlobMissing { .. }
             | Self::Io { .. } => internal(self),
+        }
+    }
+}
+
+impl ToWire for BackupError {
+    fn to_wire(&self) -> WireError {
+        match self {
+            Self::OtherStore { .. } => wire(400, "bad_request", self),
+            Self::FellBehind { .. } => wire(503, "service_unavailable", self),
+            Self::NotABackup
+            | Self::TooNew { .. }
+            | Self::Cut { .. }
+            | Self::Damaged { .. }
+            | Self::Io(_)
+            | Self::WrongBase { .. }
+            | Self::NotAnIncrement { .. }
+            | Self::Nothing => internal(self),
         }
     }
 }
@@ -410,6 +434,10 @@ impl ToWire for HttpRefusal {
             )),
             Self::MayNotAdminister => forbidden("You are not an admin of this db."),
             Self::MayNotCreate => forbidden("You are not allowed to create this db."),
+            Self::MayNotBackUp => forbidden("You are not allowed to back up this server."),
+            Self::TooManyBackups { max } => {
+                too_many(format_args!("{max} backup at a time may be taken; wait for it to end"))
+            }
             Self::NotJson => wire(415, "bad_content_type", "Content-Type must be application/json"),
             Self::InvalidJson => wire(400, "bad_request", "invalid UTF-8 JSON"),
             Self::BodyTooLarge { max } => {

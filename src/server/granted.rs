@@ -99,7 +99,9 @@ impl Granted {
                 Err(denied) => rows[place] = Some(refused_row(&document, &denied.to_wire())),
             }
         }
-        let outcomes = self.database.bulk_docs(documents, mode).await.map_err(|e| e.to_wire())?;
+        let written_within =
+            self.database.bulk_docs_within(documents, mode, self.grant.quota).await;
+        let outcomes = written_within.map_err(|error| error.to_wire())?;
         for (place, outcome) in places.into_iter().zip(outcomes) {
             if let Ok(stored) = &outcome {
                 written(stored);

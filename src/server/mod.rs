@@ -56,10 +56,10 @@ pub use validator::{ProposedWrite, Validator};
 use warp::Filter;
 use warp::filters::BoxedFilter;
 
-use self::http::{Compactions, DbLog, Sessions};
+use self::http::{Backups, Compactions, DbLog, Sessions};
 use crate::doc::DbName;
 use crate::limits::Limits;
-use crate::store::{CompactionPolicy, Store};
+use crate::store::{CompactionPolicy, QuotaRule, Store, TombstonePolicy};
 use crate::transport::Listener;
 use auth::DenyAll;
 use bounds::{Logins, Memory, Requests};
@@ -105,11 +105,13 @@ pub(crate) struct Shared {
     validators: Vec<Arc<dyn Validator>>,
     sessions: Sessions,
     compactions: Compactions,
+    backups: Backups,
     db_log: DbLog,
     limits: Limits,
     origins: Origins,
     static_dir: Option<PathBuf>,
     compaction: Option<CompactionPolicy>,
+    tombstones: Option<TombstonePolicy>,
     /// Whether a WebSocket without a subprotocol speaks the protocol of 2015.
     legacy: bool,
     census: Census,
@@ -154,6 +156,9 @@ pub struct GatewayBuilder {
     origins: Origins,
     static_dir: Option<PathBuf>,
     compaction: Option<CompactionPolicy>,
+    tombstones: Option<TombstonePolicy>,
+    quotas: Vec<QuotaRule>,
+    backup_bytes_per_second_max: Option<u64>,
     legacy: bool,
     trusted_proxies: Vec<String>,
     forwarded_header: ForwardedHeader,
@@ -234,6 +239,25 @@ impl GatewayBuilder {
         Self { compaction: policy, ..self }
     }
 
+    /// Which tombstones [`Gateway::serve`] purges while it runs
+    /// ([`Store::keep_tombstones_purged`]); none by default.
+    #[must_use]
+    pub fn tombstones(self, policy: Option<TombstonePolicy>) -> Self {
+        Self { tombstones: policy, ..self }
+    }
+
+    /// How much databases may hold ([`Store::set_quotas`]), instead of what was set for the store.
+    #[must_use]
+    pub fn quotas(self, rules: Vec<QuotaRule>) -> Self {
+        Self { quotas: rules, ..self }
+    }
+
+    /// How fast backups are taken over HTTP at most; as fast as they are read by default.
+    #[must_use]
+    pub fn backup_bytes_per_second_max(self, max: Option<u64>) -> Self {
+        Self { backup_bytes_per_second_max: max, ..self }
+    }
+
     /// Whether clients of the npm package `pouch-websocket-sync` are served, which ask for no
     /// subprotocol; they are by default. Without it they are refused with 400.
     #[must_use]
@@ -284,6 +308,9 @@ impl GatewayBuilder {
         }
         let proxies = Proxies::new(&self.trusted_proxies, self.forwarded_header)
             .map_err(|entry| ServerError::Proxy { entry })?;
+        if !self.quotas.is_empty() {
+            self.store.set_quotas(self.quotas);
+        }
         let shared = Shared {
             census: Census::new(&self.limits),
             proxies,
@@ -297,6 +324,7 @@ impl GatewayBuilder {
                 self.limits.sessions_max,
             ),
             compactions: Compactions::default(),
+            backups: Backups::new(self.backup_bytes_per_second_max),
             db_log: DbLog::new(&self.store),
             store: self.store,
             authorizer: self.authorizer,
@@ -306,6 +334,7 @@ impl GatewayBuilder {
             origins: self.origins,
             static_dir: self.static_dir,
             compaction: self.compaction,
+            tombstones: self.tombstones,
             legacy: self.legacy,
             channels: Mutex::default(),
             feeds: ServerFeeds::default(),
@@ -332,6 +361,9 @@ impl Gateway {
             origins: Origins::default(),
             static_dir: None,
             compaction: Some(CompactionPolicy::default()),
+            tombstones: None,
+            quotas: Vec::new(),
+            backup_bytes_per_second_max: None,
             legacy: true,
             trusted_proxies: Vec::new(),
             forwarded_header: ForwardedHeader::default(),

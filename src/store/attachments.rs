@@ -144,6 +144,13 @@ impl Database {
         Ok(staged.small.map_or(AttachmentData::Stored(staged.blob), AttachmentData::Inline))
     }
 
+    /// Bytes of attachments that are stored, whether or not a document names them; in sled only those
+    /// that are files of their own.
+    pub(super) async fn attachment_bytes(&self) -> Result<u64, StoreError> {
+        self.alive()?;
+        self.backend().blob_bytes(self.key()).await
+    }
+
     /// Adds or replaces one attachment of a revision, making a new revision.
     ///
     /// `rev` is the leaf to replace; `None` makes a document that is not there.

@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 pub use documents::*;
@@ -30,8 +31,25 @@ use crate::doc::{BlobKey, Body, BodyRecord, DbName, DocId, LocalId, LocalRev, Re
 pub struct DatabaseKey(pub u32);
 
 /// 128 random bits, written as 32 hex digits.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct Uuid(pub [u8; 16]);
+
+impl From<Uuid> for String {
+    fn from(uuid: Uuid) -> Self {
+        uuid.to_string()
+    }
+}
+
+impl TryFrom<String> for Uuid {
+    type Error = &'static str;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        let plain = text.len() == 32 && text.bytes().all(|b| b.is_ascii_hexdigit());
+        let number = u128::from_str_radix(&text, 16).ok().filter(|_| plain);
+        number.map(|number| Self(number.to_be_bytes())).ok_or("a uuid has 32 hex digits")
+    }
+}
 
 impl Uuid {
     /// A new one, from the operating system's randomness.
@@ -283,6 +301,18 @@ pub trait Backend: IndexBackend + Send + Sync + fmt::Debug + 'static {
         range: ChangesRange,
     ) -> Result<ChangesPage, StoreError>;
 
+    /// The documents that changed after `since`, if there are at most `limit`, as they are between
+    /// two commits. Commits wait meanwhile, so `limit` must be small.
+    ///
+    /// # Errors
+    /// As [`Backend::commit`].
+    async fn snapshot(
+        &self,
+        db: DatabaseKey,
+        since: u64,
+        limit: usize,
+    ) -> Result<Snapshot, StoreError>;
+
     /// How many rows the by-seq index has after `since`.
     ///
     /// # Errors
@@ -377,6 +407,25 @@ pub trait Backend: IndexBackend + Send + Sync + fmt::Debug + 'static {
         db: DatabaseKey,
         settings: DatabaseSettings,
     ) -> Result<(), StoreError>;
+
+    /// What maintenance noted of a database: bytes that mean nothing to the backend.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`], [`StoreError::Damaged`].
+    async fn notes(&self, db: DatabaseKey) -> Result<Option<Vec<u8>>, StoreError>;
+
+    /// Keeps notes instead of those that are there; on return they are on disk.
+    ///
+    /// # Errors
+    /// As [`Backend::commit`].
+    async fn commit_notes(&self, db: DatabaseKey, notes: Vec<u8>) -> Result<(), StoreError>;
+
+    /// Bytes of the attachments that are stored apart from documents, in so far as they can be told
+    /// without reading them.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`].
+    async fn blob_bytes(&self, db: DatabaseKey) -> Result<u64, StoreError>;
 
     /// Names of the attachment bytes that are stored. Those that were taken in less than `age` ago,
     /// which no document may name yet, are left out.

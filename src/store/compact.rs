@@ -13,6 +13,7 @@ use super::backend::{
 };
 use super::database::Database;
 use super::error::StoreError;
+use super::pace::Pace;
 use crate::doc::{BlobKey, BodyRecord, DocId, Rev};
 
 /// Documents read at a time.
@@ -29,11 +30,14 @@ pub struct CompactOptions {
     /// Whether to rest after each step for as long as the step took, so that at least half of the
     /// disk's time is left to others. True by default.
     pub gently: bool,
+    /// Bytes of bodies and attachments that are read or removed in a second, on the average; no
+    /// bound by default.
+    pub bytes_per_second_max: Option<u64>,
 }
 
 impl Default for CompactOptions {
     fn default() -> Self {
-        Self { upload_age: Duration::from_secs(3600), gently: true }
+        Self { upload_age: Duration::from_secs(3600), gently: true, bytes_per_second_max: None }
     }
 }
 
@@ -64,7 +68,9 @@ impl Database {
     /// # Cancel safety
     /// Dropping the future leaves the database partly compacted; what was removed stays removed.
     pub async fn compact(&self, options: CompactOptions) -> Result<CompactReport, StoreError> {
+        let _removing = self.shared.removing.write().await;
         let mut report = CompactReport::default();
+        let mut pace = Pace::new(options.bytes_per_second_max);
         let mut pages = Pages::new(ReadDoc::recent(ReadBody::No));
         while let Some(page) = pages.next(self).await? {
             report.docs += page.len() as u64;
@@ -79,11 +85,12 @@ impl Database {
                     self.named(self.backend().compact(self.key(), ids.to_vec()).await)?;
                 report.bodies += bodies;
                 report.body_bytes += bytes;
+                pace.take(bytes).await;
                 rest(options, began).await;
             }
         }
         self.clean_indexes().await?;
-        let swept = self.sweep_attachments(options).await?;
+        let swept = self.sweep(options).await?;
         (report.attachments, report.attachment_bytes) = (swept.blobs, swept.bytes);
         self.shared.note_compaction();
         Ok(report)
@@ -101,7 +108,13 @@ impl Database {
         &self,
         options: CompactOptions,
     ) -> Result<SweptBlobs, StoreError> {
+        let _removing = self.shared.removing.write().await;
+        self.sweep(options).await
+    }
+
+    async fn sweep(&self, options: CompactOptions) -> Result<SweptBlobs, StoreError> {
         let mut swept = SweptBlobs::default();
+        let mut pace = Pace::new(options.bytes_per_second_max);
         let mut sweep = self.named(self.backend().sweep_blobs(self.key()).await)?;
         let stored = self.backend().blobs(self.key(), options.upload_age).await?;
         let mut unnamed: HashSet<BlobKey> = stored.into_iter().collect();
@@ -110,7 +123,8 @@ impl Database {
             && let Some(page) = pages.next(self).await?
         {
             for (id, stored) in page {
-                self.remove_named(&id, stored, &mut unnamed).await?;
+                let read = self.remove_named(&id, stored, &mut unnamed).await?;
+                pace.take(read).await;
             }
         }
         let unnamed: Vec<BlobKey> = unnamed.into_iter().collect();
@@ -119,19 +133,23 @@ impl Database {
             let SweptBlobs { blobs, bytes } = self.named(sweep.remove(keys.to_vec()).await)?;
             swept.blobs += blobs;
             swept.bytes += bytes;
+            pace.take(bytes).await;
             rest(options, began).await;
         }
         Ok(swept)
     }
 
-    /// Takes what a document's stored revisions name out of `unnamed`.
+    /// Takes what a document's stored revisions name out of `unnamed`; answers the bytes of the
+    /// bodies.
     async fn remove_named(
         &self,
         id: &DocId,
         stored: StoredDoc,
         unnamed: &mut HashSet<BlobKey>,
-    ) -> Result<(), StoreError> {
+    ) -> Result<u64, StoreError> {
+        let mut read = 0;
         let mut remove = |body: &BodyRecord| {
+            read += body.encoded_len() as u64;
             body.attachments.iter().for_each(|attachment| {
                 unnamed.remove(&attachment.blob.key);
             });
@@ -149,7 +167,7 @@ impl Database {
             let bodies = self.backend().bodies(self.key(), revs).await?;
             bodies.iter().flatten().for_each(&mut remove);
         }
-        Ok(())
+        Ok(read)
     }
 }
 

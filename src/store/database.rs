@@ -11,6 +11,7 @@ use super::backend::{
     Backend, Counts, DatabaseKey, DatabaseRecord, DatabaseSettings, IndexKey, Uuid,
 };
 use super::error::StoreError;
+use super::quota::{Quota, Reserved};
 use super::seq::Seq;
 use super::updates::{DbUpdateKind, UpdateSender};
 use crate::doc::DbName;
@@ -30,6 +31,11 @@ pub(super) struct DatabaseShared {
     settings: RwLock<DatabaseSettings>,
     /// Serialises changes of the settings.
     pub(super) setting: tokio::sync::Mutex<()>,
+    /// Held for reading while a backup reads the database, and for writing while bodies or
+    /// attachments that it may be about to read are removed.
+    pub(super) removing: tokio::sync::RwLock<()>,
+    quota: RwLock<Quota>,
+    pub(super) reserved: Reserved,
     updates: UpdateSender,
     /// Calls that purged something.
     purges: AtomicU64,
@@ -55,6 +61,9 @@ impl DatabaseShared {
             destroyed: watch::Sender::new(false),
             settings: RwLock::new(settings),
             setting: tokio::sync::Mutex::default(),
+            removing: tokio::sync::RwLock::default(),
+            quota: RwLock::default(),
+            reserved: Reserved::default(),
             updates,
             purges: AtomicU64::new(0),
             compactions,
@@ -84,6 +93,14 @@ impl DatabaseShared {
     /// Takes note of settings that are on disk.
     pub(super) fn keep_settings(&self, settings: DatabaseSettings) {
         *self.settings.write().unwrap_or_else(PoisonError::into_inner) = settings;
+    }
+
+    pub(super) fn quota(&self) -> Quota {
+        *self.quota.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn set_quota(&self, quota: Quota) {
+        *self.quota.write().unwrap_or_else(PoisonError::into_inner) = quota;
     }
 
     /// Tells who listens that documents changed.

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use super::backup::BackupError;
 use crate::doc::{BlobKey, DbName, DocId, LocalId, ParseError, Rev};
 
 /// A failure of the store, or of the document or database it was asked about.
@@ -88,6 +89,18 @@ pub enum StoreError {
         /// The newest version known here.
         known: u32,
     },
+    /// Restoring a backup to the data directory has not come to its end.
+    #[error(
+        "restoring a backup to {} was not finished; restore it again, or remove the directory",
+        path.display()
+    )]
+    Unfinished {
+        /// The data directory.
+        path: PathBuf,
+    },
+    /// A backup cannot be made or used.
+    #[error(transparent)]
+    Backup(#[from] BackupError),
     /// Stored bytes are not what was written.
     #[error("stored data is damaged: {what}")]
     Damaged {
@@ -143,6 +156,14 @@ pub enum DocError {
     TooManyLeaves {
         /// The bound.
         max: usize,
+    },
+    /// The database may not hold more; deletions are written all the same.
+    #[error("the database is over its quota: it may hold {max} {what}")]
+    OverQuota {
+        /// What there would be too much of.
+        what: &'static str,
+        /// How much there may be.
+        max: u64,
     },
     /// A replicated write that does not say which revision it is.
     #[error("a replicated document needs a _rev")]

@@ -1,11 +1,11 @@
 //! Compacting databases when enough of them has become old.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
-use super::compact::CompactOptions;
+use super::compact::{CompactOptions, CompactReport};
 use super::error::StoreError;
 use super::{DatabaseInfo, DbUpdate, DbUpdateKind, DbUpdates, Store};
 use crate::doc::DbName;
@@ -62,8 +62,11 @@ impl CompactionPolicy {
     }
 
     fn wants(&self, info: &DatabaseInfo) -> bool {
-        let old = info.body_bytes.saturating_sub(info.leaf_bytes);
-        old >= self.old_bytes_min && old as f64 >= self.old_part_min * info.body_bytes as f64
+        self.is_much(info.body_bytes.saturating_sub(info.leaf_bytes), info.body_bytes)
+    }
+
+    fn is_much(&self, old: u64, all: u64) -> bool {
+        old >= self.old_bytes_min && old as f64 >= self.old_part_min * all as f64
     }
 }
 
@@ -77,76 +80,107 @@ enum Changed {
 
 impl Store {
     /// Compacts databases as the policy says: all that need it now, later those that changed. Runs
-    /// until the store is closed; spawn it. Databases are compacted one after another.
+    /// until the store is closed; spawn it. Databases are compacted one after another; one that is
+    /// being backed up is left for the next look.
+    ///
+    /// How many attachments nothing names is not known without reading everything, so a database is
+    /// compacted also when its attachments have grown, since they were looked at, by as much as old
+    /// bodies would have to.
     ///
     /// # Cancel safety
     /// Dropping the future ends it; a database may be left partly compacted.
     pub async fn keep_compacted(&self, policy: CompactionPolicy) {
         let mut updates = self.updates();
+        let mut keeper = Keeper { store: self, policy, attachment_bytes: HashMap::new() };
         let mut changed = Changed::All;
         let first = Instant::now() + policy.interval;
         let mut ticks = interval_at(first, policy.interval.max(Duration::from_millis(1)));
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            let looked = self.look(&policy, changed).await;
+            let looked = keeper.look(changed).await;
             // A store that was closed has nothing to look at, and nothing happens in it any more.
-            if looked.is_err() || self.names(None, 1).await.is_err() {
-                return;
-            }
-            changed = Changed::These(BTreeSet::new());
+            let (Ok(later), Ok(_)) = (looked, self.names(None, 1).await) else { return };
+            changed = Changed::These(later);
             if !gather(&mut updates, &mut changed, ticks.tick()).await {
                 return;
             }
         }
     }
+}
 
-    async fn look(&self, policy: &CompactionPolicy, changed: Changed) -> Result<(), StoreError> {
+struct Keeper<'a> {
+    store: &'a Store,
+    policy: CompactionPolicy,
+    /// What attachments took when a database was looked at first or compacted last.
+    attachment_bytes: HashMap<DbName, u64>,
+}
+
+impl Keeper<'_> {
+    /// Answers the databases that are to be looked at again.
+    async fn look(&mut self, changed: Changed) -> Result<BTreeSet<DbName>, StoreError> {
         const PAGE_NAMES: usize = 500;
+        let mut later = BTreeSet::new();
         match changed {
             Changed::These(names) => {
                 for name in names {
-                    self.compact_if_wanted(&name, policy).await?;
+                    self.compact_if_wanted(name, &mut later).await?;
                 }
             }
             Changed::All => {
                 let mut after: Option<DbName> = None;
                 loop {
-                    let names = self.names(after.as_ref(), PAGE_NAMES).await?;
+                    let names = self.store.names(after.as_ref(), PAGE_NAMES).await?;
                     let Some(last) = names.last() else { break };
                     after = Some(last.clone());
                     for name in names {
-                        self.compact_if_wanted(&name, policy).await?;
+                        self.compact_if_wanted(name, &mut later).await?;
                     }
                 }
             }
         }
-        Ok(())
+        Ok(later)
     }
 
     /// Fails only if the whole store does.
     async fn compact_if_wanted(
-        &self,
-        name: &DbName,
-        policy: &CompactionPolicy,
+        &mut self,
+        name: DbName,
+        later: &mut BTreeSet<DbName>,
     ) -> Result<(), StoreError> {
-        let compact = async {
-            let database = self.database(name).await?;
-            if !policy.wants(&database.info().await?) {
-                return Ok(None);
-            }
-            database.compact(policy.options).await.map(Some)
-        };
-        match compact.await {
+        match self.compact(&name, later).await {
             Ok(Some(report)) => {
                 let (bodies, attachments) = (report.bodies, report.attachments);
                 tracing::info!(database = %name, bodies, attachments, "compacted");
             }
-            Ok(None)
-            | Err(StoreError::DatabaseMissing { .. } | StoreError::DatabaseDestroyed { .. }) => {}
+            Ok(None) => {}
+            Err(StoreError::DatabaseMissing { .. } | StoreError::DatabaseDestroyed { .. }) => {
+                self.attachment_bytes.remove(&name);
+            }
             Err(error @ (StoreError::Closed | StoreError::Poisoned)) => return Err(error),
             Err(error) => tracing::warn!(database = %name, %error, "compaction failed"),
         }
         Ok(())
+    }
+
+    async fn compact(
+        &mut self,
+        name: &DbName,
+        later: &mut BTreeSet<DbName>,
+    ) -> Result<Option<CompactReport>, StoreError> {
+        let database = self.store.database(name).await?;
+        let bytes = database.attachment_bytes().await?;
+        let known = *self.attachment_bytes.entry(name.clone()).or_insert(bytes);
+        let grown = self.policy.is_much(bytes.saturating_sub(known), bytes);
+        if !grown && !self.policy.wants(&database.info().await?) {
+            return Ok(None);
+        }
+        if database.is_being_backed_up() {
+            later.insert(name.clone());
+            return Ok(None);
+        }
+        let report = database.compact(self.policy.options).await?;
+        self.attachment_bytes.insert(name.clone(), database.attachment_bytes().await?);
+        Ok(Some(report))
     }
 }
 

@@ -16,6 +16,7 @@
 //! | `DB q` index (16 bytes) | how far an index is |
 //! | `DB e` index, key, id | an entry of an index |
 //! | `DB f` index, id | the key of a document's entry |
+//! | `DB m` | what maintenance noted of the database |
 //! | `DB x` the rest of another key, stamp (8 bytes), number (4 bytes) | a further piece of that key's value |
 //! | `0 v` | format version of the store |
 //! | `0 u` | uuid of the store |
@@ -54,6 +55,7 @@ pub(super) enum Kind {
     Index = b'q',
     Entry = b'e',
     Indexed = b'f',
+    Notes = b'm',
     Piece = b'x',
     Version = b'v',
     Uuid = b'u',
@@ -65,7 +67,7 @@ pub(super) enum Kind {
 
 /// The order in which a destroyed database's rows go: a row that names another goes before it, so
 /// that a reader who misses the second finds on looking again that the first is gone too.
-pub(super) const SWEEP_ORDER: [Kind; 12] = [
+pub(super) const SWEEP_ORDER: [Kind; 13] = [
     Kind::Index,
     Kind::Entry,
     Kind::Indexed,
@@ -77,6 +79,7 @@ pub(super) const SWEEP_ORDER: [Kind; 12] = [
     Kind::Blob,
     Kind::Counts,
     Kind::Settings,
+    Kind::Notes,
     Kind::Piece,
 ];
 
@@ -202,6 +205,10 @@ pub(super) fn counts(db: DatabaseKey) -> Vec<u8> {
 
 pub(super) fn settings(db: DatabaseKey) -> Vec<u8> {
     key(db, Kind::Settings, &[])
+}
+
+pub(super) fn notes(db: DatabaseKey) -> Vec<u8> {
+    key(db, Kind::Notes, &[])
 }
 
 /// A further piece of the value at `base`. The stamp and the number have a fixed length and stand

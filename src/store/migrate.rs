@@ -31,6 +31,8 @@ const FIRST_VERSION: u32 = 1;
 const STEPS: &[Step] = &[
     // Format 2 has rows of indexes. Of the others none changed; but who does not know the new ones
     // would purge a document and leave its entries.
+    // It has notes of maintenance too, which begin empty; older programs would leave them behind when
+    // they destroy a database.
     |_| Ok(()),
 ];
 

@@ -7,7 +7,9 @@
 
 mod attachments;
 pub mod backend;
+mod backup;
 mod check;
+mod checkpoints;
 mod compact;
 #[cfg(test)]
 mod conformance;
@@ -25,7 +27,9 @@ mod memory;
 mod merging;
 #[cfg(feature = "sled")]
 mod migrate;
+mod pace;
 mod purge;
+mod quota;
 mod read;
 mod revs_diff;
 mod selecting;
@@ -35,16 +39,20 @@ mod settings;
 mod sled;
 mod stats;
 mod tally;
+mod tombstones;
 mod updates;
 mod write;
 
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::atomic::AtomicU64;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
 
 pub use attachments::AttachmentReader;
 pub use backend::{Backend, Counts, SweptBlobs, Uuid};
+pub use backup::{Backup, BackupError, BackupOptions, BackupReport, Manifest};
+#[cfg(feature = "sled")]
+pub use backup::{RestoreOptions, Restored};
 pub use check::{CheckProblem, CheckReport};
 pub use compact::{CompactOptions, CompactReport};
 pub use database::{Database, DatabaseInfo};
@@ -55,6 +63,7 @@ pub use index::{Index, NewIndex, SortField};
 pub use keep_compacted::{CompactionPolicy, CompactionPolicyError};
 pub use memory::MemoryBackend;
 pub use purge::Purged;
+pub use quota::{Quota, QuotaRule};
 pub use read::{
     AllDocs, AllDocsOptions, AllDocsPage, AllDocsRow, BulkGetItem, BulkGetOptions, BulkGetResult,
     GetOptions, KeyRange, OpenRev, OpenRevs,
@@ -63,6 +72,7 @@ pub use seq::{Seq, Since};
 #[cfg(feature = "sled")]
 pub use sled::{Rewritten, SledBackend, SledOptions};
 pub use stats::{BackendStats, Spread, StoreStats};
+pub use tombstones::{TombstonePolicy, TombstoneReport};
 pub use updates::{DbUpdate, DbUpdateKind, DbUpdates};
 pub use write::{EditMode, Refused, WriteOutcome, Written};
 
@@ -72,6 +82,7 @@ use crate::doc::DbName;
 use crate::limits::Limits;
 use backend::DatabaseSettings;
 use database::DatabaseShared;
+use quota::quota_of;
 use updates::UpdateSender;
 
 /// Any number of named databases in one place. A cheap handle: clones share the store.
@@ -101,6 +112,7 @@ struct StoreShared {
     naming: tokio::sync::Mutex<()>,
     updates: UpdateSender,
     compactions: Arc<AtomicU64>,
+    quotas: RwLock<Vec<QuotaRule>>,
 }
 
 impl fmt::Debug for Store {
@@ -165,6 +177,7 @@ impl Store {
             naming: tokio::sync::Mutex::default(),
             updates: UpdateSender::default(),
             compactions: Arc::default(),
+            quotas: RwLock::default(),
         };
         Self { shared: Arc::new(shared) }
     }
@@ -248,6 +261,15 @@ impl Store {
         Ok(())
     }
 
+    /// Bounds how much each database may hold, in place of what was set before. Where more rules are
+    /// for a database, the narrowest counts. What is there already stays.
+    pub fn set_quotas(&self, rules: Vec<QuotaRule>) {
+        let open = self.lock_open();
+        let shared = open.values().filter_map(Weak::upgrade);
+        shared.for_each(|shared| shared.set_quota(quota_of(&rules, shared.name())));
+        *self.shared.quotas.write().unwrap_or_else(PoisonError::into_inner) = rules;
+    }
+
     /// What happens to the databases from now on: made, changed, destroyed.
     #[must_use]
     pub fn updates(&self) -> DbUpdates {
@@ -320,6 +342,8 @@ impl Store {
             self.shared.updates.clone(),
             Arc::clone(&self.shared.compactions),
         ));
+        let quotas = self.shared.quotas.read().unwrap_or_else(PoisonError::into_inner);
+        shared.set_quota(quota_of(&quotas, shared.name()));
         open.insert(shared.name().clone(), Arc::downgrade(&shared));
         Database { shared }
     }

@@ -71,7 +71,11 @@ impl Database {
 }
 
 /// What is to be done, if any of the revisions is a leaf; and which ones are.
-fn purge_of(id: &DocId, stored: StoredDoc, revs: &[Rev]) -> Option<(DocPurge, Vec<Rev>)> {
+pub(super) fn purge_of(
+    id: &DocId,
+    stored: StoredDoc,
+    revs: &[Rev],
+) -> Option<(DocPurge, Vec<Rev>)> {
     let (tree, gone) = stored.tree.without(revs);
     if gone.is_empty() {
         return None;

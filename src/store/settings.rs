@@ -44,7 +44,7 @@ impl Database {
         self.change_settings(|settings| settings.security = security).await
     }
 
-    async fn change_settings(
+    pub(super) async fn change_settings(
         &self,
         change: impl FnOnce(&mut DatabaseSettings),
     ) -> Result<(), StoreError> {

@@ -15,6 +15,7 @@ use super::backend::{
 use super::database::Database;
 use super::error::{DocError, StoreError};
 use super::merging::{Merging, Place, TreeBounds};
+use super::quota::{Held, Quota, Reservation};
 use super::seq::Seq;
 use crate::doc::{DocId, Document, Rev, RevTree};
 
@@ -101,9 +102,26 @@ impl Database {
     /// Dropping the future leaves every row either whole or not written.
     pub async fn bulk_docs(
         &self,
-        mut documents: Vec<Document>,
+        documents: Vec<Document>,
         mode: EditMode,
     ) -> Result<Vec<WriteOutcome>, StoreError> {
+        self.bulk_docs_within(documents, mode, Quota::default()).await
+    }
+
+    /// The same within a quota, beside that of the database.
+    ///
+    /// # Errors
+    /// As [`Database::bulk_docs`].
+    ///
+    /// # Cancel safety
+    /// As [`Database::bulk_docs`].
+    pub async fn bulk_docs_within(
+        &self,
+        mut documents: Vec<Document>,
+        mode: EditMode,
+        quota: Quota,
+    ) -> Result<Vec<WriteOutcome>, StoreError> {
+        let quota = quota.and(self.shared.quota());
         self.alive()?;
         self.check_rows("documents in one write", documents.len())?;
         self.check_attachment_sizes(&documents)?;
@@ -112,7 +130,7 @@ impl Database {
         }
         self.stage_large(&mut documents).await?;
         let mut work = Work::new(documents, mode);
-        self.read_unless_new(&mut work).await?;
+        self.read_known(&mut work, &quota).await?;
         loop {
             let mut batch = Vec::new();
             let mut slots = Vec::new();
@@ -123,6 +141,11 @@ impl Database {
                     slots.push(slot);
                 }
             }
+            let _reserved = if quota.is_unbound() {
+                None
+            } else {
+                Some(self.refuse_over(quota, &mut work, &mut batch, &mut slots).await?)
+            };
             if batch.is_empty() {
                 return Ok(work.outcomes(|_| None));
             }
@@ -147,9 +170,42 @@ impl Database {
         }
     }
 
-    async fn read_unless_new(&self, work: &mut Work) -> Result<(), StoreError> {
-        let known: Vec<usize> =
-            (0..work.docs.len()).filter(|&slot| !work.seems_new(slot)).collect();
+    /// Takes out of a batch what the quota has no room for, and reserves room for the rest.
+    async fn refuse_over(
+        &self,
+        quota: Quota,
+        work: &mut Work,
+        batch: &mut Vec<DocCommit>,
+        slots: &mut Vec<usize>,
+    ) -> Result<Reservation<'_>, StoreError> {
+        let growths: Vec<Held> = batch
+            .iter()
+            .zip(&*slots)
+            .map(|(commit, &slot)| Held::growth(&work.docs[slot].state, commit))
+            .collect();
+        let all = growths.iter().fold(Held::default(), |all, more| all.plus(*more));
+        let (reservation, others) = self.shared.reserved.take(all);
+        let mut held = Held::of(&self.counts().await?).plus(others);
+        let mut kept = Vec::with_capacity(batch.len());
+        for (&slot, more) in slots.iter().zip(growths) {
+            let refused = quota.check(held, more).err().filter(|_| !work.only_deletes(slot));
+            kept.push(refused.is_none());
+            match refused {
+                None => held = held.plus(more),
+                Some(error) => work.refuse(slot, &error),
+            }
+        }
+        let mut keep = kept.iter();
+        batch.retain(|_| keep.next() == Some(&true));
+        let mut keep = kept.iter();
+        slots.retain(|_| keep.next() == Some(&true));
+        Ok(reservation)
+    }
+
+    /// Reads documents that do not seem to be new; all of them where it counts whether they are.
+    async fn read_known(&self, work: &mut Work, quota: &Quota) -> Result<(), StoreError> {
+        let reads = |slot: &usize| !quota.is_unbound() || !work.seems_new(*slot);
+        let known: Vec<usize> = (0..work.docs.len()).filter(reads).collect();
         // An edit needs its leaf only; a history from elsewhere may begin anywhere.
         let read = match work.mode {
             EditMode::Edit => ReadDoc::recent(ReadBody::No),
@@ -257,6 +313,19 @@ impl Work {
                 self.writes[row].rev.as_ref().is_none_or(|rev| rev.generation() == 1)
             }
         })
+    }
+
+    fn only_deletes(&self, slot: usize) -> bool {
+        self.docs[slot].rows.iter().all(|&row| self.writes[row].deleted)
+    }
+
+    /// Refuses those writes of a document that would have changed it.
+    fn refuse(&mut self, slot: usize, error: &DocError) {
+        for &row in &self.docs[slot].rows {
+            if matches!(self.results[row], Some(Ok((_, Changed::Yes)))) {
+                self.results[row] = Some(Err(error.clone()));
+            }
+        }
     }
 
     fn outcomes(self, seq_of: impl Fn(usize) -> Option<Seq>) -> Vec<WriteOutcome> {

@@ -258,7 +258,10 @@ pub fn token_gateway(store: Store) -> GatewayBuilder {
         })
         .server_authorizer(|request: ServerRequest| async move {
             match shown(&request.credentials) {
-                Some("secret") => Ok(ServerGrant::known().user("root").listing().administering()),
+                Some("secret") => {
+                    let grant = ServerGrant::known().user("root").listing();
+                    Ok(grant.administering().backing_up())
+                }
                 Some("user") => Ok(ServerGrant::known().user("anna")),
                 Some("stranger") => Err(Denied::forbidden("not for you")),
                 _ => Err(Denied::new("You are not a server admin.")),

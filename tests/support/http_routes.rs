@@ -18,6 +18,8 @@ pub enum Needs {
     List,
     /// The right to administer the server.
     Govern,
+    /// The right to back up the server.
+    BackUp,
 }
 use Needs::*;
 
@@ -38,6 +40,8 @@ pub const ROUTES: &[(&str, &str, &str, Needs, u16)] = &[
     ("GET", "/_scheduler/jobs", "", List, 501),
     ("GET", "/_active_tasks", "", List, 501),
     ("DELETE", "/_settee/grants?user=nobody", "", Govern, 200),
+    ("GET", "/_settee/backup", "", BackUp, 200),
+    ("POST", "/_settee/backup", "{}", BackUp, 200),
     ("GET", "/_settee", "", Nothing, 307),
     ("GET", "/_settee/", "", Nothing, 200),
     ("GET", "/_settee/page.js", "", Nothing, 200),

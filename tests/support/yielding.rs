@@ -102,6 +102,18 @@ impl Backend for YieldingBackend {
     async fn commit_settings(&self, db: DatabaseKey, settings: DatabaseSettings) -> Answer<()> {
         yielding!(self.0.commit_settings(db, settings))
     }
+    async fn snapshot(&self, db: DatabaseKey, since: u64, limit: usize) -> Answer<Snapshot> {
+        yielding!(self.0.snapshot(db, since, limit))
+    }
+    async fn notes(&self, db: DatabaseKey) -> Answer<Option<Vec<u8>>> {
+        yielding!(self.0.notes(db))
+    }
+    async fn commit_notes(&self, db: DatabaseKey, notes: Vec<u8>) -> Answer<()> {
+        yielding!(self.0.commit_notes(db, notes))
+    }
+    async fn blob_bytes(&self, db: DatabaseKey) -> Answer<u64> {
+        yielding!(self.0.blob_bytes(db))
+    }
     async fn blobs(&self, db: DatabaseKey, age: std::time::Duration) -> Answer<Vec<BlobKey>> {
         yielding!(self.0.blobs(db, age))
     }

@@ -177,13 +177,7 @@ impl Granted {
     }
 
     pub(super) fn server_grant(&self) -> ServerGrant {
-        let mut grant = ServerGrant::known();
-        if self.body.server.contains(&ServerRight::List) {
-            grant = grant.listing();
-        }
-        if self.body.server.contains(&ServerRight::Admin) {
-            grant = grant.administering();
-        }
+        let mut grant = ServerRight::grant(|right| self.body.server.contains(&right));
         if let Some(user) = &self.body.user {
             grant = grant.user(user);
         }

@@ -27,7 +27,8 @@ pub struct Args {
 }
 
 /// Nobody else has the directory open, so that no upload waits for its document.
-pub const ALONE: CompactOptions = CompactOptions { upload_age: Duration::ZERO, gently: false };
+pub const ALONE: CompactOptions =
+    CompactOptions { upload_age: Duration::ZERO, gently: false, bytes_per_second_max: None };
 
 pub async fn run(args: Args) -> Result<(), Failure> {
     let (dir, name) = args.place.resolve()?;

@@ -4,12 +4,15 @@
 //! Each table of the file has a file here, or its type in the library.
 
 mod audit;
+mod backup;
 mod compaction;
 mod environment;
 mod listen;
 mod log;
 mod metrics;
 mod problem;
+mod quota;
+mod tombstones;
 mod validate;
 
 use std::path::{Path, PathBuf};
@@ -22,10 +25,13 @@ use settee::server::{ForwardedHeader, ServerError};
 use crate::failure::Failure;
 
 pub use audit::Audit;
+pub use backup::Backup;
 pub use compaction::Compaction;
 pub use listen::{Checked, Listen, Tls};
 pub use log::{Format, Log};
 pub use metrics::Metrics;
+pub use quota::Quotas;
+pub use tombstones::Tombstones;
 pub use validate::{Validate, Validators};
 
 /// A configuration file. Every key may be left out.
@@ -48,6 +54,9 @@ pub struct Config {
     pub log: Log,
     pub audit: Audit,
     pub metrics: Metrics,
+    pub backup: Backup,
+    pub quotas: Vec<Quotas>,
+    pub tombstones: Tombstones,
 }
 
 /// Which headers of a trusted proxy count.
@@ -117,7 +126,7 @@ mod tests {
     use std::time::Duration;
 
     use settee::server::MetricsAccess;
-    use settee::store::CompactionPolicy;
+    use settee::store::{CompactOptions, CompactionPolicy, Quota, QuotaRule, TombstonePolicy};
 
     use super::*;
 
@@ -139,6 +148,20 @@ mod tests {
             old_mib_min = 1
             old_part_min = 0.25
             interval_s = 5
+            mib_per_s_max = 3
+            [backup]
+            mib_per_s_max = 2
+            [[quotas]]
+            databases = "user-*"
+            docs = 10
+            [[quotas]]
+            databases = "*"
+            mib = 1
+            [tombstones]
+            enabled = true
+            age_days = 2
+            client_age_days = 3
+            interval_s = 4
             [log]
             format = "json"
             level = "debug"
@@ -161,12 +184,26 @@ mod tests {
             old_bytes_min: 1 << 20,
             old_part_min: 0.25,
             interval: Duration::from_secs(5),
-            ..CompactionPolicy::default()
+            options: CompactOptions {
+                bytes_per_second_max: Some(3 << 20),
+                ..CompactOptions::default()
+            },
         };
         assert_eq!(config.compaction.policy(), Some(policy));
         assert_eq!(config.log, Log { format: Format::Json, level: "debug".into() });
         assert_eq!(config.audit.path.as_deref(), Some(Path::new("/var/log/settee/audit")));
         assert_eq!(config.metrics.access(), MetricsAccess::Token("scraper".into()));
+        assert_eq!(config.backup.bytes_per_second_max(), Some(2 << 20));
+        let rule = |databases: &str, docs_max, bytes_max| QuotaRule {
+            databases: databases.into(),
+            quota: Quota { docs_max, bytes_max },
+        };
+        let rules: Vec<QuotaRule> = config.quotas.into_iter().map(Into::into).collect();
+        assert_eq!(rules, [rule("user-*", Some(10), None), rule("*", None, Some(1 << 20))]);
+        let day = Duration::from_secs(24 * 3600);
+        let (age, client_age, interval) = (2 * day, 3 * day, Duration::from_secs(4));
+        let policy = TombstonePolicy { age, client_age, interval };
+        assert_eq!(config.tombstones.policy(), Some(policy));
     }
 
     #[test]
@@ -197,6 +234,18 @@ mod tests {
         let places = Config::parse(mixed).unwrap().listen.unwrap().tables();
         assert_eq!((places[0].address.as_str(), &places[0].mode), ("[::1]:1", &None));
         assert_eq!(places[1].mode.as_deref(), Some("600"));
+    }
+
+    #[test]
+    fn tombstones_stay_and_nothing_is_bounded_unless_it_is_said() {
+        let config = Config::parse("").unwrap();
+        assert_eq!(
+            (config.tombstones.policy(), config.backup.bytes_per_second_max()),
+            (None, None)
+        );
+        assert_eq!(config.quotas, []);
+        let policy = Config::parse("[tombstones]\nenabled = true").unwrap().tombstones.policy();
+        assert_eq!(policy, Some(TombstonePolicy::default()));
     }
 
     #[test]

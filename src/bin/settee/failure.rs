@@ -8,6 +8,7 @@ use settee::client::ClientError;
 use settee::doc::SelectorError;
 use settee::replicate::SyncError;
 use settee::server::{ServerError, TlsError};
+use settee::store::BackupError;
 use settee::validate::ValidateError;
 use settee::{DocId, LimitsError, ParseError, StoreError};
 
@@ -35,6 +36,10 @@ pub enum Failure {
         "{url:?} is not ws://HOST:PORT/DB or wss://HOST:PORT/DB, a gateway and the name of a database behind it"
     )]
     Url { url: String },
+    #[error("{}: {source}", path.display())]
+    Archive { path: PathBuf, source: BackupError },
+    #[error("{url}: {problem}")]
+    Gateway { url: String, problem: String },
     #[error("{}: {problem}", path.display())]
     Config { path: PathBuf, problem: String },
     #[error("environment variable {name}: {problem}")]

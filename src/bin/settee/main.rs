@@ -1,6 +1,7 @@
 //! The `settee` command: a gateway, and tools for the databases of a data directory.
 
 mod audit;
+mod backup;
 mod certificates;
 mod check;
 mod compact;
@@ -19,6 +20,7 @@ mod logs;
 mod place;
 mod progress;
 mod purge;
+mod restore;
 mod serve;
 mod sync;
 
@@ -52,6 +54,10 @@ enum Command {
     List(list::Args),
     /// Read everything and say what does not fit together
     Check(check::Args),
+    /// Back everything up, of a data directory or of a gateway that serves it
+    Backup(backup::Args),
+    /// Make a data directory of a backup
+    Restore(restore::Args),
     /// Remove the bodies of old revisions, and attachments that nothing names
     Compact(compact::Args),
     /// Take revisions away as if they had never been there
@@ -90,6 +96,8 @@ fn run(command: Command) -> Result<(), Failure> {
             Command::Info(args) => info::run(args).await,
             Command::List(args) => list::run(args).await,
             Command::Check(args) => check::run(args).await,
+            Command::Backup(args) => backup::run(args).await,
+            Command::Restore(args) => restore::run(args).await,
             Command::Compact(args) => compact::run(args).await,
             Command::Purge(args) => purge::run(args).await,
             Command::Destroy(args) => destroy::run(args).await,

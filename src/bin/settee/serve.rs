@@ -199,6 +199,9 @@ fn gateway(store: Store, settings: Config, given: Given) -> Result<Gateway, Fail
         .metrics(settings.metrics.access())
         .limits(settings.limits)
         .compaction(settings.compaction.policy())
+        .tombstones(settings.tombstones.policy())
+        .quotas(settings.quotas.into_iter().map(Into::into).collect())
+        .backup_bytes_per_second_max(settings.backup.bytes_per_second_max())
         .allowed_origins(settings.allowed_origins)
         .trusted_proxies(settings.trusted_proxies)
         .forwarded_header(settings.forwarded_header.header())
@@ -215,7 +218,9 @@ fn gateway(store: Store, settings: Config, given: Given) -> Result<Gateway, Fail
             .authorizer(|request: AccessRequest| async move {
                 Ok(Grant::database(request.database).creating().destroying().administering())
             })
-            .server_authorizer(|_| async { Ok(ServerGrant::known().listing().administering()) })
+            .server_authorizer(|_| async {
+                Ok(ServerGrant::known().listing().administering().backing_up())
+            })
             .loopback_hosts_only()
     } else {
         builder.authorizer(access.clone()).server_authorizer(access)

@@ -11,6 +11,7 @@ mod admin;
 mod all_docs;
 mod answer;
 mod attachment;
+mod backup;
 mod bulk;
 mod changes;
 mod cors;
@@ -44,6 +45,7 @@ use crate::doc::DbName;
 use crate::proto::message::WireError;
 
 pub(crate) use admin::Compactions;
+pub(crate) use backup::Backups;
 pub(crate) use db_updates::DbLog;
 pub(crate) use session::Sessions;
 

@@ -37,6 +37,7 @@ pub(super) async fn route(request: Request, path: &[&str]) -> Answer {
         ["_settee", "status"] => observed::status(request).await,
         ["_settee"] => page::file(&request, ""),
         ["_settee", "grants"] => grants(request).await,
+        ["_settee", "backup"] => super::backup::answer(request).await,
         ["_settee", file] => page::file(&request, file),
         ["_uuids"] => uuids(&request),
         ["_session"] => session(request).await,

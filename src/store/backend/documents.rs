@@ -4,6 +4,7 @@ use std::num::NonZeroU32;
 
 use bytes::Bytes;
 
+use super::Counts;
 use crate::doc::{BlobRef, Body, BodyRecord, DocId, Leaf, LocalId, LocalRev, Rev, RevTree};
 
 /// A state of a document: what a commit names as the state it was merged against. The default is
@@ -155,6 +156,18 @@ pub struct DocPurge {
     pub tree: RevTree,
     /// Revisions whose bodies are stored and that `tree` does not have.
     pub dropped: Vec<Rev>,
+}
+
+/// Documents as they all were at one update seq.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Snapshot {
+    /// Those that changed after the seq asked for, in the order of their changes, with all
+    /// revisions and without bodies. Empty if there are more than were asked for.
+    pub docs: Vec<(DocId, StoredDoc)>,
+    /// Whether there are more than were asked for.
+    pub more: bool,
+    /// The database's counters then; they are on disk.
+    pub counts: Counts,
 }
 
 /// What compaction took from a number of documents.

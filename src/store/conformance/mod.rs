@@ -13,6 +13,7 @@ mod make;
 #[cfg(feature = "sled")]
 mod model;
 mod scans;
+mod snapshots;
 
 use std::sync::Arc;
 

@@ -13,7 +13,8 @@ use super::lock;
 use crate::doc::{BlobKey, Body, BodyRecord, DocId, Leaf, LocalId, LocalRev, Rev, RevTree};
 use crate::store::backend::{
     ChangeRow, ChangesPage, ChangesRange, Compacted, Counts, DatabaseSettings, DocCommit, DocPurge,
-    DocsRange, IndexKey, Older, Order, ReadBody, ReadTree, StoredDoc, SweptBlobs, Version,
+    DocsRange, IndexKey, Older, Order, ReadBody, ReadTree, Snapshot, StoredDoc, SweptBlobs,
+    Version,
 };
 use crate::store::tally::Tally;
 
@@ -30,6 +31,7 @@ pub(super) struct Database {
     blobs: BTreeMap<BlobKey, Blob>,
     pub(super) settings: DatabaseSettings,
     pub(super) indexes: BTreeMap<IndexKey, Index>,
+    pub(super) notes: Option<Vec<u8>>,
     /// Attachments that documents name that were written since, one for each sweep.
     sweeps: Vec<Weak<Mutex<HashSet<BlobKey>>>>,
     pub(super) seq_watch: watch::Sender<u64>,
@@ -176,6 +178,26 @@ impl Database {
         rows.truncate(range.limit);
         let last_seq = if more { rows.last().map_or(range.since, |row| row.seq) } else { durable };
         ChangesPage { rows, last_seq, more }
+    }
+
+    pub(super) fn snapshot(&self, since: u64, limit: usize) -> Snapshot {
+        let counts = self.counts;
+        let after = (Bound::Excluded(since), Bound::Unbounded);
+        let rows: Vec<&ChangeRow> =
+            self.by_seq.range(after).map(|(_, row)| row).take(limit.saturating_add(1)).collect();
+        if rows.len() > limit {
+            return Snapshot { docs: Vec::new(), more: true, counts };
+        }
+        let stored = |row: &ChangeRow| {
+            let found = self.stored(&row.id, ReadBody::No);
+            (row.id.clone(), found.expect("a row of the index has its document"))
+        };
+        let docs = rows.into_iter().map(stored).collect();
+        Snapshot { docs, more: false, counts }
+    }
+
+    pub(super) fn blob_bytes(&self) -> u64 {
+        self.blobs.values().map(|blob| blob.bytes.len() as u64).sum()
     }
 
     pub(super) fn docs(&self, range: &DocsRange) -> Vec<(DocId, StoredDoc)> {

@@ -19,7 +19,7 @@ use tokio::sync::watch;
 use super::backend::{
     Backend, BlobReader, BlobSweep, BlobWriter, ChangesPage, ChangesRange, Commit, Compacted,
     Counts, DatabaseKey, DatabaseRecord, DatabaseSettings, DocCommit, DocPurge, DocsRange,
-    LocalCommit, LocalOutcome, ReadDoc, StoredDoc, Uuid,
+    LocalCommit, LocalOutcome, ReadDoc, Snapshot, StoredDoc, Uuid,
 };
 use super::error::StoreError;
 use super::stats::BackendStats;
@@ -242,6 +242,15 @@ impl Backend for MemoryBackend {
         self.read_in(db, |database| database.changes(range))
     }
 
+    async fn snapshot(
+        &self,
+        db: DatabaseKey,
+        since: u64,
+        limit: usize,
+    ) -> Result<Snapshot, StoreError> {
+        self.read_in(db, |database| database.snapshot(since, limit))
+    }
+
     async fn count_changes(&self, db: DatabaseKey, since: u64) -> Result<u64, StoreError> {
         let after = (Bound::Excluded(since), Bound::Unbounded);
         self.read_in(db, |database| database.by_seq.range(after).count() as u64)
@@ -356,6 +365,23 @@ impl Backend for MemoryBackend {
         state.flush()?;
         state.database_mut(db)?.settings = settings;
         Ok(())
+    }
+
+    async fn notes(&self, db: DatabaseKey) -> Result<Option<Vec<u8>>, StoreError> {
+        self.read_in(db, |database| database.notes.clone())
+    }
+
+    async fn commit_notes(&self, db: DatabaseKey, notes: Vec<u8>) -> Result<(), StoreError> {
+        let mut state = self.lock();
+        state.writing()?;
+        state.database_mut(db)?;
+        state.flush()?;
+        state.database_mut(db)?.notes = Some(notes);
+        Ok(())
+    }
+
+    async fn blob_bytes(&self, db: DatabaseKey) -> Result<u64, StoreError> {
+        self.read_in(db, Database::blob_bytes)
     }
 
     async fn blobs(&self, db: DatabaseKey, age: Duration) -> Result<Vec<BlobKey>, StoreError> {

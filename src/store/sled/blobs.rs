@@ -54,15 +54,32 @@ pub(super) fn clean(blobs: &Path, mut is_alive: impl FnMut(DatabaseKey) -> bool)
     sync_dir(blobs)
 }
 
+fn entries(blobs: &Path, db: DatabaseKey) -> io::Result<Option<fs::ReadDir>> {
+    match fs::read_dir(database_dir(blobs, db)) {
+        Ok(entries) => Ok(Some(entries)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Bytes of a database's files.
+pub(super) fn file_bytes(blobs: &Path, db: DatabaseKey) -> io::Result<u64> {
+    let mut bytes = 0;
+    for entry in entries(blobs, db)?.into_iter().flatten() {
+        match entry?.metadata() {
+            Ok(metadata) => bytes += metadata.len(),
+            // A sweep was faster.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(bytes)
+}
+
 /// Names of a database's files that are at least so old.
 pub(super) fn files(blobs: &Path, db: DatabaseKey, age: Duration) -> io::Result<Vec<BlobKey>> {
-    let entries = match fs::read_dir(database_dir(blobs, db)) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(error),
-    };
     let mut found = Vec::new();
-    for entry in entries {
+    for entry in entries(blobs, db)?.into_iter().flatten() {
         let entry = entry?;
         // A clock that was set back makes a file young, which is the safe side.
         let old = entry.metadata()?.modified()?.elapsed().is_ok_and(|since| since >= age);

@@ -158,8 +158,8 @@ impl Committer {
                 Ok(Commit::Done(seqs)) => self.answer_later(answer, Commit::Done(seqs)),
                 other => answer_now(answer, other),
             },
-            Request::Settings { db, value, answer } => {
-                let committed = self.commit_settings(db, &value);
+            Request::Row { db, key, value, answer } => {
+                let committed = self.commit_row(db, key, &value);
                 self.answer_flushed(answer, committed);
             }
             Request::Index { db, commit, answer } => {
@@ -169,6 +169,10 @@ impl Committer {
             Request::RemoveIndex { db, index, answer } => {
                 let removed = self.remove_index(db, index);
                 answer_now(answer, removed);
+            }
+            Request::Snapshot { db, since, limit, answer } => {
+                let snapshot = self.snapshot(db, since, limit);
+                self.answer_flushed(answer, snapshot);
             }
             Request::BeginSweep { db, sweep, answer } => {
                 answer_now(answer, self.begin_sweep(db, sweep));

@@ -16,9 +16,11 @@ use super::index;
 use super::merge::{self, StoredState};
 use super::open::blobs_dir;
 use super::request::{DocWrite, PurgeWrite};
-use super::value;
+use super::{reads, value};
 use crate::doc::{BlobKey, DocId};
-use crate::store::backend::{Commit, Compacted, DatabaseKey, StoredDoc, SweptBlobs};
+use crate::store::backend::{
+    Commit, Compacted, DatabaseKey, ReadBody, ReadDoc, Snapshot, StoredDoc, SweptBlobs,
+};
 use crate::store::error::StoreError;
 use crate::store::keys;
 
@@ -80,6 +82,7 @@ impl Committer {
             let key = keys::doc(db, &id);
             self.see(std::iter::once(&key))?;
             let Some(stored) = StoredState::read(&self.db, &key)? else { continue };
+            self.room.take(stored.bytes())?;
             let before = stored.tally;
             let (compacted, after) = merge::compact(&self.db, &mut self.batch, db, &id, stored)
                 .inspect_err(|_| self.shared.poison())?;
@@ -112,6 +115,7 @@ impl Committer {
         if !stale.is_empty() {
             return Ok(Commit::Stale(stale));
         }
+        self.room.take(found.iter().map(StoredState::bytes).sum())?;
         self.load_counts(db)?;
         self.make_room(docs.len())?;
         let mut seqs = Vec::with_capacity(docs.len());
@@ -134,19 +138,48 @@ impl Committer {
         Ok(Commit::Done(seqs))
     }
 
-    pub(super) fn commit_settings(
+    pub(super) fn commit_row(
         &mut self,
         db: DatabaseKey,
+        key: Vec<u8>,
         row: &[u8],
     ) -> Result<(), StoreError> {
         self.check_writable(Some(db))?;
-        let key = keys::settings(db);
+        self.room.take(row.len())?;
         self.see(std::iter::once(&key))?;
         if let Some(old) = value::get(&self.db, &key)? {
             self.batch.remove_value(&key, &old);
         }
         self.batch.insert_value(&key, row);
         self.row_done(key)
+    }
+
+    /// Reads between two requests, so that no commit comes between what is read.
+    pub(super) fn snapshot(
+        &mut self,
+        db: DatabaseKey,
+        since: u64,
+        limit: usize,
+    ) -> Result<Snapshot, StoreError> {
+        self.check_writable(Some(db))?;
+        self.apply()?;
+        self.load_counts(db)?;
+        let counts = self.counts_mut(db).now;
+        let rows =
+            reads::seq_rows(&self.db, db, since, counts.update_seq, limit.saturating_add(1))?;
+        if rows.len() > limit {
+            return Ok(Snapshot { docs: Vec::new(), more: true, counts });
+        }
+        let mut docs = Vec::with_capacity(rows.len());
+        for row in rows {
+            let found = reads::doc(&self.db, db, &row.id, ReadDoc::whole(ReadBody::No))?;
+            let found = found.filter(|stored| stored.version.seq == row.seq);
+            let stored = found.ok_or_else(|| {
+                value::damaged(&keys::seq(db, row.seq), "names a document that is not there")
+            })?;
+            docs.push((row.id, stored));
+        }
+        Ok(Snapshot { docs, more: false, counts })
     }
 
     pub(super) fn begin_sweep(

@@ -55,6 +55,11 @@ impl StoredState {
         Ok(StoredDoc { version, tree, read: ReadTree::Whole, older, winner_body: None })
     }
 
+    /// What is written anew when it is changed: its row.
+    pub(super) fn bytes(&self) -> usize {
+        self.value.len()
+    }
+
     fn has_body(&self, rev: &Rev) -> bool {
         self.tree.state(rev).is_some_and(|state| state.body_bytes.is_some())
     }

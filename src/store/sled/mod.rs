@@ -38,13 +38,14 @@ use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use self::committer::Committer;
-use self::open::{blobs_dir, doing};
+use self::mark::Mark;
+use self::open::{DataFile, Opened, blobs_dir, doing};
 use self::request::{Answer, DocWrite, LocalWrite, PurgeWrite, Request};
 use self::shared::Shared;
 use super::backend::{
     Backend, BlobReader, BlobSweep, BlobWriter, ChangesPage, ChangesRange, Commit, Compacted,
     Counts, DatabaseKey, DatabaseRecord, DatabaseSettings, DocCommit, DocPurge, DocsRange,
-    LocalCommit, LocalOutcome, ReadDoc, StoredDoc, SweptBlobs, Uuid,
+    LocalCommit, LocalOutcome, ReadDoc, Snapshot, StoredDoc, SweptBlobs, Uuid,
 };
 use super::error::StoreError;
 use super::keys;
@@ -120,7 +121,29 @@ impl SledBackend {
     /// # Errors
     /// As [`SledBackend::open`].
     pub fn open_with(path: &Path, options: &SledOptions) -> Result<Self, StoreError> {
-        let (opened, data, mark) = open::open(path, options)?;
+        Self::run(path, open::open(path, options)?)
+    }
+
+    /// Begins to restore a backup to a directory, which is made if it is not there, and must be
+    /// empty but for an earlier restore that did not finish. Until
+    /// [`SledBackend::finish_restoring`] opening it fails with [`StoreError::Unfinished`].
+    ///
+    /// # Errors
+    /// As [`SledBackend::open`]; [`StoreError::Io`] if there is something in it.
+    pub fn begin_restoring(path: &Path) -> Result<Self, StoreError> {
+        Self::run(path, open::begin_restoring(path, &SledOptions::default())?)
+    }
+
+    /// Lets a directory be opened to which a backup was restored, and that was closed since.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`].
+    pub fn finish_restoring(path: &Path) -> Result<(), StoreError> {
+        open::finish_restoring(path)
+    }
+
+    fn run(path: &Path, opened: (Opened, DataFile, Mark)) -> Result<Self, StoreError> {
+        let (opened, data, mark) = opened;
         let db = opened.db.clone();
         let uuid = open::read_uuid(&db)?;
         let shared = Arc::new(Shared::new(uuid, path.to_owned(), opened));
@@ -339,6 +362,15 @@ impl Backend for SledBackend {
         Ok(page.unwrap_or_else(empty))
     }
 
+    async fn snapshot(
+        &self,
+        db: DatabaseKey,
+        since: u64,
+        limit: usize,
+    ) -> Result<Snapshot, StoreError> {
+        self.request(|answer| Request::Snapshot { db, since, limit, answer }).await
+    }
+
     async fn count_changes(&self, db: DatabaseKey, since: u64) -> Result<u64, StoreError> {
         let count = move |shared: &Shared, sled: &Db| reads::count_changes(shared, sled, db, since);
         self.inner.read_in(db, count).await
@@ -429,8 +461,25 @@ impl Backend for SledBackend {
         db: DatabaseKey,
         settings: DatabaseSettings,
     ) -> Result<(), StoreError> {
-        let value = record::settings(&settings);
-        self.request(|answer| Request::Settings { db, value, answer }).await
+        let (key, value) = (keys::settings(db), record::settings(&settings));
+        self.request(|answer| Request::Row { db, key, value, answer }).await
+    }
+
+    async fn notes(&self, db: DatabaseKey) -> Result<Option<Vec<u8>>, StoreError> {
+        self.inner.read_in(db, move |_, sled| reads::notes(sled, db)).await
+    }
+
+    async fn commit_notes(&self, db: DatabaseKey, notes: Vec<u8>) -> Result<(), StoreError> {
+        let (key, value) = (keys::notes(db), record::plain(&notes));
+        self.request(|answer| Request::Row { db, key, value, answer }).await
+    }
+
+    async fn blob_bytes(&self, db: DatabaseKey) -> Result<u64, StoreError> {
+        let measure = move |shared: &Shared, _: &Db| {
+            let bytes = blobs::file_bytes(&blobs_dir(&shared.path), db);
+            bytes.map_err(doing("measure attachments"))
+        };
+        self.inner.read_in(db, measure).await
     }
 
     async fn blobs(&self, db: DatabaseKey, age: Duration) -> Result<Vec<BlobKey>, StoreError> {

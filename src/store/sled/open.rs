@@ -14,6 +14,8 @@ use crate::store::error::StoreError;
 use crate::store::{keys, migrate};
 
 const LOCK_FILE: &str = "lock";
+/// There while a backup is being restored to the directory.
+const RESTORING_FILE: &str = "restoring";
 pub(super) const SLED_DIR: &str = "sled";
 /// How long sled's own lock may still be held by threads of an instance that this process closed.
 const SLED_LOCK_WAIT: Duration = Duration::from_secs(5);
@@ -62,6 +64,57 @@ pub(super) fn open(
     path: &Path,
     options: &SledOptions,
 ) -> Result<(Opened, DataFile, Mark), StoreError> {
+    if path.join(RESTORING_FILE).exists() {
+        return Err(StoreError::Unfinished { path: path.to_owned() });
+    }
+    open_anyway(path, options)
+}
+
+/// Begins to restore: makes a data directory that [`open`] refuses until [`finish_restoring`]. One
+/// that was begun before is begun anew.
+pub(super) fn begin_restoring(
+    path: &Path,
+    options: &SledOptions,
+) -> Result<(Opened, DataFile, Mark), StoreError> {
+    let begin = || {
+        fs::create_dir_all(path)?;
+        let marker = path.join(RESTORING_FILE);
+        if !marker.exists() {
+            if fs::read_dir(path)?.next().is_some() {
+                return Err(io::Error::new(
+                    io::ErrorKind::AlreadyExists,
+                    "there is something in it; a backup is restored to an empty directory",
+                ));
+            }
+            File::create(&marker)?.sync_all()?;
+            sync_dir(path)?;
+        }
+        for entry in fs::read_dir(path)?.collect::<io::Result<Vec<_>>>()? {
+            if entry.file_name() == RESTORING_FILE {
+                continue;
+            }
+            if entry.file_type()?.is_dir() {
+                fs::remove_dir_all(entry.path())?;
+            } else {
+                fs::remove_file(entry.path())?;
+            }
+        }
+        Ok(())
+    };
+    begin().map_err(doing("make the data directory to restore to"))?;
+    open_anyway(path, options)
+}
+
+/// What was restored is whole, closed and on disk: from here on the directory can be opened.
+pub(super) fn finish_restoring(path: &Path) -> Result<(), StoreError> {
+    let finish = || {
+        fs::remove_file(path.join(RESTORING_FILE))?;
+        sync_dir(path)
+    };
+    finish().map_err(doing("finish the restored data directory"))
+}
+
+fn open_anyway(path: &Path, options: &SledOptions) -> Result<(Opened, DataFile, Mark), StoreError> {
     fs::create_dir_all(path).map_err(doing("make the data directory"))?;
     let mut lock = lock(path)?;
     let mut made = Vec::new();

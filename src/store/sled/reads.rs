@@ -10,8 +10,8 @@ use super::{Db, io_error, older};
 use crate::doc::Body;
 use crate::doc::{BlobKey, BodyRecord, DbName, DocId, LocalId, LocalRev, Rev, RevTree};
 use crate::store::backend::{
-    ChangesPage, ChangesRange, DatabaseKey, DatabaseRecord, DatabaseSettings, DocsRange, Order,
-    ReadBody, ReadDoc, ReadTree, StoredDoc,
+    ChangeRow, ChangesPage, ChangesRange, DatabaseKey, DatabaseRecord, DatabaseSettings, DocsRange,
+    Order, ReadBody, ReadDoc, ReadTree, StoredDoc,
 };
 use crate::store::error::StoreError;
 use crate::store::keys::{self, Bounds};
@@ -204,6 +204,26 @@ pub(super) fn changes(
     Ok(page)
 }
 
+/// By-seq rows as they are now, durable or not.
+pub(super) fn seq_rows(
+    db: &Db,
+    database: DatabaseKey,
+    since: u64,
+    until: u64,
+    limit: usize,
+) -> Result<Vec<ChangeRow>, StoreError> {
+    let mut rows = Vec::new();
+    let Some(bounds) = keys::seqs(database, since, until) else { return Ok(rows) };
+    for row in scan(db, bounds, Order::Ascending).take(limit) {
+        let (key, value) = row?;
+        let Some(content) = complete(db, &key, value)? else { continue };
+        let seq = keys::seq_of(&key).ok_or_else(|| damaged(&key, "has no seq"))?;
+        let row = record::decode_seq_row(seq, &content);
+        rows.push(row.ok_or_else(|| damaged(&key, "is malformed"))?);
+    }
+    Ok(rows)
+}
+
 pub(super) fn count_changes(
     shared: &Shared,
     db: &Db,
@@ -222,6 +242,10 @@ pub(super) fn settings(db: &Db, database: DatabaseKey) -> Result<DatabaseSetting
     let key = keys::settings(database);
     let Some(content) = value::read(db, &key)? else { return Ok(DatabaseSettings::default()) };
     record::decode_settings(&content).ok_or_else(|| damaged(&key, "is malformed"))
+}
+
+pub(super) fn notes(db: &Db, database: DatabaseKey) -> Result<Option<Vec<u8>>, StoreError> {
+    Ok(value::read(db, &keys::notes(database))?.map(|content| content.to_vec()))
 }
 
 /// Names of the small attachments.

@@ -11,7 +11,7 @@ use super::record;
 use crate::doc::{BlobKey, Body, DbName, DocId, LocalRev, Rev, RevTree};
 use crate::store::backend::{
     Commit, Compacted, DatabaseKey, DatabaseRecord, DocCommit, DocPurge, IndexCommit, IndexKey,
-    IndexOutcome, LocalCommit, LocalOutcome, OlderCommit, SweptBlobs, Uuid, Version,
+    IndexOutcome, LocalCommit, LocalOutcome, OlderCommit, Snapshot, SweptBlobs, Uuid, Version,
 };
 use crate::store::error::StoreError;
 use crate::store::keys;
@@ -23,17 +23,68 @@ const INLINE_BYTES_MAX: usize = 4 * 1024;
 pub(super) type Answer<T> = oneshot::Sender<Result<T, StoreError>>;
 
 pub(super) enum Request {
-    Commit { db: DatabaseKey, docs: Vec<DocWrite>, answer: Answer<Commit> },
-    Local { db: DatabaseKey, local: LocalWrite, answer: Answer<LocalOutcome> },
-    Create { name: DbName, incarnation: Uuid, answer: Answer<DatabaseRecord> },
-    Destroy { name: DbName, answer: Answer<()> },
-    Compact { db: DatabaseKey, ids: Vec<DocId>, answer: Answer<Compacted> },
-    Purge { db: DatabaseKey, docs: Vec<PurgeWrite>, answer: Answer<Commit> },
-    Settings { db: DatabaseKey, value: Vec<u8>, answer: Answer<()> },
-    BeginSweep { db: DatabaseKey, sweep: Weak<()>, answer: Answer<()> },
-    Index { db: DatabaseKey, commit: IndexCommit, answer: Answer<IndexOutcome> },
-    RemoveIndex { db: DatabaseKey, index: IndexKey, answer: Answer<bool> },
-    SweepBlobs { db: DatabaseKey, keys: Vec<BlobKey>, answer: Answer<SweptBlobs> },
+    Commit {
+        db: DatabaseKey,
+        docs: Vec<DocWrite>,
+        answer: Answer<Commit>,
+    },
+    Local {
+        db: DatabaseKey,
+        local: LocalWrite,
+        answer: Answer<LocalOutcome>,
+    },
+    Create {
+        name: DbName,
+        incarnation: Uuid,
+        answer: Answer<DatabaseRecord>,
+    },
+    Destroy {
+        name: DbName,
+        answer: Answer<()>,
+    },
+    Compact {
+        db: DatabaseKey,
+        ids: Vec<DocId>,
+        answer: Answer<Compacted>,
+    },
+    Purge {
+        db: DatabaseKey,
+        docs: Vec<PurgeWrite>,
+        answer: Answer<Commit>,
+    },
+    /// A row that a database has once at most.
+    Row {
+        db: DatabaseKey,
+        key: Vec<u8>,
+        value: Vec<u8>,
+        answer: Answer<()>,
+    },
+    Snapshot {
+        db: DatabaseKey,
+        since: u64,
+        limit: usize,
+        answer: Answer<Snapshot>,
+    },
+    BeginSweep {
+        db: DatabaseKey,
+        sweep: Weak<()>,
+        answer: Answer<()>,
+    },
+    SweepBlobs {
+        db: DatabaseKey,
+        keys: Vec<BlobKey>,
+        answer: Answer<SweptBlobs>,
+    },
+    Index {
+        db: DatabaseKey,
+        commit: IndexCommit,
+        answer: Answer<IndexOutcome>,
+    },
+    RemoveIndex {
+        db: DatabaseKey,
+        index: IndexKey,
+        answer: Answer<bool>,
+    },
 }
 
 /// A changed document, ready for the batch.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use serde::Deserialize;
-use settee::store::CompactionPolicy;
+use settee::store::{CompactOptions, CompactionPolicy};
 
 /// When databases are compacted while they are served.
 #[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
@@ -13,6 +13,8 @@ pub struct Compaction {
     pub old_mib_min: u32,
     pub old_part_min: f64,
     pub interval_s: u32,
+    /// 0 for no bound.
+    pub mib_per_s_max: u32,
 }
 
 impl Default for Compaction {
@@ -24,6 +26,7 @@ impl Default for Compaction {
             old_mib_min: (old_bytes_min >> 20) as u32,
             old_part_min,
             interval_s: interval.as_secs() as u32,
+            mib_per_s_max: 0,
         }
     }
 }
@@ -34,7 +37,11 @@ impl Compaction {
             old_bytes_min: u64::from(self.old_mib_min) << 20,
             old_part_min: self.old_part_min,
             interval: Duration::from_secs(self.interval_s.into()),
-            ..CompactionPolicy::default()
+            options: CompactOptions {
+                bytes_per_second_max: (self.mib_per_s_max > 0)
+                    .then_some(u64::from(self.mib_per_s_max) << 20),
+                ..CompactOptions::default()
+            },
         })
     }
 }
