@@ -4,6 +4,8 @@
 #[cfg(feature = "client")]
 pub mod client;
 pub mod doc;
+#[cfg(feature = "http-peer")]
+pub mod http_peer;
 mod limits;
 pub mod proto;
 pub mod replicate;

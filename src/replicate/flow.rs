@@ -20,7 +20,7 @@ use super::denied::DeniedList;
 use super::events::{ChangeEvent, DeniedEvent, Direction, Reporter, WrittenRev};
 use super::local_peer::MISSING_STUB;
 use super::peer::{
-    ChangeBatch, ChangedDoc, ChangesRequest, Peer, PeerError, RefusedDoc, WriteAnswer,
+    ChangeBatch, ChangedDoc, ChangesRequest, Fetched, Peer, PeerError, RefusedDoc, WriteAnswer,
 };
 
 /// Batches in flight.
@@ -53,6 +53,8 @@ pub(crate) struct FlowContext {
     pub retry: Arc<[Notify; 2]>,
     /// How far each direction came, for the next connection: newer than its checkpoint.
     pub reached: Arc<Mutex<[Option<Reached>; 2]>>,
+    /// Where to begin, whatever the checkpoints say.
+    pub since: Option<String>,
 }
 
 impl FlowContext {
@@ -119,6 +121,8 @@ struct Progress {
 #[derive(Default)]
 struct Done {
     docs: Vec<WrittenRev>,
+    revs_checked: u64,
+    revs_missing: u64,
     docs_read: u64,
     failures: u64,
     last_seq: String,
@@ -235,6 +239,8 @@ impl Flow {
             direction: self.direction,
             docs_written: done.docs.len() as u64,
             docs: done.docs,
+            revs_checked: done.revs_checked,
+            revs_missing: done.revs_missing,
             docs_read: done.docs_read,
             doc_write_failures: done.failures,
             last_seq: done.last_seq,
@@ -261,11 +267,11 @@ impl Flow {
         let rows: Vec<ChangedDoc> =
             batch.rows.into_iter().filter(|row| !self.came_from_target(row)).collect();
         let mut at_hand = Vec::new();
-        let wanted = self.wanted(rows, batch.pending, &mut at_hand).await?;
-        self.write(at_hand, &mut done).await?;
+        let wanted = self.wanted(rows, batch.pending, &mut at_hand, &mut done).await?;
+        self.write(at_hand.into(), &mut done).await?;
         for wanted in wanted.chunks(FETCH_DOCS_MAX) {
-            let docs = self.source.fetch(wanted.to_vec()).await?;
-            self.write(docs, &mut done).await?;
+            let fetched = self.source.fetch(wanted.to_vec()).await?;
+            self.write(fetched, &mut done).await?;
         }
         self.progress().in_flight -= 1;
         Ok(done)
@@ -282,6 +288,7 @@ impl Flow {
         rows: Vec<ChangedDoc>,
         pending: u64,
         at_hand: &mut Vec<Document>,
+        done: &mut Done,
     ) -> Result<Vec<(DocId, Rev)>, PeerError> {
         let mut leaves: Vec<(DocId, Vec<Rev>)> = Vec::new();
         for row in rows {
@@ -294,6 +301,7 @@ impl Flow {
                 leaves.push((row.id, missing));
             }
         }
+        done.revs_checked = leaves.iter().map(|(_, revs)| revs.len() as u64).sum();
         let small = leaves.len() <= OPTIMISTIC_DOCS_MAX;
         let optimistic = self.context.live && pending == 0 && small;
         if !leaves.is_empty() && !optimistic {
@@ -303,18 +311,22 @@ impl Flow {
         let pairs = leaves
             .into_iter()
             .flat_map(|(id, revs)| revs.into_iter().map(move |rev| (id.clone(), rev)));
-        Ok(pairs.collect())
+        let pairs: Vec<(DocId, Rev)> = pairs.collect();
+        done.revs_missing = pairs.len() as u64;
+        Ok(pairs)
     }
 
-    async fn write(&self, docs: Vec<Document>, done: &mut Done) -> Result<(), PeerError> {
-        if docs.is_empty() {
+    async fn write(&self, fetched: Fetched, done: &mut Done) -> Result<(), PeerError> {
+        let Fetched { docs, refused: unreadable } = fetched;
+        if docs.is_empty() && unreadable.is_empty() {
             return Ok(());
         }
         self.context.reporter.work(self.direction);
         done.docs_read += docs.len() as u64;
         // Before the write, which the other direction may see before this one has its answer.
         self.note_moved(&docs);
-        let WriteAnswer { refused, known } = self.write_with_attachments(&docs).await?;
+        let WriteAnswer { mut refused, known } = self.write_with_attachments(&docs).await?;
+        refused.extend(unreadable);
         let known: HashSet<(DocId, Rev)> = known.into_iter().collect();
         let news = self.context.denied.note(self.direction, &docs, &refused).await?;
         self.context.reporter.denied_count(self.context.denied.len());
@@ -388,7 +400,9 @@ impl Flow {
                 (from, attachments) = (index, document.attachments.len());
             }
         }
-        parts.push(&docs[from..]);
+        if from < docs.len() {
+            parts.push(&docs[from..]);
+        }
         parts
     }
 
@@ -447,16 +461,18 @@ impl Flow {
             Done { last_seq, pending, ..Done::default() }
         };
         for wanted in wanted.chunks(FETCH_DOCS_MAX) {
-            let docs = self.source.fetch(wanted.to_vec()).await?;
+            let fetched = self.source.fetch(wanted.to_vec()).await?;
             let gone: Vec<(DocId, Rev)> = wanted
                 .iter()
                 .filter(|(id, rev)| {
-                    !docs.iter().any(|d| d.id == *id && d.rev.as_ref() == Some(rev))
+                    let same = |of: &DocId, other: Option<&Rev>| of == id && other == Some(rev);
+                    !fetched.docs.iter().any(|d| same(&d.id, d.rev.as_ref()))
+                        && !fetched.refused.iter().any(|r| same(&r.id, r.rev.as_ref()))
                 })
                 .cloned()
                 .collect();
             self.context.denied.forget(self.direction, &gone).await?;
-            self.write(docs, &mut done).await?;
+            self.write(fetched, &mut done).await?;
         }
         self.context.reporter.denied_count(self.context.denied.len());
         self.progress().in_flight -= 1;
@@ -506,7 +522,8 @@ impl<'a> Checkpoints<'a> {
         }
         let common = common_point(at_source.as_ref(), at_target.as_ref());
         let latest = at_target.or(at_source).filter(|_| common.is_some()).unwrap_or_default();
-        let since = flow.context.reached_before(flow.direction, &id).or(common);
+        let told = flow.context.since.clone();
+        let since = flow.context.reached_before(flow.direction, &id).or(told).or(common);
         Ok(Self { flow, id, latest, since, reached: None, due_at: None })
     }
 

@@ -5,6 +5,8 @@
 //! and a gateway both directions run at once over one channel; see [`flow`](self) for one direction,
 //! [`events`] for what a sync tells.
 
+#[cfg(any(feature = "client", feature = "http-peer"))]
+mod backoff;
 mod denied;
 pub mod events;
 mod flow;
@@ -20,6 +22,8 @@ use futures::{Stream, StreamExt as _};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 
+#[cfg(any(feature = "client", feature = "http-peer"))]
+pub use backoff::Backoff;
 pub use denied::DeniedDoc;
 pub(crate) use denied::DeniedList;
 pub use events::{
@@ -176,7 +180,8 @@ impl Sync {
         F: Future<Output = ()> + Send + 'static,
     {
         let reporter = Reporter::new(options.directions.list());
-        let denied = Arc::new(DeniedList::new(database.clone()));
+        let keeper: Arc<dyn Peer> = Arc::new(LocalPeer(database.clone()));
+        let denied = Arc::new(DeniedList::new(keeper));
         let (stop, stopped) = watch::channel(false);
         let retry = Arc::new([Notify::new(), Notify::new()]);
         let pushes = options.directions != Directions::PullOnly;
@@ -193,6 +198,7 @@ impl Sync {
             stop: stopped,
             retry: Arc::clone(&retry),
             reached: Arc::default(),
+            since: None,
         };
         let (pushed, pulled) = (Moved::default(), Moved::default());
         let run = run(SyncRun { database: database.clone(), options, context, pushed, pulled });
@@ -358,7 +364,7 @@ impl SyncRun {
     }
 }
 
-fn new_session_id() -> String {
+pub(crate) fn new_session_id() -> String {
     Uuid::random().expect("the system has randomness once it has booted").to_string()
 }
 

@@ -23,6 +23,7 @@ mod memory;
 mod merging;
 #[cfg(feature = "sled")]
 mod migrate;
+mod notes;
 mod purge;
 mod read;
 mod revs_diff;

@@ -4,6 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use settee::client::ClientError;
+use settee::http_peer::RemoteError;
 use settee::replicate::SyncError;
 use settee::server::ServerError;
 use settee::{DocId, LimitsError, ParseError, StoreError};
@@ -28,7 +29,9 @@ pub enum Failure {
     NoLeaf { id: DocId, revs: String },
     #[error("{text:?} cannot be {what}: {source}")]
     Malformed { text: String, what: &'static str, source: ParseError },
-    #[error("{url:?} is not ws://HOST:PORT/DB, a gateway and the name of a database behind it")]
+    #[error(
+        "{url:?} is not ws://HOST:PORT/DB (or http://, https://), a server and the name of a database behind it"
+    )]
     Url { url: String },
     #[error("{}: {problem}", path.display())]
     Config { path: PathBuf, problem: String },
@@ -62,6 +65,8 @@ pub enum Failure {
     Server(#[from] ServerError),
     #[error(transparent)]
     Client(#[from] ClientError),
+    #[error(transparent)]
+    Remote(#[from] RemoteError),
     #[error(transparent)]
     Sync(#[from] SyncError),
     #[error("cannot {doing}: {source}")]

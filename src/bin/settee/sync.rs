@@ -1,11 +1,15 @@
-//! `settee sync`: a database of a data directory with one behind a gateway.
+//! `settee sync`: a database of a data directory with one behind a gateway or a CouchDB.
 
 use std::io::Write as _;
 
 use futures::StreamExt as _;
 use serde_json::json;
 use settee::client::ClientEvents;
-use settee::replicate::{DeniedDoc, Direction, DirectionSummary, SyncSummary};
+use settee::http_peer::{self, HttpOptions, Remote};
+use settee::replicate::{
+    DeniedDoc, Direction, DirectionSummary, Directions, Lifetime, PauseCause, ReplicationOptions,
+    SyncSummary,
+};
 use settee::{Client, ClientEvent, DbName, Selector, Store, Sync, SyncEvent, SyncOptions};
 
 use crate::failure::Failure;
@@ -23,10 +27,11 @@ const LISTED_MAX: usize = 20;
 pub struct Args {
     #[command(flatten)]
     place: PlaceArgs,
-    /// The gateway and the database behind it; a slash in the name is written %2F
-    #[arg(value_name = "ws://HOST:PORT/DB")]
+    /// The gateway and the database behind it; a slash in the name is written %2F. With http:// or
+    /// https:// any server with CouchDB's API, and a name and password may stand before the host
+    #[arg(value_name = "URL/DB")]
     url: String,
-    /// The token to show
+    /// The token to show, to a server of HTTP as `Bearer`
     #[arg(long, value_name = "TOKEN", env = "SETTEE_TOKEN", hide_env_values = true)]
     token: Option<String>,
     /// Go on with every change until interrupted (Ctrl-C), over lost connections
@@ -41,7 +46,7 @@ pub struct Args {
     /// Only documents that this selector lets pass, in either direction
     #[arg(long, value_name = "JSON", value_parser = selector)]
     selector: Option<Selector>,
-    /// Have the gateway make its database if it is not there
+    /// Have the other side make its database if it is not there
     #[arg(long)]
     create: bool,
 }
@@ -66,9 +71,32 @@ impl Args {
             _ => options,
         }
     }
+
+    fn http_options(&self) -> HttpOptions {
+        let directions = match (self.push, self.pull) {
+            (true, _) => Directions::PushOnly,
+            (_, true) => Directions::PullOnly,
+            _ => Directions::Both,
+        };
+        let lifetime = if self.live { Lifetime::Live } else { Lifetime::OneShot };
+        let selector = self.selector.clone();
+        HttpOptions {
+            replication: ReplicationOptions {
+                directions,
+                lifetime,
+                selector,
+                ..ReplicationOptions::default()
+            },
+            create: self.create,
+            ..HttpOptions::default()
+        }
+    }
 }
 
 pub async fn run(args: Args) -> Result<(), Failure> {
+    if args.url.starts_with("http://") || args.url.starts_with("https://") {
+        return over_http(args).await;
+    }
     let place = args.place.place()?;
     let (gateway, remote) = split_url(&args.url)?;
     let mut signals = Signals::new()?;
@@ -77,13 +105,34 @@ pub async fn run(args: Args) -> Result<(), Failure> {
     let store = Store::open(&place.dir)?;
     let database = store.open_or_create(&place.name).await?;
     let mut sync = client.sync(&database, args.options(&remote));
-    let ended = follow(&mut sync, connection, &mut signals, args.live).await;
+    let ended = follow(&mut sync, Some(connection), &mut signals, args.live).await;
     list_denied(&sync.denied());
     client.close().await;
     store.close().await?;
-    let summary = ended?;
-    report(&summary)?;
-    if summary.cancelled && !args.live { Err(Failure::Cancelled) } else { Ok(()) }
+    conclude(&ended?, args.live)
+}
+
+/// The same with CouchDB's HTTP API on the other side.
+async fn over_http(args: Args) -> Result<(), Failure> {
+    let place = args.place.place()?;
+    let mut remote: Remote = args.url.parse()?;
+    if let Some(token) = args.token.as_ref().filter(|_| !remote.has_credentials()) {
+        remote = remote.bearer(token)?;
+    }
+    let mut signals = Signals::new()?;
+    let store = Store::open(&place.dir)?;
+    let database = store.open_or_create(&place.name).await?;
+    let mut sync = http_peer::sync(&database, remote, args.http_options());
+    let ended = follow(&mut sync, None, &mut signals, args.live).await;
+    list_denied(&sync.denied());
+    drop(sync);
+    store.close().await?;
+    conclude(&ended?, args.live)
+}
+
+fn conclude(summary: &SyncSummary, live: bool) -> Result<(), Failure> {
+    report(summary)?;
+    if summary.cancelled && !live { Err(Failure::Cancelled) } else { Ok(()) }
 }
 
 /// The gateway's address and the database's name, which is what follows the last slash.
@@ -101,7 +150,7 @@ fn split_url(url: &str) -> Result<(String, DbName), Failure> {
 /// Shows what happens until the sync ends, and ends it when a signal comes.
 async fn follow(
     sync: &mut Sync,
-    mut connection: ClientEvents,
+    mut connection: Option<ClientEvents>,
     signals: &mut Signals,
     live: bool,
 ) -> Result<SyncSummary, Failure> {
@@ -115,7 +164,7 @@ async fn follow(
                 sync.cancel().await;
                 continue;
             }
-            Some(event) = connection.next(), if live => {
+            event = next_of(&mut connection), if live => {
                 match event {
                     ClientEvent::Connect => progress.note("connected"),
                     ClientEvent::Disconnect { cause } => {
@@ -129,6 +178,11 @@ async fn follow(
         match event {
             Some(SyncEvent::Change(change)) => progress.change(&change),
             Some(SyncEvent::Paused { cause: None }) if live => progress.up_to_date(),
+            Some(SyncEvent::Paused { cause: Some(PauseCause::Offline { cause }) })
+                if live && connection.is_none() =>
+            {
+                progress.note(&format!("offline, trying again: {cause}"));
+            }
             Some(SyncEvent::Complete(complete)) => summary = complete,
             Some(SyncEvent::Error(error)) => {
                 progress.end();
@@ -140,6 +194,17 @@ async fn follow(
                 return Ok(summary);
             }
         }
+    }
+}
+
+/// What happens next to a connection, where one is kept.
+async fn next_of(connection: &mut Option<ClientEvents>) -> ClientEvent {
+    match connection {
+        Some(events) => match events.next().await {
+            Some(event) => event,
+            None => std::future::pending().await,
+        },
+        None => std::future::pending().await,
     }
 }
 

@@ -18,7 +18,7 @@ use tokio::sync::watch;
 use super::backend::{
     Backend, BlobReader, BlobSweep, BlobWriter, ChangesPage, ChangesRange, Commit, Compacted,
     Counts, DatabaseKey, DatabaseRecord, DatabaseSettings, DocCommit, DocPurge, DocsRange,
-    LocalCommit, LocalOutcome, ReadDoc, StoredDoc, Uuid,
+    LocalCommit, LocalOutcome, ReadDoc, STORE_KEY, StoredDoc, Uuid,
 };
 use super::error::StoreError;
 use crate::doc::{BlobHasher, BlobKey, Body, BodyRecord, DbName, DocId, LocalId, LocalRev, Rev};
@@ -71,7 +71,9 @@ impl MemoryBackend {
     /// derived from `uuid`.
     #[must_use]
     pub fn with_uuid(uuid: Uuid) -> Self {
-        Self { uuid, state: Arc::default() }
+        let databases = BTreeMap::from([(STORE_KEY, Database::default())]);
+        let state = State { databases, ..State::default() };
+        Self { uuid, state: Arc::new(Mutex::new(state)) }
     }
 
     /// Makes the next method that changes something fail as if the disk had refused it: with
