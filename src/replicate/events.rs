@@ -57,10 +57,6 @@ pub struct ChangeEvent {
     pub direction: Direction,
     /// What was written; at most 10,000 of them when many changes became one event.
     pub docs: Vec<WrittenRev>,
-    /// Revisions of the source that were compared with the target, by this event.
-    pub revs_checked: u64,
-    /// Those that the target lacked, by this event.
-    pub revs_missing: u64,
     /// Documents read from the source, by this event.
     pub docs_read: u64,
     /// Revisions written to the target, by this event; those it is known to have had are not counted.
@@ -473,8 +469,6 @@ impl ChangeEvent {
     fn absorb(&mut self, next: Self) {
         self.docs.extend(next.docs);
         self.docs.truncate(EVENT_DOCS_MAX);
-        self.revs_checked += next.revs_checked;
-        self.revs_missing += next.revs_missing;
         self.docs_read += next.docs_read;
         self.docs_written += next.docs_written;
         self.doc_write_failures += next.doc_write_failures;
@@ -530,8 +524,6 @@ mod tests {
         ChangeEvent {
             direction: Direction::Push,
             docs: Vec::new(),
-            revs_checked: docs_read,
-            revs_missing: docs_read,
             docs_read,
             docs_written: docs_read,
             doc_write_failures: 0,

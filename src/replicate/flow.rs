@@ -22,6 +22,7 @@ use super::local_peer::MISSING_STUB;
 use super::peer::{
     ChangeBatch, ChangedDoc, ChangesRequest, Fetched, Peer, PeerError, RefusedDoc, WriteAnswer,
 };
+use super::tally::Tally;
 
 /// Batches in flight.
 const BATCHES_IN_FLIGHT: usize = 4;
@@ -52,12 +53,18 @@ pub(crate) struct FlowContext {
     /// Told when denied documents shall be tried again; one for each direction.
     pub retry: Arc<[Notify; 2]>,
     /// How far each direction came, for the next connection: newer than its checkpoint.
-    pub reached: Arc<Mutex<[Option<Reached>; 2]>>,
+    pub reached: Reach,
     /// Where to begin, whatever the checkpoints say.
     pub since: Option<String>,
+    /// What was done, for whoever looks.
+    pub tally: Arc<Mutex<Tally>>,
 }
 
 impl FlowContext {
+    fn tally(&self) -> std::sync::MutexGuard<'_, Tally> {
+        self.tally.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// The place up to which this very sync has brought a replication.
     fn reached_before(&self, direction: Direction, id: &LocalId) -> Option<String> {
         let reached = self.reached.lock().unwrap_or_else(PoisonError::into_inner);
@@ -90,6 +97,9 @@ pub(crate) enum Look {
 /// A replication and the place of its source up to which it came.
 type Reached = (LocalId, String);
 
+/// How far each direction came.
+pub(crate) type Reach = Arc<Mutex<[Option<Reached>; 2]>>;
+
 /// Revisions that one direction moved, for the other not to send back.
 pub(crate) type Moved = Arc<Mutex<RecentRevs>>;
 
@@ -121,8 +131,6 @@ struct Progress {
 #[derive(Default)]
 struct Done {
     docs: Vec<WrittenRev>,
-    revs_checked: u64,
-    revs_missing: u64,
     docs_read: u64,
     failures: u64,
     last_seq: String,
@@ -157,7 +165,13 @@ impl Flow {
     /// Runs until the source's feed ends, the sync is stopped, or something fails.
     pub(crate) async fn run(self, look: Look) -> Result<(), PeerError> {
         let mut checkpoints = Checkpoints::open(&self).await?;
-        self.progress().last_seq = checkpoints.since().unwrap_or_default();
+        let began = checkpoints.since().unwrap_or_default();
+        self.progress().last_seq.clone_from(&began);
+        {
+            let mut tally = self.context.tally();
+            (tally.source_seq, tally.through_seq) = (began.clone(), began.clone());
+            tally.start_seq = began;
+        }
         self.context.denied.load(self.direction, &checkpoints.id).await?;
         self.context.reporter.denied_count(self.context.denied.len());
         if look == Look::First {
@@ -235,12 +249,18 @@ impl Flow {
     }
 
     fn tell(&self, done: Done) {
+        {
+            let mut tally = self.context.tally();
+            tally.docs_read += done.docs_read;
+            tally.docs_written += done.docs.len() as u64;
+            tally.doc_write_failures += done.failures;
+            tally.through_seq.clone_from(&done.last_seq);
+            tally.pending = done.pending;
+        }
         self.context.reporter.change(ChangeEvent {
             direction: self.direction,
             docs_written: done.docs.len() as u64,
             docs: done.docs,
-            revs_checked: done.revs_checked,
-            revs_missing: done.revs_missing,
             docs_read: done.docs_read,
             doc_write_failures: done.failures,
             last_seq: done.last_seq,
@@ -263,11 +283,12 @@ impl Flow {
         let batch = batch?;
         self.progress().in_flight += 1;
         let (last_seq, pending) = (batch.last_seq, batch.pending);
+        self.context.tally().source_seq.clone_from(&last_seq);
         let mut done = Done { last_seq, pending, ..Done::default() };
         let rows: Vec<ChangedDoc> =
             batch.rows.into_iter().filter(|row| !self.came_from_target(row)).collect();
         let mut at_hand = Vec::new();
-        let wanted = self.wanted(rows, batch.pending, &mut at_hand, &mut done).await?;
+        let wanted = self.wanted(rows, batch.pending, &mut at_hand).await?;
         self.write(at_hand.into(), &mut done).await?;
         for wanted in wanted.chunks(FETCH_DOCS_MAX) {
             let fetched = self.source.fetch(wanted.to_vec()).await?;
@@ -288,7 +309,6 @@ impl Flow {
         rows: Vec<ChangedDoc>,
         pending: u64,
         at_hand: &mut Vec<Document>,
-        done: &mut Done,
     ) -> Result<Vec<(DocId, Rev)>, PeerError> {
         let mut leaves: Vec<(DocId, Vec<Rev>)> = Vec::new();
         for row in rows {
@@ -301,7 +321,8 @@ impl Flow {
                 leaves.push((row.id, missing));
             }
         }
-        done.revs_checked = leaves.iter().map(|(_, revs)| revs.len() as u64).sum();
+        self.context.tally().revs_checked +=
+            leaves.iter().map(|(_, revs)| revs.len() as u64).sum::<u64>();
         let small = leaves.len() <= OPTIMISTIC_DOCS_MAX;
         let optimistic = self.context.live && pending == 0 && small;
         if !leaves.is_empty() && !optimistic {
@@ -312,7 +333,7 @@ impl Flow {
             .into_iter()
             .flat_map(|(id, revs)| revs.into_iter().map(move |rev| (id.clone(), rev)));
         let pairs: Vec<(DocId, Rev)> = pairs.collect();
-        done.revs_missing = pairs.len() as u64;
+        self.context.tally().revs_missing += pairs.len() as u64;
         Ok(pairs)
     }
 
@@ -556,6 +577,7 @@ impl<'a> Checkpoints<'a> {
         self.flow.target.set_local(&self.id, body.clone()).await?;
         self.flow.source.set_local(&self.id, body).await?;
         self.latest = next;
+        self.flow.context.tally().checkpointed_seq = Some(reached);
         Ok(())
     }
 }

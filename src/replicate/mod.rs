@@ -10,8 +10,9 @@ mod backoff;
 mod denied;
 pub mod events;
 mod flow;
-mod local_peer;
+pub(crate) mod local_peer;
 pub mod peer;
+mod tally;
 
 use std::fmt;
 use std::pin::Pin;
@@ -31,9 +32,13 @@ pub use events::{
     SyncState, SyncStatus, SyncSummary, WrittenRev,
 };
 pub(crate) use events::{EventStream, Reporter};
+#[cfg(feature = "server")]
+pub(crate) use flow::Reach;
 pub(crate) use flow::{Flow, FlowContext, Look, Moved};
 pub use local_peer::LocalPeer;
 pub use peer::{Peer, PeerError};
+#[cfg(feature = "server")]
+pub(crate) use tally::Tally;
 
 use crate::doc::{DocId, Selector};
 use crate::store::{ChangesOptions, Database, Order, StoreError, Style, Uuid};
@@ -199,6 +204,7 @@ impl Sync {
             retry: Arc::clone(&retry),
             reached: Arc::default(),
             since: None,
+            tally: Arc::default(),
         };
         let (pushed, pulled) = (Moved::default(), Moved::default());
         let run = run(SyncRun { database: database.clone(), options, context, pushed, pulled });

@@ -66,6 +66,8 @@ pub(super) async fn serve<L: Listener>(
     let mut connections: JoinSet<()> = JoinSet::new();
     let mut refused: JoinSet<()> = JoinSet::new();
     let mut compacting = keep_compacted(shared);
+    shared.resume_replications().await;
+    let _replicating = Replicating(shared);
     let mut shutdown = std::pin::pin!(shutdown);
     loop {
         tokio::select! {
@@ -102,7 +104,17 @@ pub(super) async fn serve<L: Listener>(
     // Upgraded connections bound their own end; what is left of plain HTTP gets as long.
     let drain = Duration::from_millis(shared.limits.drain_timeout_ms);
     let finish = async { while connections.join_next().await.is_some() {} };
-    let (_, ()) = tokio::join!(timeout(drain, finish), upgraded.join_all());
+    let pause = shared.pause_replications(drain);
+    let (_, (), ()) = tokio::join!(timeout(drain, finish), upgraded.join_all(), pause);
+}
+
+/// Ends replications when serving ends, however it ends.
+struct Replicating<'a>(&'a Shared);
+
+impl Drop for Replicating<'_> {
+    fn drop(&mut self) {
+        self.0.replications.abort_all();
+    }
 }
 
 /// Compacts databases as the gateway's settings say, until it is dropped.

@@ -103,6 +103,7 @@ pub struct ServerRequest {
 pub struct ServerGrant {
     pub(super) user: Option<String>,
     pub(super) list: bool,
+    pub(super) replicate: bool,
 }
 
 impl ServerGrant {
@@ -123,6 +124,14 @@ impl ServerGrant {
     #[must_use]
     pub fn listing(self) -> Self {
         Self { list: true, ..self }
+    }
+
+    /// The same, and the gateway may be made to replicate with any address it can reach, that of
+    /// its own machine and network included; and all replications may be seen and cancelled
+    /// (`_replicate`, `_scheduler`, `_active_tasks`).
+    #[must_use]
+    pub fn replicating(self) -> Self {
+        Self { replicate: true, ..self }
     }
 }
 

@@ -18,6 +18,7 @@ mod legacy;
 mod opening;
 mod outbox;
 mod progress;
+mod replication;
 mod routes;
 mod security;
 mod socket;
@@ -53,6 +54,7 @@ use crate::transport::Listener;
 use auth::DenyAll;
 use census::Census;
 use channel::Channel;
+use replication::Replications;
 use tail::Tails;
 
 /// Serves the databases of a store to clients that its authorizer lets in.
@@ -88,6 +90,7 @@ pub(crate) struct Shared {
     server_authorizer: Arc<dyn ServerAuthorizer>,
     sessions: Sessions,
     compactions: Compactions,
+    replications: Replications,
     db_log: DbLog,
     limits: Limits,
     origins: Origins,
@@ -223,6 +226,7 @@ impl GatewayBuilder {
                 self.limits.sessions_max,
             ),
             compactions: Compactions::default(),
+            replications: Replications::default(),
             db_log: DbLog::new(&self.store),
             store: self.store,
             authorizer: self.authorizer,
@@ -267,7 +271,8 @@ impl Gateway {
     /// Takes connections until `shutdown` is ready, then stops: no new connections or calls, calls
     /// in progress get `drain_timeout_ms`, then every connection is closed with code 1012. Returns
     /// when the last connection has ended. Databases are compacted meanwhile, unless
-    /// [`GatewayBuilder::compaction`] said otherwise; that ends first.
+    /// [`GatewayBuilder::compaction`] said otherwise; that ends first. Continuous replications that
+    /// were asked for with `_replicate` go on meanwhile.
     ///
     /// # Cancel safety
     /// Dropping the future ends every connection at once.

@@ -12,7 +12,7 @@ use crate::proto::message::{ChannelId, WireError};
 use crate::store::{Database, StoreError};
 
 use super::Shared;
-use super::auth::{AccessRequest, Credentials, Grant};
+use super::auth::{AccessRequest, Credentials, Grant, ServerGrant, ServerRequest};
 use super::census::Seat;
 use super::channel::{Channel, Enlisted};
 use super::error::{Refusal, ToWire as _};
@@ -26,16 +26,31 @@ impl Shared {
         access: AccessRequest,
         seat: &Seat,
     ) -> Result<Grant, WireError> {
+        let grant = self.judge_access(access).await?;
+        if let Some(user) = grant.user_name() {
+            seat.belongs_to(user).map_err(|refusal| refusal.to_wire())?;
+        }
+        Ok(grant)
+    }
+
+    /// The same for what is no connection.
+    pub(super) async fn judge_access(&self, access: AccessRequest) -> Result<Grant, WireError> {
         let judged = unwinding(self.authorizer.authorize(access)).await;
         let grant =
             judged.map_err(|panicked| panicked.to_wire())?.map_err(|denied| denied.to_wire())?;
         if grant.time_left().is_some_and(|left| left.is_zero()) {
             return Err(Refusal::GrantExpired.to_wire());
         }
-        if let Some(user) = grant.user_name() {
-            seat.belongs_to(user).map_err(|refusal| refusal.to_wire())?;
-        }
         Ok(grant)
+    }
+
+    /// Asks the server's authorizer.
+    pub(super) async fn judge_server(
+        &self,
+        request: ServerRequest,
+    ) -> Result<ServerGrant, WireError> {
+        let judged = unwinding(self.server_authorizer.authorize_server(request)).await;
+        judged.map_err(|panicked| panicked.to_wire())?.map_err(|denied| denied.to_wire())
     }
 
     /// Opens the database that a grant names; makes it if the grant allows that and `create` asks

@@ -152,7 +152,7 @@ fn gateway(store: Store, settings: Config) -> Result<Gateway, Failure> {
     let builder = if settings.open {
         builder
             .authorizer(|request: AccessRequest| async move { Ok(everything(request)) })
-            .server_authorizer(|_| async { Ok(ServerGrant::known().listing()) })
+            .server_authorizer(|_| async { Ok(ServerGrant::known().listing().replicating()) })
             .loopback_hosts_only()
     } else {
         let tokens = Tokens::new(&settings.tokens);

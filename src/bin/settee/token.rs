@@ -21,7 +21,7 @@ impl Tokens {
 
     pub fn judge_server(&self, request: &ServerRequest) -> Result<ServerGrant, Denied> {
         self.check(&request.credentials)?;
-        Ok(ServerGrant::known().listing())
+        Ok(ServerGrant::known().listing().replicating())
     }
 
     /// A token comes by itself, or as the password of any name: CouchDB's programs know no other way.

@@ -16,7 +16,7 @@ use crate::store::{StoreError, Uuid};
 use super::all_docs::Paging;
 use super::answer::{Answer, json, json_text, ok, set};
 use super::request::{Request, parse_json};
-use super::{NO_REPLICATOR, database, only, reads};
+use super::{database, only, reads, replicate};
 
 /// CouchDB's bound on `_uuids`.
 const UUIDS_MAX: u64 = 1_000;
@@ -41,10 +41,9 @@ pub(super) async fn route(request: Request, path: &[&str]) -> Answer {
             check_list(&request).await?;
             super::db_updates::answer(request)
         }
-        ["_replicate" | "_scheduler" | "_active_tasks", ..] => {
-            check_list(&request).await?;
-            Err(HttpRefusal::NotImplemented { reason: NO_REPLICATOR }.to_wire())
-        }
+        ["_replicate"] => replicate::replicate(request).await,
+        ["_scheduler", ref rest @ ..] => replicate::scheduler(request, rest).await,
+        ["_active_tasks"] => replicate::active_tasks(request).await,
         _ => Err(Refusal::NoRoute.to_wire()),
     }
 }
@@ -90,9 +89,7 @@ fn uuids(request: &Request) -> Answer {
 
 /// Asks the server's authorizer.
 async fn judge(request: &Request) -> Result<ServerGrant, WireError> {
-    let access = request.server_access()?;
-    let judged = unwinding(request.shared.server_authorizer.authorize_server(access)).await;
-    judged.map_err(|panicked| panicked.to_wire())?.map_err(|denied| denied.to_wire())
+    request.shared.judge_server(request.server_access()?).await
 }
 
 async fn check_list(request: &Request) -> Result<(), WireError> {
