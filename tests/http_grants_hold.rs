@@ -20,12 +20,15 @@ enum Needs {
     Open,
     Read,
     Write,
+    /// Reading one database and writing another.
+    ReadAndWrite,
     Create,
     Destroy,
     Administer,
     /// A server-wide grant.
     Known,
     List,
+    Replicate,
 }
 use Needs::*;
 
@@ -42,9 +45,14 @@ const ROUTES: &[(&str, &str, &str, Needs, u16)] = &[
     ("GET", "/_dbs_info", "", List, 200),
     ("POST", "/_dbs_info", r#"{"keys":["db"]}"#, List, 200),
     ("GET", "/_db_updates", "", List, 200),
-    ("POST", "/_replicate", "{}", List, 501),
-    ("GET", "/_scheduler/jobs", "", List, 501),
-    ("GET", "/_active_tasks", "", List, 501),
+    ("POST", "/_replicate", r#"{"source":"db","target":"new"}"#, ReadAndWrite, 200),
+    ("POST", "/_replicate", r#"{"source":"db","target":"http://127.0.0.1:1/x"}"#, Replicate, 500),
+    ("POST", "/_replicate", r#"{"source":"http://127.0.0.1:1/x","target":"db"}"#, Replicate, 500),
+    ("POST", "/_replicate", r#"{"cancel":true,"replication_id":"x"}"#, Replicate, 404),
+    ("GET", "/_scheduler/jobs", "", Replicate, 200),
+    ("GET", "/_scheduler/jobs/x", "", Replicate, 404),
+    ("GET", "/_scheduler/docs", "", Replicate, 200),
+    ("GET", "/_active_tasks", "", Replicate, 200),
     ("GET", "/db", "", Open, 200),
     ("HEAD", "/db", "", Open, 200),
     ("GET", "/db/", "", Open, 200),
@@ -102,8 +110,12 @@ const CREDENTIALS: &[(&str, Option<u16>, &[Needs])] = &[
     ("Bearer stranger", Some(403), &[]),
     ("Bearer reader", None, &[Open, Read]),
     ("Bearer writer", None, &[Open, Write]),
-    ("Bearer user", None, &[Open, Read, Write, Known]),
-    ("Bearer secret", None, &[Open, Read, Write, Create, Destroy, Administer, Known, List]),
+    ("Bearer user", None, &[Open, Read, Write, ReadAndWrite, Known]),
+    (
+        "Bearer secret",
+        None,
+        &[Open, Read, Write, ReadAndWrite, Create, Destroy, Administer, Known, List, Replicate],
+    ),
 ];
 
 async fn prepared() -> Api {
@@ -168,7 +180,7 @@ async fn a_route_answers_whom_it_was_granted() {
                 );
                 continue;
             }
-            let server_wide = matches!(needs, Known | List);
+            let server_wide = matches!(needs, Known | List | Replicate);
             let expected = match refused {
                 Some(status) => status,
                 // Known to the databases, and not to the server.

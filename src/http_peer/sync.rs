@@ -26,7 +26,7 @@ pub struct HttpOptions {
     /// Nothing coming from the server for so long means that it is lost; 60 seconds.
     pub silence_timeout: Duration,
     /// How often one request is sent again, after growing pauses or when the server says, before
-    /// the server counts as lost; 5. The request that looks the database up is sent once.
+    /// the server counts as lost; 3. The request that looks the database up is sent once.
     pub request_retries: u32,
     /// The pauses between attempts.
     pub backoff: Backoff,
@@ -39,7 +39,7 @@ impl Default for HttpOptions {
             create: false,
             retry: None,
             silence_timeout: Duration::from_secs(60),
-            request_retries: 5,
+            request_retries: 3,
             backoff: Backoff::default(),
         }
     }

@@ -99,6 +99,11 @@ impl Served {
         format!("ws://{}/{database}", self.address)
     }
 
+    /// The process.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Ends the process as a crash would (SIGKILL).
     pub fn kill(mut self) {
         self.child.kill().expect("it can be killed");

@@ -7,10 +7,11 @@ use serde_json::json;
 use settee::client::ClientEvents;
 use settee::http_peer::{self, HttpOptions, Remote};
 use settee::replicate::{
-    DeniedDoc, Direction, DirectionSummary, Directions, Lifetime, PauseCause, ReplicationOptions,
-    SyncSummary,
+    DeniedDoc, Direction, DirectionSummary, Directions, Lifetime, ReplicationOptions, SyncSummary,
 };
-use settee::{Client, ClientEvent, DbName, Selector, Store, Sync, SyncEvent, SyncOptions};
+use settee::{
+    Client, ClientEvent, DbName, Selector, Store, Sync, SyncEvent, SyncOptions, SyncState,
+};
 
 use crate::failure::Failure;
 use crate::place::{PlaceArgs, db_name, selector};
@@ -156,12 +157,23 @@ async fn follow(
 ) -> Result<SyncSummary, Failure> {
     let mut progress = Progress::new();
     let mut summary = SyncSummary::default();
+    let mut status = sync.watch_status();
+    let mut offline = false;
     loop {
         let event = tokio::select! {
             event = sync.next() => event,
             () = signals.next() => {
                 progress.note("stopping");
                 sync.cancel().await;
+                continue;
+            }
+            Ok(()) = status.changed(), if live && connection.is_none() => {
+                let now = status.borrow_and_update().clone();
+                if now.state == SyncState::Offline && !offline {
+                    let cause = now.last_error.unwrap_or_default();
+                    progress.note(&format!("offline, trying again: {cause}"));
+                }
+                offline = now.state == SyncState::Offline;
                 continue;
             }
             event = next_of(&mut connection), if live => {
@@ -178,11 +190,6 @@ async fn follow(
         match event {
             Some(SyncEvent::Change(change)) => progress.change(&change),
             Some(SyncEvent::Paused { cause: None }) if live => progress.up_to_date(),
-            Some(SyncEvent::Paused { cause: Some(PauseCause::Offline { cause }) })
-                if live && connection.is_none() =>
-            {
-                progress.note(&format!("offline, trying again: {cause}"));
-            }
             Some(SyncEvent::Complete(complete)) => summary = complete,
             Some(SyncEvent::Error(error)) => {
                 progress.end();
