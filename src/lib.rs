@@ -6,6 +6,8 @@ pub mod access;
 #[cfg(feature = "client")]
 pub mod client;
 pub mod doc;
+#[cfg(feature = "http-peer")]
+pub mod http_peer;
 mod limits;
 pub mod proto;
 pub mod replicate;

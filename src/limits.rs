@@ -144,6 +144,9 @@ pub struct Limits {
     /// Milliseconds at most between two looks at whether a grant still holds; 60,000. An ended grant
     /// closes its channel with 401 `unauthorized`.
     pub grant_check_interval_ms: u64,
+    /// Replications that the gateway carries out at a time; 100. One more is refused with 429
+    /// `too_many_requests`.
+    pub replications_max: usize,
     /// Milliseconds that calls in progress get when the gateway stops; 20,000. Then close code 1012.
     pub drain_timeout_ms: u64,
 }
@@ -195,6 +198,7 @@ impl Default for Limits {
             ping_interval_ms: 20_000,
             silence_timeout_ms: 45_000,
             grant_check_interval_ms: 60_000,
+            replications_max: 100,
             drain_timeout_ms: 20_000,
         }
     }

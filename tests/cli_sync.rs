@@ -51,10 +51,61 @@ fn a_selector_narrows_a_sync() {
 }
 
 #[test]
+fn an_address_of_http_is_synced_with_too() {
+    let dir = tempdir().unwrap();
+    let served = Served::start(&dir.path().join("gateway"), "127.0.0.1:0");
+    let url = format!("http://{}/shared", served.address);
+    let [a, b] = ["a", "b"].map(|name| place(&dir.path().join(name), "db"));
+    settee_with(&["load", &a], b"{\"_id\":\"from a\",\"n\":1}\n{\"_id\":\"other\",\"n\":2}").ok();
+    settee_with(&["load", &b], b"{\"_id\":\"from b\",\"n\":1}").ok();
+    let token = ["--token", "secret"];
+    let missing = settee(&[&["sync", &a, &url], &token[..]].concat()).failure();
+    assert!(missing.contains("not exist"), "{missing}");
+    let narrow = ["--create", "--push", "--selector", r#"{"n":1}"#];
+    let pushed = settee(&[&["sync", &a, &url], &token[..], &narrow[..]].concat()).ok();
+    assert_eq!(pushed, "pushed 1 revisions, 0 refused\ncomplete\n");
+    let with_password = url.replace("http://", "http://anna:secret@");
+    let both = settee(&["sync", &b, &with_password]).ok();
+    assert_eq!(both, "pushed 1 revisions, 0 refused\npulled 1 revisions, 0 refused\ncomplete\n");
+    let pulled = settee(&[&["sync", &a, &url, "--pull"], &token[..]].concat()).ok();
+    assert_eq!(pulled, "pulled 1 revisions, 0 refused\ncomplete\n");
+    let wrong = settee(&["sync", &a, &url.replace("http://", "http://anna:wrong@")]).failure();
+    assert!(wrong.contains("unauthorized") && !wrong.contains("wrong@"), "{wrong}");
+}
+
+#[test]
+fn a_live_sync_over_http_goes_on_over_restarts() {
+    let dir = tempdir().unwrap();
+    let data = dir.path().join("gateway");
+    let served = Served::start(&data, "127.0.0.1:0");
+    let url = format!("http://{}/shared", served.address);
+    let [a, b] = ["a", "b"].map(|name| place(&dir.path().join(name), "db"));
+    let (mut child, mut stderr) = start_live(&a, &url);
+    until(&mut stderr, "up to date", "0 pulled");
+    let address = served.address.clone();
+    served.kill();
+    until(&mut stderr, "offline, trying again", "");
+    let served = Served::start(&data, &address);
+    settee_with(&["load", &b], b"{\"_id\":\"x\"}").ok();
+    settee(&["sync", &b, &url, "--token", "secret"]).ok();
+    until(&mut stderr, "up to date", "1 pulled");
+    send_signal(&child, "INT");
+    let mut stdout = String::new();
+    child.stdout.take().unwrap().read_to_string(&mut stdout).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+    assert!(stdout.ends_with("cancelled\n"), "{stdout}");
+    drop(served);
+    assert_eq!(settee(&["dump", &a]).ok(), settee(&["dump", &b]).ok());
+}
+
+#[test]
 fn what_cannot_work_is_said() {
     let dir = tempdir().unwrap();
     let db = place(dir.path(), "db");
     assert!(settee(&["sync", &db, "localhost"]).failure().contains("ws://HOST:PORT/DB"));
+    let no_database = settee(&["sync", &db, "http://anna:secret@localhost"]).failure();
+    assert!(no_database.contains("names no database"), "{no_database}");
+    assert!(!no_database.contains("secret"), "{no_database}");
     assert!(settee(&["sync", &db, "wss://localhost/db"]).failure().contains("wss"));
     // A port that nobody listens on: it was free a moment ago.
     let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();

@@ -61,6 +61,14 @@ fn find_documents() {
 }
 
 #[test]
+fn sync_over_http() {
+    let text = run("sync_over_http");
+    let wanted = "pushed Some(1000)\npulled Some(1000)\n\
+        a stranger: log in first (unauthorized)\n";
+    assert_eq!(text, wanted);
+}
+
+#[test]
 fn serve_old_clients() {
     let text = run("serve_old_clients");
     assert!(text.starts_with("listening on http://127.0.0.1:"), "{text}");

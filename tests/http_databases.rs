@@ -124,7 +124,7 @@ async fn what_needs_javascript_or_a_replicator_says_what_to_use_instead() {
         api.get(&path).await.assert_error(&path, 404, "not_found", reason);
     }
     let replicate = api.json("POST", "/_replicate", json!({})).await;
-    replicate.assert_error("_replicate", 501, "not_implemented", "settee sync");
+    replicate.assert_error("_replicate", 400, "bad_request", "`source`");
     for path in ["/_nothing", "/_users", "/_node/_local/_config", "/_utils"] {
         api.get(path).await.assert_error(path, 404, "not_found", "missing");
     }

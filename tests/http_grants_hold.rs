@@ -23,11 +23,24 @@ const CREDENTIALS: &[(&str, Option<u16>, &[Needs])] = &[
     ("Bearer stranger", Some(403), &[]),
     ("Bearer reader", None, &[Open, Read]),
     ("Bearer writer", None, &[Open, Write]),
-    ("Bearer user", None, &[Open, Read, Write, Known]),
+    ("Bearer user", None, &[Open, Read, Write, ReadAndWrite, Known]),
     (
         "Bearer secret",
         None,
-        &[Open, Read, Write, Create, Destroy, Administer, Known, List, Govern, BackUp],
+        &[
+            Open,
+            Read,
+            Write,
+            ReadAndWrite,
+            Create,
+            Destroy,
+            Administer,
+            Known,
+            List,
+            Govern,
+            BackUp,
+            Replicate,
+        ],
     ),
 ];
 
@@ -94,7 +107,7 @@ async fn a_route_answers_whom_it_was_granted() {
                 );
                 continue;
             }
-            let server_wide = matches!(needs, Known | List | Govern | BackUp);
+            let server_wide = matches!(needs, Known | List | Govern | BackUp | Replicate);
             let expected = match refused {
                 Some(status) => status,
                 // Known to the databases, and not to the server.

@@ -41,6 +41,8 @@ pub enum ServerRight {
     Admin,
     /// Backing up every database.
     Backup,
+    /// Replicating with any address, and seeing and ending all replications.
+    Replicate,
 }
 
 impl ServerRight {
@@ -55,6 +57,9 @@ impl ServerRight {
         }
         if may(Self::Backup) {
             grant = grant.backing_up();
+        }
+        if may(Self::Replicate) {
+            grant = grant.replicating();
         }
         grant
     }
@@ -206,7 +211,12 @@ impl Policy {
     pub fn everything() -> Self {
         Self {
             rules: vec![Rule::everything()],
-            server: vec![ServerRight::List, ServerRight::Admin, ServerRight::Backup],
+            server: vec![
+                ServerRight::List,
+                ServerRight::Admin,
+                ServerRight::Backup,
+                ServerRight::Replicate,
+            ],
         }
     }
 }

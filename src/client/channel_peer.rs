@@ -21,7 +21,8 @@ use crate::proto::call::{
 };
 use crate::proto::message::{Opened, RowsNote, WireError};
 use crate::replicate::peer::{
-    AttachmentBytes, ChangeBatch, ChangeStream, ChangedDoc, ChangesRequest, RefusedDoc, WriteAnswer,
+    AttachmentBytes, ChangeBatch, ChangeStream, ChangedDoc, ChangesRequest, Fetched, RefusedDoc,
+    WriteAnswer,
 };
 use crate::replicate::{Peer, PeerError};
 
@@ -214,7 +215,7 @@ impl Peer for ChannelPeer {
         Ok(found)
     }
 
-    async fn fetch(&self, wanted: Vec<(DocId, Rev)>) -> Result<Vec<Document>, PeerError> {
+    async fn fetch(&self, wanted: Vec<(DocId, Rev)>) -> Result<Fetched, PeerError> {
         let item = |(id, rev): &(DocId, Rev)| BulkGetParam {
             id: id.to_string(),
             rev: Some(rev.to_string()),
@@ -239,7 +240,7 @@ impl Peer for ChannelPeer {
                         }
                     }
                 }
-                StreamItem::End(_) => return Ok(found),
+                StreamItem::End(_) => return Ok(found.into()),
                 StreamItem::Piece(_) => return Err(broke("documents came as binary messages")),
                 StreamItem::Fail(error) => return Err(error),
             }

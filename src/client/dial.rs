@@ -14,6 +14,7 @@ use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::{WebSocketStream, client_async_with_config};
 
 use crate::proto::SUBPROTOCOL;
+use crate::replicate::Backoff;
 use crate::transport::{ByteStream, Connector};
 
 use super::driver::{self, Ended};
@@ -29,44 +30,6 @@ const MESSAGE_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// A connection that lived this long counts as a success; a shorter one does not stop the pauses
 /// from growing, so that a gateway that drops every connection is not hammered.
 const SETTLED: Duration = Duration::from_secs(5);
-
-/// Pauses between attempts: from `first`, doubling, to `max`; each shortened by a random part of up
-/// to half, so that many clients do not come back at one moment.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Backoff {
-    /// The pause before the second attempt.
-    pub first: Duration,
-    /// The longest pause.
-    pub max: Duration,
-}
-
-impl Default for Backoff {
-    /// From half a second to 30 seconds.
-    fn default() -> Self {
-        Self { first: Duration::from_millis(500), max: Duration::from_secs(30) }
-    }
-}
-
-impl Backoff {
-    /// The pause after so many failures, for one waiter whose connection is jittered already.
-    pub(super) fn pause_without_jitter(&self, failures: u32) -> Duration {
-        self.pause(failures, 0.0)
-    }
-
-    /// The pause after so many failures, with `random` from 0 to 1.
-    fn pause(&self, failures: u32, random: f64) -> Duration {
-        let doublings = failures.saturating_sub(1).min(16);
-        let full = self.first.saturating_mul(1 << doublings).min(self.max);
-        full.mul_f64(1.0 - random / 2.0)
-    }
-}
-
-fn random() -> f64 {
-    let mut bytes = [0; 4];
-    // Without randomness the pauses are not jittered, and still grow.
-    let _ = getrandom::fill(&mut bytes);
-    f64::from(u32::from_ne_bytes(bytes)) / f64::from(u32::MAX)
-}
 
 pub(super) struct Dialer {
     pub target: Target,
@@ -111,7 +74,7 @@ impl Dialer {
             self.link.send_replace(LinkState::Down { cause: cause.as_str().into(), failures });
             self.tell(ClientEvent::Disconnect { cause });
             tokio::select! {
-                () = sleep(self.backoff.pause(failures, random())) => {}
+                () = sleep(self.backoff.jittered(failures)) => {}
                 () = asked(&self.closing) => break,
             }
         }
@@ -192,21 +155,5 @@ fn explain(error: &SocketError) -> String {
             format!("the server answered {}: {}", response.status(), reason.unwrap_or("no reason"))
         }
         other => other.to_string(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn pauses_grow_are_jittered_and_capped() {
-        let backoff = Backoff::default();
-        let pause = |failures| backoff.pause(failures, 0.0).as_millis();
-        assert_eq!(
-            [pause(1), pause(2), pause(3), pause(7), pause(1000)],
-            [500, 1000, 2000, 30000, 30000]
-        );
-        assert_eq!(backoff.pause(1, 1.0).as_millis(), 250);
     }
 }

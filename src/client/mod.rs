@@ -24,10 +24,10 @@ use tokio::sync::{broadcast, watch};
 use tokio::task::JoinHandle;
 use tokio_stream::wrappers::BroadcastStream;
 
-pub use dial::Backoff;
 pub use error::ClientError;
 pub use sync::{CredentialsSource, SyncOptions};
 
+pub use crate::replicate::Backoff;
 use crate::replicate::Sync;
 use crate::store::Database;
 use crate::transport::{Connector, TcpConnector};

@@ -14,12 +14,12 @@ use tokio::time::{Instant, sleep};
 use crate::doc::{DocId, Selector};
 use crate::proto::message::{OpenRequest, Opened};
 use crate::replicate::{
-    Directions, Lifetime, PauseCause, Peer, PeerError, ReplicationOptions, Sync, SyncError, SyncRun,
+    Backoff, Directions, Lifetime, PauseCause, Peer, PeerError, ReplicationOptions, Sync,
+    SyncError, SyncRun,
 };
 use crate::store::Database;
 
 use super::channel_peer::ChannelPeer;
-use super::dial::Backoff;
 use super::link::{Channel, Link};
 use super::{Client, LinkState};
 
@@ -272,7 +272,7 @@ impl Driver {
             let at_once = link.has_ended() || opened_at.is_some() && failures == 1;
             if !at_once {
                 tokio::select! {
-                    () = sleep(backoff.pause_without_jitter(failures)) => {}
+                    () = sleep(backoff.jittered(failures)) => {}
                     () = self.run.context.until_stopped() => return None,
                 }
             }

@@ -279,32 +279,54 @@ fn parse_attachment(name: &str, text: &str, limits: &Limits) -> Result<Attachmen
 
 /// Appends the value of `_attachments`.
 pub(crate) fn push_attachments(out: &mut String, attachments: &Attachments) {
-    use fmt::Write as _;
     out.push('{');
     for (index, (name, attachment)) in attachments.iter().enumerate() {
         if index > 0 {
             out.push(',');
         }
         json::push_string(out, name);
-        out.push_str(":{\"content_type\":");
-        json::push_string(out, &attachment.content_type);
-        if attachment.revpos > 0 {
-            let _ = write!(out, ",\"revpos\":{}", attachment.revpos);
-        }
-        if let Some(digest) = attachment.digest() {
-            let _ = write!(out, ",\"digest\":\"{digest}\"");
-        }
-        if let AttachmentData::Inline(bytes) = &attachment.data {
-            let _ = write!(out, ",\"data\":\"{}\"", BASE64.encode(bytes));
-        } else {
-            if let Some(length) = attachment.length() {
-                let _ = write!(out, ",\"length\":{length}");
-            }
-            out.push_str(",\"stub\":true");
-        }
-        out.push('}');
+        out.push(':');
+        push_attachment(out, attachment);
     }
     out.push('}');
+}
+
+/// Appends one attachment: with its bytes if they are here, else as a stub.
+pub(crate) fn push_attachment(out: &mut String, attachment: &Attachment) {
+    use fmt::Write as _;
+    push_told(out, attachment, attachment.digest());
+    if let AttachmentData::Inline(bytes) = &attachment.data {
+        let _ = write!(out, ",\"data\":\"{}\"", BASE64.encode(bytes));
+    } else {
+        if let Some(length) = attachment.length() {
+            let _ = write!(out, ",\"length\":{length}");
+        }
+        out.push_str(",\"stub\":true");
+    }
+    out.push('}');
+}
+
+/// Appends one attachment whose bytes follow the document.
+pub(crate) fn push_following(out: &mut String, attachment: &Attachment) {
+    use fmt::Write as _;
+    // What another store tells may be the digest of compressed bytes, which are not what follows.
+    let known = !matches!(attachment.data, AttachmentData::Stub { .. });
+    push_told(out, attachment, attachment.digest().filter(|_| known));
+    let length = attachment.length().unwrap_or_default();
+    let _ = write!(out, ",\"length\":{length},\"follows\":true}}");
+}
+
+/// Appends what is told of every attachment, from the brace that opens it.
+fn push_told(out: &mut String, attachment: &Attachment, digest: Option<AttachmentDigest>) {
+    use fmt::Write as _;
+    out.push_str("{\"content_type\":");
+    json::push_string(out, &attachment.content_type);
+    if attachment.revpos > 0 {
+        let _ = write!(out, ",\"revpos\":{}", attachment.revpos);
+    }
+    if let Some(digest) = digest {
+        let _ = write!(out, ",\"digest\":\"{digest}\"");
+    }
 }
 
 /// One attachment in a stored body record.

@@ -2,7 +2,9 @@
 
 use serde::Serialize;
 
-use super::attachment::{Attachment, Attachments, parse_attachments, push_attachments};
+use super::attachment::{
+    Attachment, Attachments, parse_attachments, push_attachment, push_attachments, push_following,
+};
 use super::body::{Body, is_reserved};
 use super::error::{ParseError, printable};
 use super::id::{AnyId, DocId, LocalId};
@@ -189,6 +191,32 @@ impl Document {
             let _ = write!(out, ",\"_local_seq\":{seq}");
         }
         push_body_and_end(&mut out, &self.body);
+        out
+    }
+
+    /// The same with `follows` for attachments whose bytes come after the document, in a body in
+    /// parts.
+    pub(crate) fn to_json_with_following(
+        &self,
+        follows: impl Fn(&str, &Attachment) -> bool,
+    ) -> String {
+        let without = Self { attachments: Attachments::new(), ..self.clone() }.to_json();
+        if self.attachments.is_empty() {
+            return without;
+        }
+        let mut out = without.strip_suffix('}').unwrap_or(&without).to_owned();
+        out.push_str(",\"_attachments\":{");
+        for (index, (name, attachment)) in self.attachments.iter().enumerate() {
+            out.push_str(if index > 0 { "," } else { "" });
+            json::push_string(&mut out, name);
+            out.push(':');
+            if follows(name, attachment) {
+                push_following(&mut out, attachment);
+            } else {
+                push_attachment(&mut out, attachment);
+            }
+        }
+        out.push_str("}}");
         out
     }
 }

@@ -1,19 +1,18 @@
 //! Documents that a target refused: kept until they are taken, over restarts.
 //!
 //! A checkpoint passes a refused document only because it stands in this list, which is a local
-//! document of the local database and is on disk before the checkpoint. Each replication has one of
+//! document of the local database (of the target where neither is local) and is on disk before the checkpoint. Each replication has one of
 //! its own, as it has its checkpoint: another sync of the same databases writes another.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::{Deserialize, Serialize};
 
 use crate::doc::{Body, DocId, Document, LocalId, Rev};
 use crate::proto::message::WireError;
-use crate::store::{Database, StoreError};
 
 use super::events::Direction;
-use super::peer::RefusedDoc;
+use super::peer::{Peer, PeerError, RefusedDoc};
 
 /// A document that was refused and will be tried again.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -69,7 +68,8 @@ impl StoredDenied {
 
 /// The list of one sync.
 pub(crate) struct DeniedList {
-    database: Database,
+    /// The end that keeps it, a local database where there is one.
+    keeper: Arc<dyn Peer>,
     /// Where the list of each direction is stored.
     places: Mutex<[Option<LocalId>; 2]>,
     denied: Mutex<Vec<DeniedDoc>>,
@@ -78,9 +78,9 @@ pub(crate) struct DeniedList {
 }
 
 impl DeniedList {
-    pub(crate) fn new(database: Database) -> Self {
+    pub(crate) fn new(keeper: Arc<dyn Peer>) -> Self {
         Self {
-            database,
+            keeper,
             places: Mutex::default(),
             denied: Mutex::default(),
             saving: tokio::sync::Mutex::default(),
@@ -101,14 +101,14 @@ impl DeniedList {
         &self,
         direction: Direction,
         replication: &LocalId,
-    ) -> Result<(), StoreError> {
+    ) -> Result<(), PeerError> {
         let name = format!("{}-denied", replication.as_ref());
         let place = LocalId::parse(&name, name.len())?;
         if self.place(direction).as_ref() == Some(&place) {
             return Ok(());
         }
-        let stored = self.database.local(&place).await?;
-        let stored: Option<StoredList> = stored.and_then(|document| document.body.to().ok());
+        let stored = self.keeper.local(&place).await?;
+        let stored: Option<StoredList> = stored.and_then(|body| body.to().ok());
         let stored = stored.into_iter().flat_map(|list| list.denied).filter_map(StoredDenied::read);
         let mut denied = self.lock();
         denied.retain(|d| d.direction != direction);
@@ -134,7 +134,7 @@ impl DeniedList {
         direction: Direction,
         written: &[Document],
         refused: &[RefusedDoc],
-    ) -> Result<Vec<RefusedDoc>, StoreError> {
+    ) -> Result<Vec<RefusedDoc>, PeerError> {
         let (changed, news) = {
             let mut denied = self.lock();
             let before = denied.len();
@@ -176,7 +176,7 @@ impl DeniedList {
         &self,
         direction: Direction,
         gone: &[(DocId, Rev)],
-    ) -> Result<(), StoreError> {
+    ) -> Result<(), PeerError> {
         if gone.is_empty() {
             return Ok(());
         }
@@ -188,15 +188,14 @@ impl DeniedList {
         self.save(direction).await
     }
 
-    async fn save(&self, direction: Direction) -> Result<(), StoreError> {
+    async fn save(&self, direction: Direction) -> Result<(), PeerError> {
         let Some(place) = self.place(direction) else { return Ok(()) };
         let _saving = self.saving.lock().await;
         let of_direction = |d: &&DeniedDoc| d.direction == direction;
         let denied = self.lock().iter().filter(of_direction).map(StoredDenied::from).collect();
         let stored = StoredList { denied };
         let body = Body::from_value(&stored)?;
-        self.database.set_local(&place, body).await?;
-        Ok(())
+        self.keeper.set_local(&place, body).await
     }
 }
 

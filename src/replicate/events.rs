@@ -350,7 +350,7 @@ impl Reporter {
     }
 
     /// Nothing can be done at present.
-    #[cfg(any(feature = "client", test))]
+    #[cfg(any(feature = "client", feature = "http-peer", test))]
     pub(crate) fn interrupted(&self, cause: PauseCause) {
         let (state, error) = match &cause {
             PauseCause::Offline { cause } => (SyncState::Offline, cause.clone()),

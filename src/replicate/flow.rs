@@ -20,8 +20,9 @@ use super::denied::DeniedList;
 use super::events::{ChangeEvent, DeniedEvent, Direction, Reporter, WrittenRev};
 use super::local_peer::MISSING_STUB;
 use super::peer::{
-    ChangeBatch, ChangedDoc, ChangesRequest, Peer, PeerError, RefusedDoc, WriteAnswer,
+    ChangeBatch, ChangedDoc, ChangesRequest, Fetched, Peer, PeerError, RefusedDoc, WriteAnswer,
 };
+use super::tally::Tally;
 
 /// Batches in flight.
 const BATCHES_IN_FLIGHT: usize = 4;
@@ -52,10 +53,18 @@ pub(crate) struct FlowContext {
     /// Told when denied documents shall be tried again; one for each direction.
     pub retry: Arc<[Notify; 2]>,
     /// How far each direction came, for the next connection: newer than its checkpoint.
-    pub reached: Arc<Mutex<[Option<Reached>; 2]>>,
+    pub reached: Reach,
+    /// Where to begin, whatever the checkpoints say.
+    pub since: Option<String>,
+    /// What was done, for whoever looks.
+    pub tally: Arc<Mutex<Tally>>,
 }
 
 impl FlowContext {
+    fn tally(&self) -> std::sync::MutexGuard<'_, Tally> {
+        self.tally.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// The place up to which this very sync has brought a replication.
     fn reached_before(&self, direction: Direction, id: &LocalId) -> Option<String> {
         let reached = self.reached.lock().unwrap_or_else(PoisonError::into_inner);
@@ -87,6 +96,9 @@ pub(crate) enum Look {
 
 /// A replication and the place of its source up to which it came.
 type Reached = (LocalId, String);
+
+/// How far each direction came.
+pub(crate) type Reach = Arc<Mutex<[Option<Reached>; 2]>>;
 
 /// Revisions that one direction moved, for the other not to send back.
 pub(crate) type Moved = Arc<Mutex<RecentRevs>>;
@@ -153,7 +165,13 @@ impl Flow {
     /// Runs until the source's feed ends, the sync is stopped, or something fails.
     pub(crate) async fn run(self, look: Look) -> Result<(), PeerError> {
         let mut checkpoints = Checkpoints::open(&self).await?;
-        self.progress().last_seq = checkpoints.since().unwrap_or_default();
+        let began = checkpoints.since().unwrap_or_default();
+        self.progress().last_seq.clone_from(&began);
+        {
+            let mut tally = self.context.tally();
+            (tally.source_seq, tally.through_seq) = (began.clone(), began.clone());
+            tally.start_seq = began;
+        }
         self.context.denied.load(self.direction, &checkpoints.id).await?;
         self.context.reporter.denied_count(self.context.denied.len());
         if look == Look::First {
@@ -231,6 +249,14 @@ impl Flow {
     }
 
     fn tell(&self, done: Done) {
+        {
+            let mut tally = self.context.tally();
+            tally.docs_read += done.docs_read;
+            tally.docs_written += done.docs.len() as u64;
+            tally.doc_write_failures += done.failures;
+            tally.through_seq.clone_from(&done.last_seq);
+            tally.pending = done.pending;
+        }
         self.context.reporter.change(ChangeEvent {
             direction: self.direction,
             docs_written: done.docs.len() as u64,
@@ -257,15 +283,16 @@ impl Flow {
         let batch = batch?;
         self.progress().in_flight += 1;
         let (last_seq, pending) = (batch.last_seq, batch.pending);
+        self.context.tally().source_seq.clone_from(&last_seq);
         let mut done = Done { last_seq, pending, ..Done::default() };
         let rows: Vec<ChangedDoc> =
             batch.rows.into_iter().filter(|row| !self.came_from_target(row)).collect();
         let mut at_hand = Vec::new();
         let wanted = self.wanted(rows, batch.pending, &mut at_hand).await?;
-        self.write(at_hand, &mut done).await?;
+        self.write(at_hand.into(), &mut done).await?;
         for wanted in wanted.chunks(FETCH_DOCS_MAX) {
-            let docs = self.source.fetch(wanted.to_vec()).await?;
-            self.write(docs, &mut done).await?;
+            let fetched = self.source.fetch(wanted.to_vec()).await?;
+            self.write(fetched, &mut done).await?;
         }
         self.progress().in_flight -= 1;
         Ok(done)
@@ -294,6 +321,8 @@ impl Flow {
                 leaves.push((row.id, missing));
             }
         }
+        self.context.tally().revs_checked +=
+            leaves.iter().map(|(_, revs)| revs.len() as u64).sum::<u64>();
         let small = leaves.len() <= OPTIMISTIC_DOCS_MAX;
         let optimistic = self.context.live && pending == 0 && small;
         if !leaves.is_empty() && !optimistic {
@@ -303,18 +332,22 @@ impl Flow {
         let pairs = leaves
             .into_iter()
             .flat_map(|(id, revs)| revs.into_iter().map(move |rev| (id.clone(), rev)));
-        Ok(pairs.collect())
+        let pairs: Vec<(DocId, Rev)> = pairs.collect();
+        self.context.tally().revs_missing += pairs.len() as u64;
+        Ok(pairs)
     }
 
-    async fn write(&self, docs: Vec<Document>, done: &mut Done) -> Result<(), PeerError> {
-        if docs.is_empty() {
+    async fn write(&self, fetched: Fetched, done: &mut Done) -> Result<(), PeerError> {
+        let Fetched { docs, refused: unreadable } = fetched;
+        if docs.is_empty() && unreadable.is_empty() {
             return Ok(());
         }
         self.context.reporter.work(self.direction);
         done.docs_read += docs.len() as u64;
         // Before the write, which the other direction may see before this one has its answer.
         self.note_moved(&docs);
-        let WriteAnswer { refused, known } = self.write_with_attachments(&docs).await?;
+        let WriteAnswer { mut refused, known } = self.write_with_attachments(&docs).await?;
+        refused.extend(unreadable);
         let known: HashSet<(DocId, Rev)> = known.into_iter().collect();
         let news = self.context.denied.note(self.direction, &docs, &refused).await?;
         self.context.reporter.denied_count(self.context.denied.len());
@@ -388,7 +421,9 @@ impl Flow {
                 (from, attachments) = (index, document.attachments.len());
             }
         }
-        parts.push(&docs[from..]);
+        if from < docs.len() {
+            parts.push(&docs[from..]);
+        }
         parts
     }
 
@@ -447,16 +482,18 @@ impl Flow {
             Done { last_seq, pending, ..Done::default() }
         };
         for wanted in wanted.chunks(FETCH_DOCS_MAX) {
-            let docs = self.source.fetch(wanted.to_vec()).await?;
+            let fetched = self.source.fetch(wanted.to_vec()).await?;
             let gone: Vec<(DocId, Rev)> = wanted
                 .iter()
                 .filter(|(id, rev)| {
-                    !docs.iter().any(|d| d.id == *id && d.rev.as_ref() == Some(rev))
+                    let same = |of: &DocId, other: Option<&Rev>| of == id && other == Some(rev);
+                    !fetched.docs.iter().any(|d| same(&d.id, d.rev.as_ref()))
+                        && !fetched.refused.iter().any(|r| same(&r.id, r.rev.as_ref()))
                 })
                 .cloned()
                 .collect();
             self.context.denied.forget(self.direction, &gone).await?;
-            self.write(docs, &mut done).await?;
+            self.write(fetched, &mut done).await?;
         }
         self.context.reporter.denied_count(self.context.denied.len());
         self.progress().in_flight -= 1;
@@ -506,7 +543,8 @@ impl<'a> Checkpoints<'a> {
         }
         let common = common_point(at_source.as_ref(), at_target.as_ref());
         let latest = at_target.or(at_source).filter(|_| common.is_some()).unwrap_or_default();
-        let since = flow.context.reached_before(flow.direction, &id).or(common);
+        let told = flow.context.since.clone();
+        let since = flow.context.reached_before(flow.direction, &id).or(told).or(common);
         Ok(Self { flow, id, latest, since, reached: None, due_at: None })
     }
 
@@ -539,6 +577,7 @@ impl<'a> Checkpoints<'a> {
         self.flow.target.set_local(&self.id, body.clone()).await?;
         self.flow.source.set_local(&self.id, body).await?;
         self.latest = next;
+        self.flow.context.tally().checkpointed_seq = Some(reached);
         Ok(())
     }
 }

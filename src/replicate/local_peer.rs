@@ -6,13 +6,13 @@ use futures::{StreamExt as _, TryStreamExt as _};
 use crate::doc::{Attachment, AttachmentData, Body, DocId, Document, LocalId, Rev, RevsDiff};
 use crate::proto::message::WireError;
 use crate::store::{
-    BulkGetItem, BulkGetOptions, ChangesOptions, Database, DocError, EditMode, Feed, OpenRev,
-    Since, StoreError, Style,
+    BulkGetItem, BulkGetOptions, BulkGetResult, ChangesOptions, Database, DocError, EditMode, Feed,
+    OpenRev, Since, StoreError, Style,
 };
 
 use super::peer::{
-    AttachmentBytes, ChangeBatch, ChangeStream, ChangedDoc, ChangesRequest, Peer, PeerError,
-    RefusedDoc, WriteAnswer,
+    AttachmentBytes, ChangeBatch, ChangeStream, ChangedDoc, ChangesRequest, Fetched, Peer,
+    PeerError, RefusedDoc, WriteAnswer,
 };
 
 /// A local database.
@@ -34,24 +34,9 @@ impl Peer for LocalPeer {
     }
 
     async fn changes(&self, request: ChangesRequest) -> Result<ChangeStream, PeerError> {
-        let since = request.since.as_deref().map_or(Some(Since::Start), Since::parse);
-        let problem = "its checkpoint names a place that is no seq";
-        let since = since.ok_or_else(|| PeerError::Protocol { problem: problem.into() })?;
-        let feed = self
-            .0
-            .feed(ChangesOptions {
-                since,
-                style: Style::AllDocs,
-                doc_ids: request.doc_ids,
-                selectors: request.selector.into_iter().collect(),
-                skip_tombstones: request.skip_tombstones,
-                ..ChangesOptions::default()
-            })
-            .await?;
-        let (live, rows_max) = (request.live, request.batch_size.max(1));
-        let batches =
-            futures::stream::unfold(Some(feed), move |feed| next_batch(feed, rows_max, live));
-        Ok(batches.boxed())
+        let (live, rows_max) = (request.live, request.batch_size);
+        let feed = self.0.feed(feed_options(request)?).await?;
+        Ok(batches(feed, rows_max, live))
     }
 
     async fn revs_diff(
@@ -61,16 +46,12 @@ impl Peer for LocalPeer {
         Ok(self.0.revs_diff(&wanted).await?)
     }
 
-    async fn fetch(&self, wanted: Vec<(DocId, Rev)>) -> Result<Vec<Document>, PeerError> {
+    async fn fetch(&self, wanted: Vec<(DocId, Rev)>) -> Result<Fetched, PeerError> {
         let item = |(id, rev)| BulkGetItem { id, rev: Some(rev) };
         let items: Vec<BulkGetItem> = wanted.into_iter().map(item).collect();
         let options = BulkGetOptions { revs: true, ..BulkGetOptions::default() };
         let found = self.0.bulk_get(&items, options).await?;
-        let document = |rev| match rev {
-            OpenRev::Found(document) => Some(*document),
-            OpenRev::Missing(_) => None,
-        };
-        Ok(found.into_iter().flat_map(|result| result.revs).filter_map(document).collect())
+        Ok(documents(found).into())
     }
 
     async fn write(&self, docs: Vec<Document>) -> Result<WriteAnswer, PeerError> {
@@ -133,6 +114,36 @@ impl Peer for LocalPeer {
     }
 }
 
+/// What a request asks of a database's feed.
+pub(crate) fn feed_options(request: ChangesRequest) -> Result<ChangesOptions, PeerError> {
+    let since = request.since.as_deref().map_or(Some(Since::Start), Since::parse);
+    let problem = "its checkpoint names a place that is no seq";
+    let since = since.ok_or_else(|| PeerError::Protocol { problem: problem.into() })?;
+    Ok(ChangesOptions {
+        since,
+        style: Style::AllDocs,
+        doc_ids: request.doc_ids,
+        selectors: request.selector.into_iter().collect(),
+        skip_tombstones: request.skip_tombstones,
+        ..ChangesOptions::default()
+    })
+}
+
+/// A database's feed in batches of at most `rows_max` documents.
+pub(crate) fn batches(feed: Feed, rows_max: usize, live: bool) -> ChangeStream {
+    let rows_max = rows_max.max(1);
+    futures::stream::unfold(Some(feed), move |feed| next_batch(feed, rows_max, live)).boxed()
+}
+
+/// The documents that were found.
+pub(crate) fn documents(found: Vec<BulkGetResult>) -> Vec<Document> {
+    let document = |rev| match rev {
+        OpenRev::Found(document) => Some(*document),
+        OpenRev::Missing(_) => None,
+    };
+    found.into_iter().flat_map(|result| result.revs).filter_map(document).collect()
+}
+
 type Next = Option<(Result<ChangeBatch, PeerError>, Option<Feed>)>;
 
 async fn next_batch(feed: Option<Feed>, rows_max: usize, live: bool) -> Next {
@@ -168,4 +179,4 @@ fn as_wire(error: &DocError) -> WireError {
 }
 
 /// The name of the error that asks for an attachment's bytes.
-pub(super) const MISSING_STUB: &str = "missing_stub";
+pub(crate) const MISSING_STUB: &str = "missing_stub";

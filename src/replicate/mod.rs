@@ -5,11 +5,14 @@
 //! and a gateway both directions run at once over one channel; see [`flow`](self) for one direction,
 //! [`events`] for what a sync tells.
 
+#[cfg(any(feature = "client", feature = "http-peer"))]
+mod backoff;
 mod denied;
 pub mod events;
 mod flow;
-mod local_peer;
+pub(crate) mod local_peer;
 pub mod peer;
+mod tally;
 
 use std::fmt;
 use std::pin::Pin;
@@ -20,6 +23,8 @@ use futures::{Stream, StreamExt as _};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 
+#[cfg(any(feature = "client", feature = "http-peer"))]
+pub use backoff::Backoff;
 pub use denied::DeniedDoc;
 pub(crate) use denied::DeniedList;
 pub use events::{
@@ -27,9 +32,13 @@ pub use events::{
     SyncState, SyncStatus, SyncSummary, WrittenRev,
 };
 pub(crate) use events::{EventStream, Reporter};
+#[cfg(feature = "server")]
+pub(crate) use flow::Reach;
 pub(crate) use flow::{Flow, FlowContext, Look, Moved};
 pub use local_peer::LocalPeer;
 pub use peer::{Peer, PeerError};
+#[cfg(feature = "server")]
+pub(crate) use tally::Tally;
 
 use crate::doc::{DocId, Selector};
 use crate::store::{ChangesOptions, Database, Order, StoreError, Style, Uuid};
@@ -176,7 +185,8 @@ impl Sync {
         F: Future<Output = ()> + Send + 'static,
     {
         let reporter = Reporter::new(options.directions.list());
-        let denied = Arc::new(DeniedList::new(database.clone()));
+        let keeper: Arc<dyn Peer> = Arc::new(LocalPeer(database.clone()));
+        let denied = Arc::new(DeniedList::new(keeper));
         let (stop, stopped) = watch::channel(false);
         let retry = Arc::new([Notify::new(), Notify::new()]);
         let pushes = options.directions != Directions::PullOnly;
@@ -193,6 +203,8 @@ impl Sync {
             stop: stopped,
             retry: Arc::clone(&retry),
             reached: Arc::default(),
+            since: None,
+            tally: Arc::default(),
         };
         let (pushed, pulled) = (Moved::default(), Moved::default());
         let run = run(SyncRun { database: database.clone(), options, context, pushed, pulled });
@@ -358,7 +370,7 @@ impl SyncRun {
     }
 }
 
-fn new_session_id() -> String {
+pub(crate) fn new_session_id() -> String {
     Uuid::random().expect("the system has randomness once it has booted").to_string()
 }
 

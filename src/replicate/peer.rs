@@ -1,4 +1,4 @@
-//! One end of a replication: a local database, a channel of a gateway, later a CouchDB over HTTP.
+//! One end of a replication: a local database, a channel of a gateway, a CouchDB over HTTP.
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -120,6 +120,21 @@ pub struct RefusedDoc {
     pub error: WireError,
 }
 
+/// What a source gave of the revisions that it was asked for.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Fetched {
+    /// The revisions, with their histories.
+    pub docs: Vec<Document>,
+    /// Revisions that are there and cannot be taken, since they are over a bound or not shown.
+    pub refused: Vec<RefusedDoc>,
+}
+
+impl From<Vec<Document>> for Fetched {
+    fn from(docs: Vec<Document>) -> Self {
+        Self { docs, refused: Vec::new() }
+    }
+}
+
 /// What became of a write.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct WriteAnswer {
@@ -168,7 +183,7 @@ pub trait Peer: Send + Sync + 'static {
     ) -> Result<Vec<(DocId, RevsDiff)>, PeerError>;
 
     /// Revisions with their histories; those that are not stored any more are left out.
-    async fn fetch(&self, wanted: Vec<(DocId, Rev)>) -> Result<Vec<Document>, PeerError>;
+    async fn fetch(&self, wanted: Vec<(DocId, Rev)>) -> Result<Fetched, PeerError>;
 
     /// Writes revisions as they are, on disk when this returns.
     async fn write(&self, docs: Vec<Document>) -> Result<WriteAnswer, PeerError>;

@@ -124,6 +124,8 @@ pub(super) async fn serve(
     let mut connections: JoinSet<()> = JoinSet::new();
     let mut refused: JoinSet<()> = JoinSet::new();
     let mut maintaining = maintain(shared);
+    shared.resume_replications().await;
+    let _replicating = Replicating(shared);
     let mut shutdown = std::pin::pin!(shutdown);
     loop {
         tokio::select! {
@@ -160,7 +162,8 @@ pub(super) async fn serve(
     // Upgraded connections bound their own end; what is left of plain HTTP gets as long.
     let drain = Duration::from_millis(shared.limits.drain_timeout_ms);
     let finish = async { while connections.join_next().await.is_some() {} };
-    let ended = async { tokio::join!(timeout(drain, finish), upgraded.join_all()) };
+    let pause = shared.pause_replications(drain);
+    let ended = async { tokio::join!(timeout(drain, finish), upgraded.join_all(), pause) };
     let late = |arrived, seat| {
         let service = TowerToHyperService::new(service.clone());
         drive(Arc::clone(shared), arrived, Arc::new(seat), upgraded.clone(), service)
@@ -168,6 +171,15 @@ pub(super) async fn serve(
     tokio::select! {
         _ = ended => {}
         () = answer_late(shared, &mut arrivals, late) => {}
+    }
+}
+
+/// Ends replications when serving ends, however it ends.
+struct Replicating<'a>(&'a Shared);
+
+impl Drop for Replicating<'_> {
+    fn drop(&mut self) {
+        self.0.replications.abort_all();
     }
 }
 

@@ -113,6 +113,7 @@ pub struct ServerGrant {
     pub(super) administer: bool,
     pub(super) expires_at: Option<SystemTime>,
     pub(super) back_up: bool,
+    pub(super) replicate: bool,
 }
 
 impl ServerGrant {
@@ -165,6 +166,14 @@ impl ServerGrant {
     #[must_use]
     pub fn backing_up(self) -> Self {
         Self { back_up: true, ..self }
+    }
+
+    /// The same, and the gateway may be made to replicate with any address it can reach, that of
+    /// its own machine and network included; and all replications may be seen and cancelled
+    /// (`_replicate`, `_scheduler`, `_active_tasks`).
+    #[must_use]
+    pub fn replicating(self) -> Self {
+        Self { replicate: true, ..self }
     }
 }
 

@@ -18,6 +18,7 @@ use crate::proto::ProtocolError;
 use crate::proto::call::WriteRow;
 use crate::proto::message::{PIECE_BYTES_MAX, WireError};
 use crate::proto::session::CallRefusal;
+use crate::replicate::PeerError;
 use crate::store::{BackupError, CompactionPolicyError, DocError, StoreError};
 
 use super::auth::{Denied, DeniedKind};
@@ -170,6 +171,12 @@ pub(super) enum HttpRefusal {
     KeysNotArray,
     /// `open_revs` that is no list.
     BadOpenRevs,
+    /// The grant does not let addresses be replicated with, or replications be seen.
+    MayNotReplicate,
+    /// There is no such replication.
+    NoReplication,
+    /// The gateway has as many replications as it may.
+    TooManyReplications { max: usize },
 }
 
 fn forbidden(reason: impl fmt::Display) -> WireError {
@@ -476,7 +483,49 @@ impl ToWire for HttpRefusal {
             Self::NoDocsToGet => wire(400, "bad_request", "Missing JSON list of 'docs'."),
             Self::KeysNotArray => wire(400, "bad_request", "`keys` body member must be an array."),
             Self::BadOpenRevs => wire(400, "bad_request", "Invalid list of revisions"),
+            Self::MayNotReplicate => wire(
+                403,
+                "forbidden",
+                "You are not allowed to replicate with other servers or to see replications.",
+            ),
+            Self::NoReplication => wire(404, "not_found", "there is no such replication"),
+            Self::TooManyReplications { max } => wire(
+                429,
+                "too_many_requests",
+                format_args!("the gateway may have {max} replications; cancel one first"),
+            ),
         }
+    }
+}
+
+/// A replication's other end that cannot be opened, in the words of CouchDB's replicator.
+pub(super) fn could_not_open(url: &str, error: &PeerError) -> WireError {
+    match error {
+        PeerError::Refused(refused) if refused.status == 404 => {
+            wire(500, "db_not_found", format_args!("could not open {url}"))
+        }
+        PeerError::Refused(refused) if refused.status == 401 => wire(
+            500,
+            "unauthorized",
+            format_args!("unauthorized to access or create database {url}"),
+        ),
+        PeerError::Refused(refused) if refused.status == 403 => {
+            wire(500, "forbidden", format_args!("{url}: {}", refused.reason))
+        }
+        other => {
+            let failed = replication_failed(other);
+            wire(failed.status, &failed.error, format_args!("{url}: {}", failed.reason))
+        }
+    }
+}
+
+/// Why a replication failed. CouchDB answers 500 whatever the other server said.
+pub(super) fn replication_failed(error: &PeerError) -> WireError {
+    match error {
+        PeerError::Disconnected { cause } => wire(500, "connection_failed", cause),
+        PeerError::Refused(refused) => wire(500, &refused.error, &refused.reason),
+        PeerError::Protocol { problem } => wire(500, "bad_answer", problem),
+        PeerError::Store(error) => error.to_wire(),
     }
 }
 

@@ -22,6 +22,7 @@ mod opening;
 mod outbox;
 mod progress;
 mod refused;
+mod replication;
 mod revocation;
 mod routes;
 mod security;
@@ -67,6 +68,7 @@ use census::Census;
 use channel::Channel;
 use net::Proxies;
 use observe::Observed;
+use replication::Replications;
 use revocation::Blocks;
 use server_feed::ServerFeeds;
 use tail::Tails;
@@ -106,6 +108,7 @@ pub(crate) struct Shared {
     sessions: Sessions,
     compactions: Compactions,
     backups: Backups,
+    replications: Replications,
     db_log: DbLog,
     limits: Limits,
     origins: Origins,
@@ -325,6 +328,7 @@ impl GatewayBuilder {
             ),
             compactions: Compactions::default(),
             backups: Backups::new(self.backup_bytes_per_second_max),
+            replications: Replications::default(),
             db_log: DbLog::new(&self.store),
             store: self.store,
             authorizer: self.authorizer,
@@ -381,7 +385,8 @@ impl Gateway {
     /// Takes connections until `shutdown` is ready, then stops: no new connections or calls, calls
     /// in progress get `drain_timeout_ms`, then every connection is closed with code 1012. Returns
     /// when the last connection has ended. Databases are compacted meanwhile, unless
-    /// [`GatewayBuilder::compaction`] said otherwise; that ends first.
+    /// [`GatewayBuilder::compaction`] said otherwise; that ends first. Continuous replications that
+    /// were asked for with `_replicate` go on meanwhile.
     ///
     /// # Cancel safety
     /// Dropping the future ends every connection at once.

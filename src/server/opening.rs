@@ -32,11 +32,7 @@ impl Shared {
         access: AccessRequest,
         seat: &Seat,
     ) -> Result<Grant, WireError> {
-        let login = self.login(&access.credentials, access.peer)?;
-        let judged = unwinding(self.authorizer.authorize(access)).await;
-        let judged = judged.map_err(|panicked| panicked.to_wire())?;
-        let grant = login.judged(judged)?.map_err(|denied| denied.to_wire())?;
-        let grant = self.usable(grant)?;
+        let grant = self.judge_access(access).await?;
         if let Some(user) = grant.user_name() {
             seat.belongs_to(user).map_err(|refusal| {
                 self.observed.limit_hit(refusal.limit());
@@ -44,6 +40,15 @@ impl Shared {
             })?;
         }
         Ok(grant)
+    }
+
+    /// The same for what is no connection.
+    pub(super) async fn judge_access(&self, access: AccessRequest) -> Result<Grant, WireError> {
+        let login = self.login(&access.credentials, access.peer)?;
+        let judged = unwinding(self.authorizer.authorize(access)).await;
+        let judged = judged.map_err(|panicked| panicked.to_wire())?;
+        let grant = login.judged(judged)?.map_err(|denied| denied.to_wire())?;
+        self.usable(grant)
     }
 
     /// The same for a connection that has been counted, with credentials that were good before:

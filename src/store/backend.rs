@@ -30,6 +30,9 @@ use crate::doc::{BlobKey, Body, BodyRecord, DbName, DocId, LocalId, LocalRev, Re
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct DatabaseKey(pub u32);
 
+/// The key that no database has: under it a backend keeps local documents of the store itself.
+pub const STORE_KEY: DatabaseKey = DatabaseKey(0);
+
 /// 128 random bits, written as 32 hex digits.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]

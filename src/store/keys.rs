@@ -22,6 +22,7 @@
 //! | `0 u` | uuid of the store |
 //! | `0 k` | key of the database that was made last |
 //! | `0 g` | number of the last group of writes |
+//! | `0 l` name | a note of the store itself, kept as a local document is |
 //! | `0 n` name | a database: its key and incarnation |
 //! | `0 z` key (4 bytes) | a destroyed database whose rows are still to be removed |
 //!
@@ -31,14 +32,14 @@
 
 use std::ops::Bound;
 
-use super::backend::{DatabaseKey, DocsRange, IndexEntry, IndexKey, IndexRange, Order};
+use super::backend::{DatabaseKey, DocsRange, IndexEntry, IndexKey, IndexRange, Order, STORE_KEY};
 use crate::doc::{BlobKey, DbName, DocId, LocalId, Rev};
 
 /// Ends of a scan.
 pub(super) type Bounds = (Bound<Vec<u8>>, Bound<Vec<u8>>);
 
 /// The store's own rows are those of a database that never exists.
-const STORE: DatabaseKey = DatabaseKey(0);
+const STORE: DatabaseKey = STORE_KEY;
 
 /// What a row is; its letter in the key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

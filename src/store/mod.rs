@@ -27,6 +27,7 @@ mod memory;
 mod merging;
 #[cfg(feature = "sled")]
 mod migrate;
+mod notes;
 mod pace;
 mod purge;
 mod quota;

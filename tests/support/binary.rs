@@ -115,6 +115,11 @@ impl Served {
         BufReader::new(self.child.stderr.take().expect("it is piped"))
     }
 
+    /// The process.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Ends the process as a crash would (SIGKILL).
     pub fn kill(mut self) {
         self.child.kill().expect("it can be killed");

@@ -10,6 +10,8 @@ pub enum Needs {
     Open,
     Read,
     Write,
+    /// Reading one database and writing another.
+    ReadAndWrite,
     Create,
     Destroy,
     Administer,
@@ -20,6 +22,7 @@ pub enum Needs {
     Govern,
     /// The right to back up the server.
     BackUp,
+    Replicate,
 }
 use Needs::*;
 
@@ -36,9 +39,14 @@ pub const ROUTES: &[(&str, &str, &str, Needs, u16)] = &[
     ("GET", "/_dbs_info", "", List, 200),
     ("POST", "/_dbs_info", r#"{"keys":["db"]}"#, List, 200),
     ("GET", "/_db_updates", "", List, 200),
-    ("POST", "/_replicate", "{}", List, 501),
-    ("GET", "/_scheduler/jobs", "", List, 501),
-    ("GET", "/_active_tasks", "", List, 501),
+    ("POST", "/_replicate", r#"{"source":"db","target":"new"}"#, ReadAndWrite, 200),
+    ("POST", "/_replicate", r#"{"source":"db","target":"http://127.0.0.1:1/x"}"#, Replicate, 500),
+    ("POST", "/_replicate", r#"{"source":"http://127.0.0.1:1/x","target":"db"}"#, Replicate, 500),
+    ("POST", "/_replicate", r#"{"cancel":true,"replication_id":"x"}"#, Replicate, 404),
+    ("GET", "/_scheduler/jobs", "", Replicate, 200),
+    ("GET", "/_scheduler/jobs/x", "", Replicate, 404),
+    ("GET", "/_scheduler/docs", "", Replicate, 200),
+    ("GET", "/_active_tasks", "", Replicate, 200),
     ("DELETE", "/_settee/grants?user=nobody", "", Govern, 200),
     ("GET", "/_settee/backup", "", BackUp, 200),
     ("POST", "/_settee/backup", "{}", BackUp, 200),

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use settee::access::AccessError;
 use settee::client::ClientError;
 use settee::doc::SelectorError;
+use settee::http_peer::RemoteError;
 use settee::replicate::SyncError;
 use settee::server::{ServerError, TlsError};
 use settee::store::BackupError;
@@ -33,7 +34,7 @@ pub enum Failure {
     #[error("{text:?} cannot be {what}: {source}")]
     Malformed { text: String, what: &'static str, source: ParseError },
     #[error(
-        "{url:?} is not ws://HOST:PORT/DB or wss://HOST:PORT/DB, a gateway and the name of a database behind it"
+        "{url:?} is not ws://HOST:PORT/DB (or wss://, http://, https://), a server and the name of a database behind it"
     )]
     Url { url: String },
     #[error("{}: {source}", path.display())]
@@ -98,6 +99,8 @@ pub enum Failure {
     Selector(#[from] SelectorError),
     #[error(transparent)]
     Client(#[from] ClientError),
+    #[error(transparent)]
+    Remote(#[from] RemoteError),
     #[error(transparent)]
     Sync(#[from] SyncError),
     #[error("cannot {doing}: {source}")]

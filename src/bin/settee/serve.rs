@@ -219,7 +219,7 @@ fn gateway(store: Store, settings: Config, given: Given) -> Result<Gateway, Fail
                 Ok(Grant::database(request.database).creating().destroying().administering())
             })
             .server_authorizer(|_| async {
-                Ok(ServerGrant::known().listing().administering().backing_up())
+                Ok(ServerGrant::known().listing().administering().backing_up().replicating())
             })
             .loopback_hosts_only()
     } else {

@@ -1,4 +1,4 @@
-//! `settee sync`: a database of a data directory with one behind a gateway.
+//! `settee sync`: a database of a data directory with one behind a gateway or a CouchDB.
 
 use std::io::Write as _;
 use std::path::PathBuf;
@@ -6,8 +6,13 @@ use std::path::PathBuf;
 use futures::StreamExt as _;
 use serde_json::json;
 use settee::client::{ClientBuilder, ClientEvents};
-use settee::replicate::{DeniedDoc, Direction, DirectionSummary, SyncSummary};
-use settee::{Client, ClientEvent, DbName, Selector, Store, Sync, SyncEvent, SyncOptions};
+use settee::http_peer::{self, HttpOptions, Remote};
+use settee::replicate::{
+    DeniedDoc, Direction, DirectionSummary, Directions, Lifetime, ReplicationOptions, SyncSummary,
+};
+use settee::{
+    Client, ClientEvent, DbName, Selector, Store, Sync, SyncEvent, SyncOptions, SyncState,
+};
 
 use crate::failure::Failure;
 use crate::place::{PlaceArgs, db_name, selector};
@@ -24,13 +29,14 @@ const LISTED_MAX: usize = 20;
 pub struct Args {
     #[command(flatten)]
     place: PlaceArgs,
-    /// The gateway and the database behind it; a slash in the name is written %2F
-    #[arg(value_name = "ws://HOST:PORT/DB")]
+    /// The gateway and the database behind it; a slash in the name is written %2F. With http:// or
+    /// https:// any server with CouchDB's API, and a name and password may stand before the host
+    #[arg(value_name = "URL/DB")]
     url: String,
     /// For wss://: certificate authorities in PEM to trust beside those of the system
     #[arg(long, value_name = "FILE")]
     ca_file: Option<PathBuf>,
-    /// The token to show
+    /// The token to show, to a server of HTTP as `Bearer`
     #[arg(long, value_name = "TOKEN", env = "SETTEE_TOKEN", hide_env_values = true)]
     token: Option<String>,
     /// Go on with every change until interrupted (Ctrl-C), over lost connections
@@ -45,7 +51,7 @@ pub struct Args {
     /// Only documents that this selector lets pass, in either direction
     #[arg(long, value_name = "JSON", value_parser = selector)]
     selector: Option<Selector>,
-    /// Have the gateway make its database if it is not there
+    /// Have the other side make its database if it is not there
     #[arg(long)]
     create: bool,
 }
@@ -70,9 +76,32 @@ impl Args {
             _ => options,
         }
     }
+
+    fn http_options(&self) -> HttpOptions {
+        let directions = match (self.push, self.pull) {
+            (true, _) => Directions::PushOnly,
+            (_, true) => Directions::PullOnly,
+            _ => Directions::Both,
+        };
+        let lifetime = if self.live { Lifetime::Live } else { Lifetime::OneShot };
+        let selector = self.selector.clone();
+        HttpOptions {
+            replication: ReplicationOptions {
+                directions,
+                lifetime,
+                selector,
+                ..ReplicationOptions::default()
+            },
+            create: self.create,
+            ..HttpOptions::default()
+        }
+    }
 }
 
 pub async fn run(args: Args) -> Result<(), Failure> {
+    if args.url.starts_with("http://") || args.url.starts_with("https://") {
+        return over_http(args).await;
+    }
     let place = args.place.place()?;
     let (gateway, remote) = split_url(&args.url)?;
     let mut signals = Signals::new()?;
@@ -82,13 +111,34 @@ pub async fn run(args: Args) -> Result<(), Failure> {
     let store = Store::open(&place.dir)?;
     let database = store.open_or_create(&place.name).await?;
     let mut sync = client.sync(&database, args.options(&remote));
-    let ended = follow(&mut sync, connection, &mut signals, args.live).await;
+    let ended = follow(&mut sync, Some(connection), &mut signals, args.live).await;
     list_denied(&sync.denied());
     client.close().await;
     store.close().await?;
-    let summary = ended?;
-    report(&summary)?;
-    if summary.cancelled && !args.live { Err(Failure::Cancelled) } else { Ok(()) }
+    conclude(&ended?, args.live)
+}
+
+/// The same with CouchDB's HTTP API on the other side.
+async fn over_http(args: Args) -> Result<(), Failure> {
+    let place = args.place.place()?;
+    let mut remote: Remote = args.url.parse()?;
+    if let Some(token) = args.token.as_ref().filter(|_| !remote.has_credentials()) {
+        remote = remote.bearer(token)?;
+    }
+    let mut signals = Signals::new()?;
+    let store = Store::open(&place.dir)?;
+    let database = store.open_or_create(&place.name).await?;
+    let mut sync = http_peer::sync(&database, remote, args.http_options());
+    let ended = follow(&mut sync, None, &mut signals, args.live).await;
+    list_denied(&sync.denied());
+    drop(sync);
+    store.close().await?;
+    conclude(&ended?, args.live)
+}
+
+fn conclude(summary: &SyncSummary, live: bool) -> Result<(), Failure> {
+    report(summary)?;
+    if summary.cancelled && !live { Err(Failure::Cancelled) } else { Ok(()) }
 }
 
 /// The gateway's address and the database's name, which is what follows the last slash.
@@ -106,12 +156,14 @@ fn split_url(url: &str) -> Result<(String, DbName), Failure> {
 /// Shows what happens until the sync ends, and ends it when a signal comes.
 async fn follow(
     sync: &mut Sync,
-    mut connection: ClientEvents,
+    mut connection: Option<ClientEvents>,
     signals: &mut Signals,
     live: bool,
 ) -> Result<SyncSummary, Failure> {
     let mut progress = Progress::new();
     let mut summary = SyncSummary::default();
+    let mut status = sync.watch_status();
+    let mut offline = false;
     loop {
         let event = tokio::select! {
             event = sync.next() => event,
@@ -120,7 +172,16 @@ async fn follow(
                 sync.cancel().await;
                 continue;
             }
-            Some(event) = connection.next(), if live => {
+            Ok(()) = status.changed(), if live && connection.is_none() => {
+                let now = status.borrow_and_update().clone();
+                if now.state == SyncState::Offline && !offline {
+                    let cause = now.last_error.unwrap_or_default();
+                    progress.note(&format!("offline, trying again: {cause}"));
+                }
+                offline = now.state == SyncState::Offline;
+                continue;
+            }
+            event = next_of(&mut connection), if live => {
                 match event {
                     ClientEvent::Connect => progress.note("connected"),
                     ClientEvent::Disconnect { cause } => {
@@ -145,6 +206,17 @@ async fn follow(
                 return Ok(summary);
             }
         }
+    }
+}
+
+/// What happens next to a connection, where one is kept.
+async fn next_of(connection: &mut Option<ClientEvents>) -> ClientEvent {
+    match connection {
+        Some(events) => match events.next().await {
+            Some(event) => event,
+            None => std::future::pending().await,
+        },
+        None => std::future::pending().await,
     }
 }
 

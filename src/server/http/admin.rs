@@ -132,6 +132,13 @@ impl Compactions {
         self.lock().get(name).is_some_and(|running| !running.is_finished())
     }
 
+    /// The databases that are being compacted.
+    pub(super) fn names(&self) -> Vec<DbName> {
+        let running = self.lock();
+        let at_it = running.iter().filter(|(_, running)| !running.is_finished());
+        at_it.map(|(name, _)| name.clone()).collect()
+    }
+
     fn begin(&self, database: &Database) {
         let mut running = self.lock();
         running.retain(|_, running| !running.is_finished());

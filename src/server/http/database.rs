@@ -29,7 +29,12 @@ pub(super) async fn route(request: Request, name: DbName) -> Answer {
 async fn describe(db: Db) -> Answer {
     let info = db.database().info().await.map_err(|error| error.to_wire())?;
     let compacting = db.request.shared.compactions.runs(&info.name);
-    Ok(json(StatusCode::OK, &description(&info, compacting)))
+    let mut body = description(&info, compacting);
+    // Replicators begin anew when they are shown another part.
+    if let Some(view) = db.granted.grant.view() {
+        body["view"] = json!(view);
+    }
+    Ok(json(StatusCode::OK, &body))
 }
 
 /// CouchDB's description of a database. Its sizes are those of bodies: a store's file is shared by

@@ -27,6 +27,7 @@ mod observed;
 mod page;
 mod pattern;
 mod query;
+mod replicate;
 mod request;
 mod server_wide;
 mod session;
@@ -60,10 +61,6 @@ use request::Request;
 const NO_JAVASCRIPT: &str = "this server runs no JavaScript: design documents are stored and \
     replicated, and not executed. Use _all_docs, or _changes with the filters _doc_ids, _selector \
     or _design";
-
-/// Why a gateway does not replicate by itself.
-const NO_REPLICATOR: &str = "this server does not replicate by itself: let CouchDB, PouchDB or \
-    `settee sync` replicate with it";
 
 /// Answers a request.
 pub(super) async fn answer<S, B, E>(shared: Arc<Shared>, parts: Parts<'_>, body: S) -> Response

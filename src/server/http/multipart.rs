@@ -334,7 +334,8 @@ pub(super) async fn write_related(
         .map(|(name, attachment)| (name.clone(), attachment.clone()))
         .collect();
     out.text(&format!("--{boundary}\r\nContent-Type: {JSON}\r\n\r\n")).await?;
-    out.text(&shown::with_followers(document, bytes)).await?;
+    let text = document.to_json_with_following(|_, attachment| bytes.includes(attachment));
+    out.text(&text).await?;
     for (name, attachment) in following {
         let length = attachment.length().unwrap_or_default();
         let content_type = header_text(&attachment.content_type);

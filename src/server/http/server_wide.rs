@@ -19,7 +19,7 @@ use crate::store::{StoreError, Uuid};
 use super::all_docs::Paging;
 use super::answer::{Answer, json, json_text, ok, set};
 use super::request::{Request, parse_json};
-use super::{NO_REPLICATOR, database, observed, only, page, reads};
+use super::{database, observed, only, page, reads, replicate};
 
 /// CouchDB's bound on `_uuids`.
 const UUIDS_MAX: u64 = 1_000;
@@ -50,10 +50,9 @@ pub(super) async fn route(request: Request, path: &[&str]) -> Answer {
             let feed = request.shared.begin_feed(request.server_access()?).await?;
             super::db_updates::answer(request, feed)
         }
-        ["_replicate" | "_scheduler" | "_active_tasks", ..] => {
-            check_list(&request).await?;
-            Err(HttpRefusal::NotImplemented { reason: NO_REPLICATOR }.to_wire())
-        }
+        ["_replicate"] => replicate::replicate(request).await,
+        ["_scheduler", ref rest @ ..] => replicate::scheduler(request, rest).await,
+        ["_active_tasks"] => replicate::active_tasks(request).await,
         _ => Err(Refusal::NoRoute.to_wire()),
     }
 }

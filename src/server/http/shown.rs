@@ -75,7 +75,7 @@ async fn write_attachments(
 }
 
 /// What is told of every attachment, without its length and the closing brace.
-pub(super) fn attachment_json(attachment: &Attachment) -> String {
+fn attachment_json(attachment: &Attachment) -> String {
     use std::fmt::Write as _;
     let mut text = format!("{{\"content_type\":{}", json!(attachment.content_type));
     let _ = write!(text, ",\"revpos\":{}", attachment.revpos);
@@ -99,19 +99,4 @@ async fn write_base64(
         out.text(&STANDARD.encode(whole)).await?;
     }
     out.text(&STANDARD.encode(rest)).await
-}
-
-/// A document's JSON with `follows` where the bytes of an attachment come after it.
-pub(super) fn with_followers(mut document: Document, bytes: Bytes) -> String {
-    let attachments = std::mem::take(&mut document.attachments);
-    let text = document.to_json();
-    let open = text.strip_suffix('}').unwrap_or(&text);
-    let one = |(name, attachment): (&String, &Attachment)| {
-        let told = attachment_json(attachment);
-        let length = attachment.length().unwrap_or_default();
-        let how = if bytes.includes(attachment) { "follows" } else { "stub" };
-        format!("{}:{told},\"length\":{length},\"{how}\":true}}", json!(name))
-    };
-    let attachments: Vec<String> = attachments.iter().map(one).collect();
-    format!("{open},\"_attachments\":{{{}}}}}", attachments.join(","))
 }

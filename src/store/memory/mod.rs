@@ -19,7 +19,7 @@ use tokio::sync::watch;
 use super::backend::{
     Backend, BlobReader, BlobSweep, BlobWriter, ChangesPage, ChangesRange, Commit, Compacted,
     Counts, DatabaseKey, DatabaseRecord, DatabaseSettings, DocCommit, DocPurge, DocsRange,
-    LocalCommit, LocalOutcome, ReadDoc, Snapshot, StoredDoc, Uuid,
+    LocalCommit, LocalOutcome, ReadDoc, STORE_KEY, Snapshot, StoredDoc, Uuid,
 };
 use super::error::StoreError;
 use super::stats::BackendStats;
@@ -73,7 +73,9 @@ impl MemoryBackend {
     /// derived from `uuid`.
     #[must_use]
     pub fn with_uuid(uuid: Uuid) -> Self {
-        Self { uuid, state: Arc::default() }
+        let databases = BTreeMap::from([(STORE_KEY, Database::default())]);
+        let state = State { databases, ..State::default() };
+        Self { uuid, state: Arc::new(Mutex::new(state)) }
     }
 
     /// Makes the next method that changes something fail as if the disk had refused it: with
