@@ -101,7 +101,8 @@ async fn times_audience_and_issuer_are_checked() {
             _ => panic!("{claims}: {got:?}"),
         }
     };
-    let set = |name: &'static str, value: Value| move |claims: &mut Value| claims[name] = value.clone();
+    let set =
+        |name: &'static str, value: Value| move |claims: &mut Value| claims[name] = value.clone();
     let without = |name: &'static str| {
         move |claims: &mut Value| drop(claims.as_object_mut().unwrap().remove(name))
     };
@@ -206,10 +207,12 @@ async fn a_token_that_was_changed_is_no_good() {
     let pieces: Vec<&str> = token.split('.').collect();
     let mut claims = anna();
     claims["sub"] = json!("berta");
-    let berta = format!("{}.{}.{}", pieces[0], URL_SAFE_NO_PAD.encode(claims.to_string()), pieces[2]);
+    let berta =
+        format!("{}.{}.{}", pieces[0], URL_SAFE_NO_PAD.encode(claims.to_string()), pieces[2]);
     let denied = open(&access, &berta, "user-berta").await.unwrap_err();
     assert!(denied.reason.contains("signature"), "{denied}");
-    for bad in ["", "a.b.c", "..", &token[..token.len() - 2], &format!("{token}x"), &"a".repeat(20_000)]
+    for bad in
+        ["", "a.b.c", "..", &token[..token.len() - 2], &format!("{token}x"), &"a".repeat(20_000)]
     {
         assert!(open(&access, bad, "user-anna").await.is_err(), "{bad}");
     }
@@ -217,9 +220,7 @@ async fn a_token_that_was_changed_is_no_good() {
 
 #[tokio::test]
 async fn a_set_of_keys_is_read_again_when_it_changes() {
-    let jwk = |kid: &str, secret: &str| {
-        json!({"kty": "oct", "kid": kid, "alg": "HS256", "k": URL_SAFE_NO_PAD.encode(secret)})
-    };
+    let jwk = |kid: &str, secret: &str| json!({"kty": "oct", "kid": kid, "alg": "HS256", "k": URL_SAFE_NO_PAD.encode(secret)});
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("keys.json");
     let write = |keys: Value| {
@@ -233,7 +234,8 @@ async fn a_set_of_keys_is_read_again_when_it_changes() {
     let token = |kid: &str, secret: &str| {
         signed(Algorithm::HS256, Some(kid), &EncodingKey::from_secret(secret.as_bytes()), &anna())
     };
-    let opens = async |kid: &str, secret: &str| open(&access, &token(kid, secret), "todos").await.is_ok();
+    let opens =
+        async |kid: &str, secret: &str| open(&access, &token(kid, secret), "todos").await.is_ok();
     assert!(opens("one", &one).await && !opens("two", &two).await);
     write(json!([jwk("one", &one), jwk("two", &two)]));
     assert!(opens("one", &one).await && opens("two", &two).await);

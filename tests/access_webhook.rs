@@ -103,7 +103,8 @@ async fn read(stream: &mut tokio::net::TcpStream) -> Option<Came> {
         head.push(stream.read_u8().await.ok()?);
     }
     let head = String::from_utf8(head).unwrap();
-    let length = head.to_lowercase().split("content-length: ").nth(1)?.split("\r\n").next()?.parse();
+    let length =
+        head.to_lowercase().split("content-length: ").nth(1)?.split("\r\n").next()?.parse();
     let mut body = vec![0; length.unwrap()];
     stream.read_exact(&mut body).await.ok()?;
     Some(Came { head, body: String::from_utf8(body).unwrap() })
@@ -157,9 +158,13 @@ async fn the_request_is_signed_and_says_what_is_asked() {
 async fn answers_are_remembered_by_credentials_and_database() {
     let application = Application::new(vec![reads()]).await;
     let access = application.access(&json!({"cache_s": 600}));
-    for (token, db, calls) in
-        [("t", "todos", 1), ("t", "todos", 1), ("t", "other", 2), ("u", "todos", 3), ("u", "todos", 3)]
-    {
+    for (token, db, calls) in [
+        ("t", "todos", 1),
+        ("t", "todos", 1),
+        ("t", "other", 2),
+        ("u", "todos", 3),
+        ("u", "todos", 3),
+    ] {
         open(&access, token, db).await.unwrap();
         assert_eq!(application.calls(), calls, "{token} {db}");
     }
@@ -281,4 +286,34 @@ async fn sources_are_asked_in_order_until_one_knows() {
     let forgotten: settee::access::Settings =
         serde_json::from_value(settings(json!(["tokens"]))).unwrap();
     assert!(forgotten.build().unwrap_err().to_string().contains("order"));
+}
+
+#[tokio::test]
+async fn the_example_in_node_is_such_a_server() {
+    if std::env::var_os("SETTEE_NO_NODE").is_some_and(|value| value == "1") {
+        return;
+    }
+    let mut node = tokio::process::Command::new("node")
+        .args([concat!(env!("CARGO_MANIFEST_DIR"), "/examples/access-webhook.mjs"), "0"])
+        .env("WEBHOOK_SECRET", SECRET)
+        .stdout(std::process::Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .expect("node starts");
+    let mut port = String::new();
+    let mut stdout = tokio::io::BufReader::new(node.stdout.take().unwrap());
+    tokio::io::AsyncBufReadExt::read_line(&mut stdout, &mut port).await.unwrap();
+    let url = format!("http://127.0.0.1:{}/", port.trim());
+    let access = |secret: &str| access::access(json!({"webhook": {"url": url, "secret": secret}}));
+    let known = access(SECRET);
+    let grant = open(&known, "annas-token", "user-anna").await.unwrap();
+    assert_eq!(grant.user_name(), Some("anna"));
+    let kind = async |token, db| open(&known, token, db).await.unwrap_err().kind;
+    assert_eq!(kind("annas-token", "user-berta").await, DeniedKind::Forbidden);
+    assert_eq!(kind("nobodys-token", "user-anna").await, DeniedKind::Unauthorized);
+    let request = server(json!({"token": "bertas-token"}));
+    let grant = known.authorize_server(request).await.unwrap();
+    assert_eq!(grant, ServerGrant::known().user("berta"));
+    let forged = open(&access("another secret"), "annas-token", "user-anna").await;
+    assert_eq!(forged.unwrap_err().kind, DeniedKind::Unavailable);
 }

@@ -166,7 +166,7 @@ async fn every_route_of_http() {
             let case = format!("{method} {path} by {who:?}: {} {text}", answer.status);
             let sees_all = matches!(who, Who::Admin | Who::Reader);
             assert!(sees_all || !text.contains(HIDDEN), "{case}");
-            let in_part = who == Who::Part && matches!(needs, Read | Write);
+            let in_part = who == Who::Part && matches!(needs, Read | Write | ReadAndWrite);
             if in_part {
                 // What is outside is not there, and not to be written.
                 assert!([200, 403, 404, 409].contains(&answer.status), "{case}");
@@ -176,7 +176,9 @@ async fn every_route_of_http() {
                 assert_eq!(answer.status, status, "{case}");
             } else {
                 let server_wide = matches!(needs, Known | List | Govern);
-                let expected = if server_wide && who == Who::OtherDatabase { 403 } else {
+                let expected = if server_wide && who == Who::OtherDatabase {
+                    403
+                } else {
                     who.refused().unwrap_or(403)
                 };
                 assert_eq!(answer.status, expected, "{case}");
@@ -197,7 +199,8 @@ async fn every_route_of_the_code_is_in_the_list() {
         // The alternatives of each piece, one at a time.
         let longest = pattern.iter().map(Vec::len).max().unwrap_or(0).max(1);
         for n in 0..longest {
-            let wanted = |piece: &Vec<String>| piece.get(n.min(piece.len().saturating_sub(1))).cloned();
+            let wanted =
+                |piece: &Vec<String>| piece.get(n.min(piece.len().saturating_sub(1))).cloned();
             let wanted: Vec<Option<String>> = pattern.iter().map(wanted).collect();
             let fits = |path: &str| {
                 let path = path.split('?').next().unwrap_or(path);
@@ -223,7 +226,14 @@ async fn every_route_of_the_code_is_in_the_list() {
         let Some(allowed) = answer.header("allow") else { continue };
         for method in allowed.split(',').filter(|method| *method != "HEAD") {
             let resource = resource(path);
-            assert!(listed[&resource].contains(method), "{method} of {resource} is not in the list");
+            // It shows credentials of its own, in its body: see the tests of sessions.
+            if (method, resource.as_str()) == ("POST", "/_session") {
+                continue;
+            }
+            assert!(
+                listed[&resource].contains(method),
+                "{method} of {resource} is not in the list"
+            );
         }
     }
 }

@@ -23,8 +23,12 @@ const CREDENTIALS: &[(&str, Option<u16>, &[Needs])] = &[
     ("Bearer stranger", Some(403), &[]),
     ("Bearer reader", None, &[Open, Read]),
     ("Bearer writer", None, &[Open, Write]),
-    ("Bearer user", None, &[Open, Read, Write, Known]),
-    ("Bearer secret", None, &[Open, Read, Write, Create, Destroy, Administer, Known, List, Govern]),
+    ("Bearer user", None, &[Open, Read, Write, ReadAndWrite, Known]),
+    (
+        "Bearer secret",
+        None,
+        &[Open, Read, Write, ReadAndWrite, Create, Destroy, Administer, Known, List, Govern],
+    ),
 ];
 
 async fn prepared() -> Api {

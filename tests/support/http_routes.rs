@@ -10,6 +10,7 @@ pub enum Needs {
     Open,
     Read,
     Write,
+    ReadAndWrite,
     Create,
     Destroy,
     Administer,
@@ -51,7 +52,7 @@ pub const ROUTES: &[(&str, &str, &str, Needs, u16)] = &[
     ("PUT", "/db/made", "{}", Write, 201),
     ("PUT", "/db/made?new_edits=false", r#"{"_rev":"1-a"}"#, Write, 201),
     ("DELETE", "/db/made?rev=1-a", "", Write, 200),
-    ("COPY", "/db/doc", "", Write, 201),
+    ("COPY", "/db/doc", "", ReadAndWrite, 201),
     ("GET", "/db/doc/att", "", Read, 200),
     ("HEAD", "/db/doc/att", "", Read, 200),
     ("PUT", "/db/with/att", "bytes", Write, 201),
@@ -120,13 +121,15 @@ pub fn resource(path: &str) -> String {
 /// any.
 pub fn patterns() -> Vec<Vec<Vec<String>>> {
     let read = |name: &str| {
-        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src/server/http").join(name);
+        let path =
+            std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src/server/http").join(name);
         std::fs::read_to_string(path).expect("the sources are there")
     };
     let sources = read("mod.rs") + &read("server_wide.rs");
-    let arms = sources.lines().map(str::trim).filter(|line| {
-        line.starts_with("[\"_") || line.starts_with("| [\"_")
-    });
+    let arms = sources
+        .lines()
+        .map(str::trim)
+        .filter(|line| line.starts_with("[\"_") || line.starts_with("| [\"_"));
     let mut patterns = Vec::new();
     for arm in arms {
         for list in arm.split('[').skip(1) {
