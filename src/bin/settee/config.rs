@@ -206,8 +206,14 @@ mod tests {
             let message = probed.try_into::<Config>().unwrap_err().message().to_owned();
             let (found, known) = problem::unknown(&message).unwrap_or_else(|| panic!("{message}"));
             assert_eq!(found, "no_such_key");
-            let named = path.iter().filter(|piece| piece.parse::<usize>().is_err());
-            let entry = shown.entry(named.cloned().collect::<Vec<_>>().join(".")).or_default();
+            let names = path.iter().filter(|piece| piece.parse::<usize>().is_err());
+            let names: Vec<&str> = names.map(String::as_str).collect();
+            // Rules are alike, whoever has them.
+            let table = match names.as_slice() {
+                [.., "rules"] => "rules".to_owned(),
+                names => names.join("."),
+            };
+            let entry = shown.entry(table).or_default();
             entry.0.extend(keys);
             entry.1.extend(known.into_iter().map(str::to_owned));
         }
