@@ -287,3 +287,33 @@ async fn sources_are_asked_in_order_until_one_knows() {
         serde_json::from_value(settings(json!(["tokens"]))).unwrap();
     assert!(forgotten.build().unwrap_err().to_string().contains("order"));
 }
+
+#[tokio::test]
+async fn the_example_in_node_is_such_a_server() {
+    if std::env::var_os("SETTEE_NO_NODE").is_some_and(|value| value == "1") {
+        return;
+    }
+    let mut node = tokio::process::Command::new("node")
+        .args([concat!(env!("CARGO_MANIFEST_DIR"), "/examples/access-webhook.mjs"), "0"])
+        .env("WEBHOOK_SECRET", SECRET)
+        .stdout(std::process::Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .expect("node starts");
+    let mut port = String::new();
+    let mut stdout = tokio::io::BufReader::new(node.stdout.take().unwrap());
+    tokio::io::AsyncBufReadExt::read_line(&mut stdout, &mut port).await.unwrap();
+    let url = format!("http://127.0.0.1:{}/", port.trim());
+    let access = |secret: &str| access::access(json!({"webhook": {"url": url, "secret": secret}}));
+    let known = access(SECRET);
+    let grant = open(&known, "annas-token", "user-anna").await.unwrap();
+    assert_eq!(grant.user_name(), Some("anna"));
+    let kind = async |token, db| open(&known, token, db).await.unwrap_err().kind;
+    assert_eq!(kind("annas-token", "user-berta").await, DeniedKind::Forbidden);
+    assert_eq!(kind("nobodys-token", "user-anna").await, DeniedKind::Unauthorized);
+    let request = server(json!({"token": "bertas-token"}));
+    let grant = known.authorize_server(request).await.unwrap();
+    assert_eq!(grant, ServerGrant::known().user("berta"));
+    let forged = open(&access("another secret"), "annas-token", "user-anna").await;
+    assert_eq!(forged.unwrap_err().kind, DeniedKind::Unavailable);
+}

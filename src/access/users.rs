@@ -35,7 +35,7 @@ pub struct Users {
     digester: Digester,
     remember: Duration,
     verified: Mutex<HashMap<Digest, Instant>>,
-    room: Semaphore,
+    room: Arc<Semaphore>,
 }
 
 #[derive(Debug)]
@@ -59,7 +59,7 @@ impl Users {
             digester: Digester::new(),
             remember,
             verified: Mutex::default(),
-            room: Semaphore::new(VERIFYING_MAX),
+            room: Arc::new(Semaphore::new(VERIFYING_MAX)),
         }
     }
 
@@ -100,9 +100,15 @@ impl Users {
         if user.is_some() && self.remembers(&key) {
             return user;
         }
-        let _room = self.room.acquire().await.expect("the semaphore is never closed");
+        let room = Arc::clone(&self.room).acquire_owned().await;
+        let room = room.expect("the semaphore is never closed");
         let (hash, password) = (hash.clone(), password.to_owned());
-        let fits = spawn_blocking(move || hash.verify(&password)).await.unwrap_or(false);
+        let verified = spawn_blocking(move || {
+            // Held by the work and not by who waits for it, who may go away.
+            let _room = room;
+            hash.verify(&password)
+        });
+        let fits = verified.await.unwrap_or(false);
         let user = user.filter(|_| fits)?;
         self.keep(key);
         Some(user)

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
 use tokio::time::sleep;
 
 use crate::doc::{AttachmentData, AttachmentDigest, DocId, Document, Rev};
@@ -35,7 +35,8 @@ pub(super) struct Channel {
     /// What the grant was asked for with, to be judged again.
     access: Mutex<AccessRequest>,
     renewal: Renewal,
-    granted_anew: Notify,
+    /// Told of every other grant.
+    granted_anew: watch::Sender<()>,
     /// Calls that destroy the database and are not answered yet.
     destroying: watch::Sender<usize>,
     /// Told once, with the reason.
@@ -62,7 +63,7 @@ impl Channel {
             granted: RwLock::new(Granted { database, grant: Arc::new(grant), link }),
             access: Mutex::new(access),
             renewal,
-            granted_anew: Notify::new(),
+            granted_anew: watch::Sender::new(()),
             destroying: watch::Sender::new(0),
             ended: watch::Sender::new(None),
             written: Mutex::default(),
@@ -104,7 +105,7 @@ impl Channel {
         }
         granted.grant = Arc::new(grant);
         drop(granted);
-        self.granted_anew.notify_one();
+        self.granted_anew.send_replace(());
         Ok(())
     }
 
@@ -135,6 +136,7 @@ impl Channel {
     pub(super) async fn until_ended(&self, check_interval: Duration) -> Option<WireError> {
         let database = self.granted().database;
         let mut ended = self.ended.subscribe();
+        let mut granted_anew = self.granted_anew.subscribe();
         loop {
             let time_left = self.with_grant(Grant::time_left);
             if time_left.is_some_and(|left| left.is_zero()) {
@@ -149,7 +151,7 @@ impl Channel {
                     let name = database.name().clone();
                     return Some(StoreError::DatabaseDestroyed { name }.to_wire());
                 }
-                () = self.granted_anew.notified() => {}
+                _ = granted_anew.changed() => {}
                 () = sleep(look_again) => {}
             }
         }

@@ -70,7 +70,7 @@ pub const ROUTES: &[(&str, &str, &str, Needs, u16)] = &[
     ("PUT", "/db/made", "{}", Write, 201),
     ("PUT", "/db/made?new_edits=false", r#"{"_rev":"1-a"}"#, Write, 201),
     ("DELETE", "/db/made?rev=1-a", "", Write, 200),
-    ("COPY", "/db/doc", "", Write, 201),
+    ("COPY", "/db/doc", "", ReadAndWrite, 201),
     ("GET", "/db/doc/att", "", Read, 200),
     ("HEAD", "/db/doc/att", "", Read, 200),
     ("PUT", "/db/with/att", "bytes", Write, 201),

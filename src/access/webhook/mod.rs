@@ -82,15 +82,21 @@ impl Webhook {
     pub fn new(settings: &WebhookSettings) -> Result<Self, AccessError> {
         let refuse = |key, reason: &str| AccessError::Setting { key, reason: reason.to_owned() };
         let url: Option<reqwest::Url> = settings.url.parse().ok();
-        let url = url.filter(|url| matches!(url.scheme(), "http" | "https"));
+        let url = url.filter(|url| {
+            // A password in it would be shown wherever the address is.
+            matches!(url.scheme(), "http" | "https") && url.password().is_none()
+        });
         let url = url.ok_or_else(|| {
-            refuse("access.webhook.url", "it must be an address with http:// or https://")
+            refuse(
+                "access.webhook.url",
+                "it must be an address with http:// or https://, without a password in it",
+            )
         })?;
         if settings.timeout_ms == 0 {
             return Err(refuse("access.webhook.timeout_ms", "it must be at least 1"));
         }
         let secret = Secret::of(settings.secret.as_ref(), settings.secret_file.as_deref())
-            .map_err(|error| error.of_entry("webhook", url.as_str()))?;
+            .map_err(|error| error.of_entry("setting", "access.webhook.secret"))?;
         let client = reqwest::Client::builder()
             .timeout(Duration::from_millis(settings.timeout_ms))
             // Credentials go to the address that was configured, and to no other.

@@ -271,4 +271,90 @@ mod tests {
         check("tokens = 1", ["line 1", "sequence"]);
         check("open = \n", ["line 1", ""]);
     }
+
+    /// The example with every key that is left out.
+    fn example() -> String {
+        let text = include_str!("../../../settee.example.toml");
+        let set = |line: &str| match line.strip_prefix('#') {
+            Some(key) if !key.starts_with(' ') => key.to_owned(),
+            _ => line.to_owned(),
+        };
+        text.lines().map(|line| set(line) + "\n").collect()
+    }
+
+    #[test]
+    fn the_example_shows_defaults() {
+        let config = Config::parse(&example()).unwrap();
+        assert_eq!(config.limits, Limits::default());
+        assert_eq!(config.compaction, Compaction::default());
+        let (access, default) = (config.access, AccessSettings::default());
+        assert_eq!(access.order, default.order);
+        assert_eq!(access.password_cache_s, default.password_cache_s);
+        let left_out = Config::parse(include_str!("../../../settee.example.toml")).unwrap();
+        assert!(left_out.tokens.is_empty() && left_out.access.jwt.is_none());
+    }
+
+    #[test]
+    fn every_key_of_every_table_is_in_the_example() {
+        use std::collections::{BTreeMap, BTreeSet};
+
+        /// Every table by its path, the index of one in a list as a number.
+        fn tables(value: &toml::Value, path: Vec<String>, found: &mut Vec<Vec<String>>) {
+            let inner = |name: String| [path.clone(), vec![name]].concat();
+            match value {
+                // Any object is a selector.
+                toml::Value::Table(_) if path.last().is_some_and(|last| last == "selector") => {}
+                toml::Value::Table(table) => {
+                    found.push(path.clone());
+                    table
+                        .iter()
+                        .for_each(|(name, value)| tables(value, inner(name.clone()), found));
+                }
+                toml::Value::Array(items) => {
+                    let items = items.iter().enumerate();
+                    items.for_each(|(n, value)| tables(value, inner(n.to_string()), found));
+                }
+                _ => {}
+            }
+        }
+
+        fn at<'a>(value: &'a mut toml::Value, path: &[String]) -> &'a mut toml::Table {
+            let [name, rest @ ..] = path else { return value.as_table_mut().unwrap() };
+            let inner = match value {
+                toml::Value::Array(items) => &mut items[name.parse::<usize>().unwrap()],
+                other => &mut other[name.as_str()],
+            };
+            at(inner, rest)
+        }
+
+        let example: toml::Table = toml::from_str(&example()).unwrap();
+        let example = toml::Value::Table(example);
+        let mut paths = Vec::new();
+        tables(&example, Vec::new(), &mut paths);
+        // Of a list, its tables together have every key.
+        let mut shown: BTreeMap<String, (BTreeSet<String>, BTreeSet<String>)> = BTreeMap::new();
+        for path in paths {
+            let mut probed = example.clone();
+            let table = at(&mut probed, &path);
+            let keys: Vec<String> = table.keys().cloned().collect();
+            table.insert("no_such_key".into(), toml::Value::Integer(0));
+            let message = probed.try_into::<Config>().unwrap_err().message().to_owned();
+            let (found, known) = problem::unknown(&message).unwrap_or_else(|| panic!("{message}"));
+            assert_eq!(found, "no_such_key");
+            let names = path.iter().filter(|piece| piece.parse::<usize>().is_err());
+            let names: Vec<&str> = names.map(String::as_str).collect();
+            // Rules are alike, whoever has them.
+            let table = match names.as_slice() {
+                [.., "rules"] => "rules".to_owned(),
+                names => names.join("."),
+            };
+            let entry = shown.entry(table).or_default();
+            entry.0.extend(keys);
+            entry.1.extend(known.into_iter().map(str::to_owned));
+        }
+        assert!(shown.len() > 8, "{shown:?}");
+        for (table, (keys, known)) in shown {
+            assert_eq!(keys, known, "the keys of the table {table:?}");
+        }
+    }
 }

@@ -149,9 +149,15 @@ pub(super) async fn route(mut db: Db) -> Answer {
     let feed = db.granted.feed(asked.options.clone()).await;
     let feed = feed.map_err(|error| error.to_wire())?;
     let content_type = asked.form.content_type();
+    let db = Arc::new(db);
     Ok(streamed(content_type, move |out| async move {
-        let mut writer = Writer { any: false, left: asked.limit, asked, db };
-        writer.run(feed, out).await
+        let mut writer = Writer { any: false, left: asked.limit, asked, db: Arc::clone(&db) };
+        tokio::select! {
+            // First: a feed that waits for changes, and not for its reader, ends in words.
+            biased;
+            written = writer.run(feed, out) => written,
+            Err(error) = db.until_ended() => Err(Stop::Failed(error)),
+        }
     }))
 }
 
@@ -262,7 +268,7 @@ async fn refuse_function(db: &Db, members: &str, path: &str) -> Result<Passing, 
 }
 
 struct Writer {
-    db: Db,
+    db: Arc<Db>,
     asked: Asked,
     left: u64,
     any: bool,
@@ -348,13 +354,14 @@ impl Writer {
         let rows_max = usize::try_from(self.left).unwrap_or(usize::MAX).min(PAGE_ROWS);
         let shared = &self.db.request.shared;
         tokio::select! {
+            // What ends the feed comes first: there may always be another page.
             biased;
+            _ = self.db.until_ended() => Ok(Looked::End),
             page = feed.next_page(rows_max, PAGE_BYTES) => match page {
                 Ok(page) => Ok(Looked::Page(page)),
                 Err(StoreError::DatabaseDestroyed { .. }) => Ok(Looked::End),
                 Err(error) => Err(error.into()),
             },
-            _ = self.db.until_ended() => Ok(Looked::End),
             () = shared.until_stopping() => Ok(Looked::End),
             () = sleep_until(at) => Ok(match then {
                 AfterWait::Beat => Looked::Beat,
