@@ -20,7 +20,8 @@ const DATA_DEFAULT: &str = "data";
 /// Once it takes connections it prints to standard output where: `listening on http://ADDR`, a line
 /// for each place.
 /// Logs go to standard error; the environment variable SETTEE_LOG filters them (`debug`,
-/// `settee=trace`). Certificates are read again when they change, and on SIGHUP. SIGINT and SIGTERM stop it gracefully, a second one at once.
+/// `settee=trace`). Certificates are read again when they change, and on SIGHUP. SIGINT and SIGTERM
+/// stop it gracefully, a second one at once.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Where to listen, HOST:PORT or unix:PATH; port 0 takes a free one; may be repeated [default:
