@@ -97,11 +97,14 @@ async fn measure(load: Load, idle: usize) -> Outcome<()> {
 
 fn report(when: &str, fanned: &Fanned) {
     println!(
-        "{when}: write acknowledged to received: p50 {:.1} ms, p99 {:.1} ms, max {:.1} ms, {} documents",
+        "{when}: write acknowledged to received: p50 {:.1} ms, p99 {:.1} ms, max {:.1} ms; {} \
+         documents in {} messages, written in {:.1?}",
         fanned.at(500),
         fanned.at(990),
         fanned.at(1000),
         fanned.times.len(),
+        fanned.messages,
+        fanned.wrote_in,
     );
 }
 

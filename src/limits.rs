@@ -104,8 +104,8 @@ pub struct Limits {
     /// Milliseconds that a connection may send more messages than it may without a pause; 60,000.
     /// Over it: close code 1008.
     pub messages_overrun_timeout_ms: u64,
-    /// Bytes a second that are taken from one connection; 64 MiB, and as many at once. Over it the
-    /// connection is read no faster.
+    /// Bytes a second that are taken from one connection; 64 MiB, at least a tenth of
+    /// `message_bytes_max`, and as many at once. Over it the connection is read no faster.
     pub inbound_bytes_per_second_max: u32,
     /// Channels of one connection, those being opened included; 32. One more is refused with 429
     /// `too_many_requests`.
@@ -275,6 +275,15 @@ impl Limits {
                  of these could never come",
             );
         }
+        if (self.inbound_bytes_per_second_max as usize).saturating_mul(10) < self.message_bytes_max
+        {
+            return refuse(
+                "inbound_bytes_per_second_max",
+                self.inbound_bytes_per_second_max as usize,
+                "it must be at least a tenth of message_bytes_max, or who sends the largest \
+                 message would count as silent meanwhile",
+            );
+        }
         if self.json_depth_max > 1_000 {
             return refuse("json_depth_max", self.json_depth_max, "it must be at most 1000");
         }
@@ -337,6 +346,8 @@ mod tests {
         check(Limits { uploads_per_channel_max: 255, ..ok() }, "uploads_per_channel_max");
         check(Limits { silence_timeout_ms: 20_000, ..ok() }, "silence_timeout_ms");
         check(Limits { json_bytes_in_memory_max: 1 << 20, ..ok() }, "json_bytes_in_memory_max");
+        let rate = "inbound_bytes_per_second_max";
+        check(Limits { inbound_bytes_per_second_max: 1_677_721, ..ok() }, rate);
         check(Limits { request_header_bytes_max: 100, ..ok() }, "request_header_bytes_max");
     }
 }

@@ -4,6 +4,8 @@
 #[path = "support/binary.rs"]
 mod binary;
 
+use std::path::Path;
+
 use binary::{Served, arg, command, place, settee, settee_with};
 use tempfile::tempdir;
 
@@ -120,4 +122,81 @@ fn what_is_wrong_with_a_file_is_named() {
     assert!(part.contains("old_part_min"), "{part}");
     let missing = settee(&["serve", "--config", "nowhere.toml"]).failure();
     assert!(missing.contains("nowhere.toml"), "{missing}");
+}
+
+#[test]
+fn several_places_print_a_line_each_and_are_left_at_the_end() {
+    let dir = tempdir().unwrap();
+    let (data, socket) = (dir.path().join("data"), dir.path().join("socket"));
+    let local = format!("unix:{}", arg(&socket));
+    let args = ["serve", "--data", arg(&data), "--token", "x", "--listen", "127.0.0.1:0"];
+    let served = Served::spawn(command(&[&args[..], &["--listen", &local]].concat()));
+    let (status, rest) = served.stop("TERM");
+    assert_eq!((status.code(), rest), (Some(0), format!("listening on {local}\n")));
+    assert!(!socket.exists());
+}
+
+#[test]
+fn places_that_cannot_work_are_named() {
+    let dir = tempdir().unwrap();
+    let file = dir.path().join("settee.toml");
+    let failure = |listen: &str| {
+        let data = dir.path().join("data");
+        let text = format!("data = {:?}\ntokens = [\"x\"]\nlisten = {listen}", arg(&data));
+        std::fs::write(&file, text).unwrap();
+        settee(&["serve", "--config", arg(&file)]).failure()
+    };
+    for (listen, part) in [
+        ("[]", "nowhere to listen"),
+        (r#"[{ address = "127.0.0.1:0", proxy_protocol = true }]"#, "trusted_proxies"),
+        (r#"[{ address = "127.0.0.1:0", mode = "660" }]"#, "127.0.0.1:0 has a mode"),
+        (r#"[{ address = "unix:socket", mode = "rw" }]"#, "\"rw\""),
+        (
+            r#"[{ address = "127.0.0.1:0", tls = { cert = "absent.pem", key = "k.pem" } }]"#,
+            "absent.pem",
+        ),
+        (
+            r#""127.0.0.1:0"
+trusted_proxies = ["proxy"]"#,
+            "\"proxy\"",
+        ),
+    ] {
+        let failure = failure(listen);
+        assert!(failure.contains(part), "{failure}");
+    }
+    let alone = settee(&["serve", "--token", "x", "--tls-cert", "cert.pem"]);
+    assert_eq!(alone.code, Some(2), "{alone:?}");
+}
+
+/// Files of a certificate for localhost, which vouches for itself.
+fn certificate(dir: &Path) {
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    std::fs::write(dir.join("cert.pem"), made.cert.pem()).unwrap();
+    std::fs::write(dir.join("key.pem"), made.signing_key.serialize_pem()).unwrap();
+}
+
+#[test]
+fn tls_is_served_and_synced_and_its_certificate_is_read_again() {
+    let dir = tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name);
+    certificate(dir.path());
+    let (cert, key, data) = (path("cert.pem"), path("key.pem"), path("data"));
+    let args = ["serve", "--data", arg(&data), "--token", "secret", "--listen", "localhost:0"];
+    let tls = ["--tls-cert", arg(&cert), "--tls-key", arg(&key)];
+    let served = Served::spawn(command(&[&args[..], &tls].concat()));
+    let (_, port) = served.address.rsplit_once(':').unwrap();
+    let url = format!("wss://localhost:{port}/todos");
+    let local = place(&path("local"), "todos");
+    let sync = |authority: &Path| {
+        let ca_file = ["--ca-file", arg(authority)];
+        settee(&[&["sync", &local, &url, "--token", "secret", "--create"], &ca_file[..]].concat())
+    };
+    sync(&cert).ok();
+    let old = path("old.pem");
+    std::fs::rename(&cert, &old).unwrap();
+    certificate(dir.path());
+    served.signal("HUP");
+    while sync(&cert).code != Some(0) {}
+    assert!(sync(&old).failure().contains("certificate"), "the old one is shown no more");
+    assert!(served.stop("TERM").0.success());
 }

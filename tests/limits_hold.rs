@@ -203,6 +203,67 @@ async fn credit_is_clamped() {
     }
 }
 
+/// The rows of each message that a list of documents comes in, as bytes.
+async fn messages_of_rows(target: usize) -> Vec<Vec<usize>> {
+    let limits = Limits { rows_bytes_target: target, ..Limits::default() };
+    let (served, db) = served(limits).await;
+    for n in 10..30 {
+        write(&db, &format!("d{n}"), 100).await;
+    }
+    let mut raw = served.channel(open()).await;
+    raw.text(r#"["call",1,1,"all_docs",{"include_docs":true,"credit":16}]"#).await;
+    let mut messages = Vec::new();
+    loop {
+        let message = raw.json().await;
+        if message[0] == "end" {
+            return messages;
+        }
+        raw.text(r#"["more",1,1,1]"#).await;
+        let rows = message[3].as_array().unwrap();
+        messages.push(rows.iter().map(|row| row.to_string().len()).collect());
+    }
+}
+
+#[tokio::test]
+async fn rows_come_in_messages_of_their_target() {
+    let whole = messages_of_rows(1_000_000).await;
+    let row = *whole[0].iter().max().unwrap();
+    for target in [4 * row, 7 * row] {
+        let messages = messages_of_rows(target).await;
+        assert_eq!(messages.iter().map(Vec::len).sum::<usize>(), 20);
+        let fullest = messages.iter().map(|rows| rows.iter().sum::<usize>()).max().unwrap();
+        assert!(fullest <= target && fullest > target - 2 * row, "{fullest} of {target}");
+    }
+    assert!(messages_of_rows(1).await.iter().all(|rows| rows.len() == 1), "one still travels");
+}
+
+#[tokio::test]
+async fn the_oldest_upload_is_forgotten() {
+    let limits =
+        Limits { uploads_per_channel_max: 2, attachments_per_doc_max: 2, ..Limits::default() };
+    let (served, _) = served(limits).await;
+    let mut raw = served.channel(open()).await;
+    let mut digests = Vec::new();
+    for (call, bytes) in (1..).zip([b"a", b"b", b"c"]) {
+        raw.text(&json!(["call", 1, call, "upload", {}]).to_string()).await;
+        raw.frame(FIN | raw::BINARY, &raw::piece(1, 1, call, bytes)).await;
+        let reply = loop {
+            let message = raw.json().await;
+            if message[0] != "more" {
+                break message;
+            }
+        };
+        digests.push(reply[3]["digest"].clone());
+    }
+    let put = |id: &str, digest: &Value| {
+        let stub = json!({"content_type": "text/plain", "digest": digest, "stub": true});
+        json!(["call", 1, 9, "put", {"doc": {"_id": id, "_attachments": {"f": stub}}}])
+    };
+    assert_refused(&raw.ask(put("a", &digests[0])).await, "fail", 412);
+    assert_eq!(raw.ask(put("b", &digests[1])).await[0], "reply");
+    assert_eq!(raw.ask(put("c", &digests[2])).await[0], "reply");
+}
+
 /// Bytes on their way through the memory transport and both ends' buffers, with room to spare.
 const ON_THE_WAY_BYTES: usize = 256 * 1024;
 

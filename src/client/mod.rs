@@ -198,8 +198,8 @@ impl ClientBuilder {
     /// the client goes on trying.
     pub fn connect(self) -> Result<Client, ClientError> {
         let url = Target::parse(&self.url)?;
-        let tls =
-            if url.secure { Some(Tls::new(&url.host, self.ca_file.as_deref())?) } else { None };
+        let ca_file = self.ca_file.as_deref();
+        let tls = url.secure.then(|| Tls::new(&url.host, ca_file)).transpose()?;
         let cause = "the first connection is being made".into();
         let (link_sender, link) = watch::channel(LinkState::Down { cause, failures: 0 });
         let (events, _) = broadcast::channel(EVENTS_MAX);

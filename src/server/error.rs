@@ -64,12 +64,6 @@ pub(super) enum Refusal {
     TooManyConnectionsOfAddress { max: usize },
     /// The gateway has as many connections as it may.
     TooManyConnections { max: usize },
-    /// The address or the user sends requests too fast.
-    TooManyRequests { retry_s: u64 },
-    /// The address failed to log in too often.
-    TooManyFailedLogins { retry_s: u64 },
-    /// All connections together have as much JSON in memory as they may.
-    MemoryFull,
     /// A peer that is not listed, where only proxies may connect.
     NotAProxy,
     /// The grant does not let documents be read.
@@ -112,6 +106,17 @@ pub(super) enum Refusal {
     NoRoute,
     /// A request whose `Host` is not a name of this machine, at a gateway that is open to it.
     Host,
+}
+
+/// Refusals for now, of who asks for more than the gateway gives in a time or has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum TooMuch {
+    /// The address or the user sends requests too fast.
+    Requests { retry_s: u64 },
+    /// The address failed to log in too often.
+    FailedLogins { retry_s: u64 },
+    /// All connections together have as much JSON in memory as they may.
+    Memory,
 }
 
 /// Refusals of the HTTP API.
@@ -353,17 +358,6 @@ impl ToWire for Refusal {
                 "service_unavailable",
                 format_args!("the gateway has {max} connections, as many as it may; try later"),
             ),
-            Self::TooManyRequests { retry_s } => {
-                too_many(format_args!("too many requests; {TRY_AGAIN}{retry_s} s"))
-            }
-            Self::TooManyFailedLogins { retry_s } => too_many(format_args!(
-                "too many failed logins from this address; {TRY_AGAIN}{retry_s} s"
-            )),
-            Self::MemoryFull => wire(
-                503,
-                "service_unavailable",
-                format_args!("the gateway has much in memory already; {TRY_AGAIN}1 s"),
-            ),
             Self::NotAProxy => forbidden("only listed proxies may connect here"),
             Self::MayNotRead => forbidden("You are not allowed to read this db."),
             Self::MayNotWrite => forbidden("You are not allowed to write to this db."),
@@ -424,6 +418,24 @@ impl ToWire for Refusal {
             Self::NoRoute => wire(404, "not_found", "missing"),
             Self::Host => forbidden(
                 "this gateway is open to its own machine only; use localhost or 127.0.0.1",
+            ),
+        }
+    }
+}
+
+impl ToWire for TooMuch {
+    fn to_wire(&self) -> WireError {
+        match self {
+            Self::Requests { retry_s } => {
+                too_many(format_args!("too many requests; {TRY_AGAIN}{retry_s} s"))
+            }
+            Self::FailedLogins { retry_s } => too_many(format_args!(
+                "too many failed logins from this address; {TRY_AGAIN}{retry_s} s"
+            )),
+            Self::Memory => wire(
+                503,
+                "service_unavailable",
+                format_args!("the gateway has much in memory already; {TRY_AGAIN}1 s"),
             ),
         }
     }

@@ -96,7 +96,8 @@ impl Served {
         let mut stdout = BufReader::new(child.stdout.take().expect("it is piped"));
         let mut line = String::new();
         stdout.read_line(&mut line).expect("it prints where it listens");
-        let address = line.strip_prefix("listening on http://").and_then(|l| l.strip_suffix('\n'));
+        let url = line.strip_prefix("listening on http").map(|url| url.trim_start_matches('s'));
+        let address = url.and_then(|url| url.strip_prefix("://")?.strip_suffix('\n'));
         let address = address.unwrap_or_else(|| panic!("it printed {line:?}")).to_owned();
         Self { child, stdout, address }
     }

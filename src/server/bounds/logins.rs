@@ -13,7 +13,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::limits::Limits;
-use crate::server::error::Refusal;
+use crate::server::error::TooMuch;
 
 use super::network_of;
 use super::requests::seconds;
@@ -70,7 +70,7 @@ impl Logins {
 
     /// Whether credentials from this address are looked at. Peers without an address are not told
     /// apart and not counted.
-    pub(in crate::server) fn check(&self, address: Option<IpAddr>) -> Result<(), Refusal> {
+    pub(in crate::server) fn check(&self, address: Option<IpAddr>) -> Result<(), TooMuch> {
         let Some(address) = address.filter(|_| self.per_minute_max > 0) else { return Ok(()) };
         let state = self.lock();
         let entry = state.entries.get(&Some(network_of(address)));
@@ -83,7 +83,7 @@ impl Logins {
             .filter(|left| !left.is_zero());
         match left {
             None => Ok(()),
-            Some(left) => Err(Refusal::TooManyFailedLogins { retry_s: seconds(left) }),
+            Some(left) => Err(TooMuch::FailedLogins { retry_s: seconds(left) }),
         }
     }
 
@@ -144,8 +144,8 @@ mod tests {
         })
     }
 
-    fn address(n: u8) -> Option<IpAddr> {
-        Some([192, 0, 2, n].into())
+    fn address(n: u8) -> IpAddr {
+        [192, 0, 2, n].into()
     }
 
     #[tokio::test(start_paused = true)]
@@ -153,24 +153,24 @@ mod tests {
         let logins = logins(10, 100);
         for delay_s in [60, 120, 240, 480, 960, 1920, 3600, 3600] {
             for _ in 0..10 {
-                assert_eq!(logins.check(address(1)), Ok(()));
-                logins.failed(address(1));
+                assert_eq!(logins.check(Some(address(1))), Ok(()));
+                logins.failed(Some(address(1)));
             }
-            let refused = Err(Refusal::TooManyFailedLogins { retry_s: delay_s });
-            assert_eq!(logins.check(address(1)), refused);
-            assert_eq!(logins.check(address(2)), Ok(()), "another address");
+            let refused = Err(TooMuch::FailedLogins { retry_s: delay_s });
+            assert_eq!(logins.check(Some(address(1))), refused);
+            assert_eq!(logins.check(Some(address(2))), Ok(()), "another address");
             advance(Duration::from_secs(delay_s)).await;
         }
-        assert_eq!(logins.check(address(1)), Ok(()));
+        assert_eq!(logins.check(Some(address(1))), Ok(()));
     }
 
     #[tokio::test(start_paused = true)]
     async fn failures_far_apart_are_no_matter() {
         let logins = logins(3, 100);
         for _ in 0..10 {
-            logins.failed(address(1));
-            logins.failed(address(1));
-            assert_eq!(logins.check(address(1)), Ok(()));
+            logins.failed(Some(address(1)));
+            logins.failed(Some(address(1)));
+            assert_eq!(logins.check(Some(address(1))), Ok(()));
             advance(Duration::from_secs(60)).await;
         }
     }
@@ -179,15 +179,15 @@ mod tests {
     async fn addresses_beyond_the_bound_are_counted_together_and_forgotten_in_time() {
         let logins = logins(2, 3);
         for n in 1..=3 {
-            logins.failed(address(n));
+            logins.failed(Some(address(n)));
         }
-        logins.failed(address(4));
-        logins.failed(address(5));
-        assert!(logins.check(address(6)).is_err(), "as one of all others");
-        assert_eq!(logins.check(address(1)), Ok(()), "it has its own count");
+        logins.failed(Some(address(4)));
+        logins.failed(Some(address(5)));
+        assert!(logins.check(Some(address(6))).is_err(), "as one of all others");
+        assert_eq!(logins.check(Some(address(1))), Ok(()), "it has its own count");
         assert_eq!(logins.lock().entries.len(), 4);
         advance(Duration::from_secs(3 * 3600)).await;
-        logins.failed(address(7));
+        logins.failed(Some(address(7)));
         assert_eq!(logins.lock().entries.len(), 1);
     }
 
@@ -195,10 +195,10 @@ mod tests {
     fn no_bound_and_no_address_count_nothing() {
         let (unbounded, bounded) = (logins(0, 10), logins(1, 10));
         for _ in 0..5 {
-            unbounded.failed(address(1));
+            unbounded.failed(Some(address(1)));
             bounded.failed(None);
         }
-        assert_eq!((unbounded.check(address(1)), bounded.check(None)), (Ok(()), Ok(())));
+        assert_eq!((unbounded.check(Some(address(1))), bounded.check(None)), (Ok(()), Ok(())));
         assert!(unbounded.lock().entries.is_empty() && bounded.lock().entries.is_empty());
     }
 }

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::limits::Limits;
-use crate::server::error::Refusal;
+use crate::server::error::TooMuch;
 
 /// Room is taken in pieces of this size, and the first of each body or message is free: small ones
 /// pass however large the others are.
@@ -42,7 +42,7 @@ impl Memory {
     }
 
     /// Makes what is held enough for so many bytes.
-    pub(in crate::server) fn grow(&self, held: &mut Held, bytes: usize) -> Result<(), Refusal> {
+    pub(in crate::server) fn grow(&self, held: &mut Held, bytes: usize) -> Result<(), TooMuch> {
         let pieces = bytes.saturating_sub(1) / PIECE_BYTES;
         let more = pieces.saturating_sub(held.pieces);
         if more == 0 {
@@ -50,7 +50,7 @@ impl Memory {
         }
         let count = u32::try_from(more).unwrap_or(u32::MAX);
         let permit = Arc::clone(&self.room).try_acquire_many_owned(count);
-        let permit = permit.map_err(|_| Refusal::MemoryFull)?;
+        let permit = permit.map_err(|_| TooMuch::Memory)?;
         held.pieces = pieces;
         match &mut held.permit {
             Some(held) => held.merge(permit),
@@ -124,7 +124,7 @@ mod tests {
         memory.grow(&mut first, 7 * PIECE_BYTES).unwrap();
         memory.grow(&mut first, 7 * PIECE_BYTES).unwrap();
         memory.grow(&mut second, 5 * PIECE_BYTES).unwrap();
-        assert_eq!(memory.grow(&mut second, 5 * PIECE_BYTES + 1), Err(Refusal::MemoryFull));
+        assert_eq!(memory.grow(&mut second, 5 * PIECE_BYTES + 1), Err(TooMuch::Memory));
         memory.grow(&mut small, PIECE_BYTES).unwrap();
         drop(first);
         memory.grow(&mut second, 11 * PIECE_BYTES).unwrap();

@@ -13,7 +13,7 @@ use governor::{Quota, RateLimiter};
 use tokio::time::Instant;
 
 use crate::limits::Limits;
-use crate::server::error::Refusal;
+use crate::server::error::TooMuch;
 
 use super::{TokioClock, network_of};
 
@@ -38,14 +38,14 @@ impl Requests {
         }
     }
 
-    pub(in crate::server) fn from(&self, address: Option<IpAddr>) -> Result<(), Refusal> {
+    pub(in crate::server) fn from(&self, address: Option<IpAddr>) -> Result<(), TooMuch> {
         match (&self.addresses, address) {
             (Some(rates), Some(address)) => rates.check(network_of(address)),
             _ => Ok(()),
         }
     }
 
-    pub(in crate::server) fn of(&self, user: Option<&str>) -> Result<(), Refusal> {
+    pub(in crate::server) fn of(&self, user: Option<&str>) -> Result<(), TooMuch> {
         match (&self.users, user) {
             (Some(rates), Some(user)) => rates.check(user.to_owned()),
             _ => Ok(()),
@@ -73,9 +73,9 @@ impl<K: Hash + Eq + Clone> Keyed<K> {
         Some(Self { limiter, entries_max, swept: Mutex::default() })
     }
 
-    fn check(&self, key: K) -> Result<(), Refusal> {
+    fn check(&self, key: K) -> Result<(), TooMuch> {
         let key = if self.has_room() { Some(key) } else { None };
-        self.limiter.check_key(&key).map_err(|until| Refusal::TooManyRequests {
+        self.limiter.check_key(&key).map_err(|until| TooMuch::Requests {
             retry_s: seconds(until.wait_time_from(TokioClock.now())),
         })
     }
@@ -112,48 +112,48 @@ mod tests {
         })
     }
 
-    fn address(n: u8) -> Option<IpAddr> {
-        Some([192, 0, 2, n].into())
+    fn address(n: u8) -> IpAddr {
+        [192, 0, 2, n].into()
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_burst_passes_and_one_more_is_told_when_to_come_back() {
         let requests = requests(1, 10);
         for _ in 0..10 {
-            requests.from(address(1)).unwrap();
+            requests.from(Some(address(1))).unwrap();
             requests.of(Some("anna")).unwrap();
         }
-        let refused = Err(Refusal::TooManyRequests { retry_s: 1 });
-        assert_eq!(requests.from(address(1)), refused);
+        let refused = Err(TooMuch::Requests { retry_s: 1 });
+        assert_eq!(requests.from(Some(address(1))), refused);
         assert_eq!(requests.of(Some("anna")), refused);
-        requests.from(address(2)).unwrap();
+        requests.from(Some(address(2))).unwrap();
         requests.of(Some("berta")).unwrap();
         requests.of(None).unwrap();
         tokio::time::advance(Duration::from_secs(1)).await;
-        requests.from(address(1)).unwrap();
-        assert_eq!(requests.from(address(1)), refused);
+        requests.from(Some(address(1))).unwrap();
+        assert_eq!(requests.from(Some(address(1))), refused);
     }
 
     #[test]
     fn without_a_rate_nothing_is_counted() {
         let requests = requests(0, 10);
-        (0..1_000).for_each(|_| requests.from(address(1)).unwrap());
+        (0..1_000).for_each(|_| requests.from(Some(address(1))).unwrap());
         assert!(requests.addresses.is_none());
     }
 
     #[tokio::test(start_paused = true)]
     async fn addresses_beyond_the_bound_share_an_entry() {
         let requests = requests(1, 2);
-        requests.from(address(1)).unwrap();
-        requests.from(address(2)).unwrap();
+        requests.from(Some(address(1))).unwrap();
+        requests.from(Some(address(2))).unwrap();
         for n in 3..13 {
-            requests.from(address(n)).unwrap();
+            requests.from(Some(address(n))).unwrap();
         }
-        assert!(requests.from(address(200)).is_err(), "the eleventh of those that share");
+        assert!(requests.from(Some(address(200))).is_err(), "the eleventh of those that share");
         let entries = requests.addresses.as_ref().unwrap().limiter.len();
         assert_eq!(entries, 3, "two and the shared one");
         tokio::time::advance(Duration::from_secs(60)).await;
-        requests.from(address(200)).unwrap();
+        requests.from(Some(address(200))).unwrap();
         let entries = requests.addresses.as_ref().unwrap().limiter.len();
         assert_eq!(entries, 1, "those that are as good as new are forgotten");
     }
