@@ -37,7 +37,7 @@ impl Hangup {
             }
         }
         // No further signal will come; the gateway goes on.
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 
     fn read_again(&self) -> Result<(), Failure> {

@@ -113,10 +113,9 @@ async fn session(request: Request) -> Answer {
         method if reads(method) => tell_session(&request).await,
         &Method::POST => begin_session(request).await,
         &Method::DELETE => {
-            if let Some(cookie) = request.session_cookie() {
-                if request.shared.sessions.end(cookie) {
-                    request.link.tell(None, None, Act::SessionEnded);
-                }
+            let ended = |cookie| request.shared.sessions.end(cookie);
+            if request.session_cookie().is_some_and(ended) {
+                request.link.tell(None, None, Act::SessionEnded);
             }
             let mut response = json(StatusCode::OK, &ok());
             set(&mut response, SET_COOKIE, &request.shared.sessions.set_cookie(None));
