@@ -72,6 +72,43 @@ test('a gateway killed in the middle of a push and a pull loses and doubles noth
   await gateway.remove();
 });
 
+test('a gateway that is told to stop under load finds its clients again, and nothing is lost', async () => {
+  const gateway = await Gateway.start();
+  const client = connected(gateway.url);
+  const [one, other] = [database(), database()];
+  const syncs = [client.sync(one, live('stopped')), client.sync(other, live('stopped'))];
+  const events = syncs.map(recorded);
+  let [writing, written] = [true, 0];
+  const writers = [one, other].map(async (db, who) => {
+    for (let n = 0; writing; n += 1) {
+      const { id, rev } = await db.put({ _id: `w${who}-${n}`, n });
+      if (n % 3 === 0) await db.put({ _id: id, _rev: rev, n, edited: true });
+      written += 1;
+    }
+  });
+  for (let restarts = 0; restarts < 3; restarts += 1) {
+    await Promise.all(syncs.map((sync) => next(sync, 'change')));
+    const closed = next(client, 'disconnect');
+    await gateway.stop();
+    await closed;
+    const back = next(client, 'connect');
+    await gateway.restart();
+    await back;
+  }
+  writing = false;
+  await Promise.all(writers);
+  assert.ok(written > 30, `${written} writes are no load`);
+  const last = [arrived(other, 'last-0'), arrived(one, 'last-1')];
+  await one.put({ _id: 'last-0' });
+  await other.put({ _id: 'last-1' });
+  await Promise.all(last);
+  await client.end();
+  events.forEach((list) => assertGrammar(list));
+  assert.deepEqual(await localContent(one), await localContent(other));
+  assert.deepEqual(await localContent(one), await remoteContent(gateway.url, 'stopped'));
+  await gateway.remove();
+});
+
 test('a cut socket is paused with a cause, and each sync then runs once', () =>
   withProxy(async (gateway, proxy) => {
     const client = connected(proxy.url);

@@ -22,7 +22,7 @@ use crate::proto::message::{
 };
 use crate::proto::session::Action;
 
-use super::auth::AccessRequest;
+use super::auth::{AccessRequest, Grant};
 use super::bounds::Held;
 use super::calls::{self, Answer, Call};
 use super::channel::{Channel, Destroying};
@@ -344,13 +344,15 @@ impl Connection {
         if self.socket.outbox.room(0).await.is_err() {
             return;
         }
-        let (began, granted) = (Instant::now(), context.channel.granted());
+        let (began, done_for) = (Instant::now(), Arc::clone(&context.channel));
         let answer = unwinding(calls::run(context, method, params)).await;
         let answer = answer.unwrap_or_else(|panicked| Answer::Fail(panicked.to_wire()));
-        granted.link.called(method, began);
+        self.socket.link.called(method, began);
         if let Answer::Fail(error) = &answer {
-            granted.link.refused(Some(granted.database.name()), error);
+            let refused = |grant: &Grant| self.socket.link.refused(Some(&grant.database), error);
+            done_for.with_grant(refused);
         }
+        drop(done_for);
         let text = answer.encode(channel, call);
         // The call counts until its answer has room, so that answers nobody takes are bounded, and
         // nothing comes between the look at its number and the answer's place in the queue.

@@ -224,6 +224,10 @@ impl Socket {
 }
 
 /// Turns a panic of a function of the application into a refusal.
-pub(super) async fn unwinding<T>(work: impl Future<Output = T>) -> Result<T, Refusal> {
-    AssertUnwindSafe(work).catch_unwind().await.map_err(|_| Refusal::Panicked)
+///
+/// No `async fn`, which would have room for the work twice: a call's task is about as large as this.
+pub(super) fn unwinding<T>(
+    work: impl Future<Output = T>,
+) -> impl Future<Output = Result<T, Refusal>> {
+    AssertUnwindSafe(work).catch_unwind().map(|done| done.map_err(|_| Refusal::Panicked))
 }

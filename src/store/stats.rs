@@ -2,7 +2,9 @@
 //!
 //! Recording is a few additions without a lock; whoever asks gets a copy.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+#[cfg(feature = "sled")]
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering;
 
 use super::Store;
 use super::error::StoreError;
@@ -60,6 +62,7 @@ impl Store {
 }
 
 /// Collects a [`Spread`].
+#[cfg(feature = "sled")]
 #[derive(Debug)]
 pub(super) struct Meter {
     bounds: &'static [u64],
@@ -68,6 +71,7 @@ pub(super) struct Meter {
     sum: AtomicU64,
 }
 
+#[cfg(feature = "sled")]
 impl Meter {
     /// With these upper bounds, ascending.
     pub(super) fn new(bounds: &'static [u64]) -> Self {
@@ -88,7 +92,7 @@ impl Meter {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "sled"))]
 mod tests {
     use super::*;
 

@@ -49,6 +49,17 @@ export class Gateway {
   /** SIGKILL, and waits for the end. */
   async kill() {
     this.#child.kill('SIGKILL');
+    await this.#exited();
+  }
+
+  /** SIGTERM, and waits for the end, which must be a good one. */
+  async stop() {
+    this.#child.kill('SIGTERM');
+    await this.#exited();
+    if (this.#child.exitCode !== 0) throw new Error(`the gateway ended with ${this.#child.exitCode}`);
+  }
+
+  async #exited() {
     if (this.#child.exitCode === null && this.#child.signalCode === null) {
       await once(this.#child, 'exit');
     }

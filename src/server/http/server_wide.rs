@@ -145,9 +145,8 @@ async fn session(request: Request) -> Answer {
         method if reads(method) => tell_session(&request).await,
         &Method::POST => begin_session(request).await,
         &Method::DELETE => {
-            if let Some(cookie) = request.session_cookie()
-                && request.shared.sessions.end(cookie)
-            {
+            let ended = |cookie| request.shared.sessions.end(cookie);
+            if request.session_cookie().is_some_and(ended) {
                 request.link.tell(None, None, Act::SessionEnded);
             }
             let mut response = json(StatusCode::OK, &ok());

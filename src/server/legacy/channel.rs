@@ -193,8 +193,10 @@ impl OpenChannel {
     async fn run(&self, call: WaitingCall, answers: &mut Answers) {
         let began = Instant::now();
         let answer = unwinding(calls::run(self, &call.call)).await;
-        self.connection.socket.link.called(&call.call.method, began);
+        let link = &self.connection.socket.link;
+        link.called(&call.call.method, began);
         let answer = answer.unwrap_or_else(|panicked| Err(panicked.to_wire().into()));
+        answer.as_ref().err().into_iter().for_each(|error| link.failed(&error.name));
         self.answer(call, answer, answers);
     }
 

@@ -144,7 +144,11 @@ impl Legacy {
             Action::Open { number, stream, request } => {
                 self.begin_open(number, stream, request, tasks).await
             }
-            Action::Refuse { stream, why } => self.refuse(&stream, &self.bad_request(why)).await,
+            Action::Refuse { stream, why } => {
+                let error = self.bad_request(why);
+                self.socket.link.failed(&error.name);
+                self.refuse(&stream, &error).await
+            }
             Action::Call { number, call } => {
                 self.begin_call(number, call).await;
                 Ok(())

@@ -223,6 +223,11 @@ impl Link {
         }
     }
 
+    /// Counts a call that failed, by the error's name.
+    pub(super) fn failed(&self, error: &str) {
+        self.observed.metrics.refused(error);
+    }
+
     /// Counts the documents of a write; the ones that were refused by right are told.
     pub(super) fn wrote(&self, grant: &Grant, rows: &[WriteRow]) {
         let stored = rows.iter().filter(|row| row.ok).count();

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Weak};
 use std::time::SystemTime;
 
 use super::{Spoken, lock};
@@ -54,55 +54,62 @@ impl Roll {
     }
 }
 
+type Places = Mutex<HashMap<u64, Weak<Place>>>;
+
 /// A feed that somebody follows live.
 struct Place {
+    number: u64,
     database: Database,
     reached: AtomicU64,
+    places: Arc<Places>,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        lock(&self.places).remove(&self.number);
+    }
 }
 
 /// The live feeds of a gateway.
 #[derive(Default)]
 pub(super) struct Feeds {
     next: AtomicU64,
-    places: Arc<Mutex<HashMap<u64, Arc<Place>>>>,
+    /// Held for moments only, and not while a place may go.
+    places: Arc<Places>,
 }
 
 impl Feeds {
     pub(super) fn follow(&self, database: &Database, since: u64) -> Followed {
-        let number = self.next.fetch_add(1, Ordering::Relaxed);
-        let place = Arc::new(Place { database: database.clone(), reached: AtomicU64::new(since) });
-        lock(&self.places).insert(number, Arc::clone(&place));
-        Followed { number, place, places: Arc::clone(&self.places) }
+        let place = Arc::new(Place {
+            number: self.next.fetch_add(1, Ordering::Relaxed),
+            database: database.clone(),
+            reached: AtomicU64::new(since),
+            places: Arc::clone(&self.places),
+        });
+        lock(&self.places).insert(place.number, Arc::downgrade(&place));
+        Followed(place)
     }
 
     /// How many there are, and how many changes the slowest is behind.
     pub(super) fn lag(&self) -> (usize, u64) {
         // Looked at without the lock, since a database may have to ask its backend.
-        let places: Vec<Arc<Place>> = lock(&self.places).values().cloned().collect();
-        let behind = |place: &Arc<Place>| {
+        let places: Vec<Weak<Place>> = lock(&self.places).values().cloned().collect();
+        let behind = |place: &Weak<Place>| {
+            let place = place.upgrade()?;
             let reached = place.reached.load(Ordering::Relaxed);
-            place.database.newest_change().saturating_sub(reached)
+            Some(place.database.newest_change().saturating_sub(reached))
         };
-        (places.len(), places.iter().map(behind).max().unwrap_or(0))
+        (places.len(), places.iter().filter_map(behind).max().unwrap_or(0))
     }
 }
 
-/// A live feed's place, known to the gateway while this lives.
-pub(in crate::server) struct Followed {
-    number: u64,
-    place: Arc<Place>,
-    places: Arc<Mutex<HashMap<u64, Arc<Place>>>>,
-}
+/// A live feed's place, known to the gateway while this lives. As small as it can be: it is a part of
+/// every call.
+pub(in crate::server) struct Followed(Arc<Place>);
 
 impl Followed {
     /// Takes note of how far the feed has been sent.
     pub(in crate::server) fn reached(&self, seq: u64) {
-        self.place.reached.store(seq, Ordering::Relaxed);
-    }
-}
-
-impl Drop for Followed {
-    fn drop(&mut self) {
-        lock(&self.places).remove(&self.number);
+        self.0.reached.store(seq, Ordering::Relaxed);
     }
 }
