@@ -1,8 +1,9 @@
 // First push, first pull and a live edit from device to device, in turns, in one run:
 //   (a) client.sync            against the gateway
 //   (b) PouchDB.sync with the `settee` adapter, against the gateway
-//   (c) PouchDB.sync over HTTP against express-pouchdb
-//   (d) pouch-websocket-sync 0.3 with PouchDB 5.4.5 against its own server
+//   (c) PouchDB.sync over HTTP against the gateway
+//   (d) PouchDB.sync over HTTP against express-pouchdb
+//   (e) pouch-websocket-sync 0.3 with PouchDB 5.4.5 against its own server
 //
 //   cargo build --release && npm --prefix tests/legacy-js ci && npm --prefix benches/clients ci
 //   node benches/clients/compare.mjs [DOCUMENTS] [ROUNDS]
@@ -66,8 +67,9 @@ const client = here('client.mjs');
 const ways = {
   '(a) client.sync': { server: gateway, program: [client, 'sync'], scheme: 'ws' },
   '(b) adapter': { server: gateway, program: [client, 'adapter'], scheme: 'ws' },
-  '(c) HTTP, express-pouchdb': { server: express, program: [client, 'http'], scheme: 'http' },
-  '(d) pouch-websocket-sync': { server: original, program: [here('../legacy/client.cjs')], scheme: 'ws' },
+  '(c) HTTP, gateway': { server: gateway, program: [client, 'http'], scheme: 'http' },
+  '(d) HTTP, express-pouchdb': { server: express, program: [client, 'http'], scheme: 'http' },
+  '(e) pouch-websocket-sync': { server: original, program: [here('../legacy/client.cjs')], scheme: 'ws' },
 };
 const found = Object.fromEntries(Object.keys(ways).map((name) => [name, []]));
 for (let round = 0; round < rounds; round++) {

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { randomBytes } from 'node:crypto';
 import { after, before, test } from 'node:test';
-import { Gateway, PouchDB, content, ended, holds, local, remote } from './support.js';
+import { Gateway, PouchDB, content, ended, holds, local, remote, withoutFailingInfo } from './support.js';
 
 let gateway;
 
@@ -41,6 +41,32 @@ test('a live sync brings each change while it runs', async () => {
   await Promise.all(syncs.map(ended));
 });
 
+test('a live sync both ways goes on after the gateway was killed', async () => {
+  const [one, other] = [local(), local()];
+  const shared = withoutFailingInfo(remote(gateway, 'live-killed'));
+  const options = { live: true, retry: true, back_off_function: () => 50 };
+  const syncs = [one, other].map((db) => PouchDB.sync(db, shared, options));
+  const { rev } = await one.put({ _id: 'before' });
+  await holds(other, 1);
+  await gateway.kill();
+  await one.put({ _id: 'before', _rev: rev, by: 'one' });
+  await other.put({ _id: 'before', _rev: rev, by: 'other' });
+  await one.put({ _id: 'while-away-one' });
+  await other.put({ _id: 'while-away-other' });
+  await gateway.restart();
+  await Promise.all([holds(one, 3), holds(other, 3)]);
+  await one.put({ _id: 'after-one' });
+  await other.put({ _id: 'after-other' });
+  await Promise.all([holds(one, 5), holds(other, 5)]);
+  await Promise.all(syncs.map(ended));
+  for (const db of [one, other]) await PouchDB.sync(db, shared);
+  await PouchDB.sync(one, shared);
+  const all = await content(shared);
+  assert.equal(all.filter(({ _id }) => _id === 'before').length, 2);
+  assert.deepEqual(await content(one), all);
+  assert.deepEqual(await content(other), all);
+});
+
 test('attachments arrive byte for byte', async () => {
   const [one, other, shared] = [local(), local(), remote(gateway, 'attachments')];
   const files = {
@@ -77,6 +103,17 @@ test('ten thousand documents', async () => {
   assert.deepEqual(await content(other), await content(one));
   const again = await other.replicate.from(shared);
   assert.equal(again.docs_read, 0);
+});
+
+test('ten thousand documents on each side at once', async () => {
+  const [one, shared] = [local(), remote(gateway, 'many-both')];
+  const docs = (side) => Array.from({ length: 10_000 }, (_, n) => ({ _id: `${side}-${n}`, n }));
+  await one.bulkDocs(docs('here'));
+  await shared.bulkDocs(docs('there'));
+  const { push, pull } = await PouchDB.sync(one, shared, { batch_size: 1000 });
+  assert.ok(push.docs_written >= 10_000 && pull.docs_written >= 10_000);
+  assert.equal((await shared.info()).doc_count, 20_000);
+  assert.deepEqual(await content(one), await content(shared));
 });
 
 test('a replication resumes after the gateway was killed', async () => {
