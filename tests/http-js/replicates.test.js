@@ -105,17 +105,6 @@ test('ten thousand documents', async () => {
   assert.equal(again.docs_read, 0);
 });
 
-test('ten thousand documents on each side at once', async () => {
-  const [one, shared] = [local(), remote(gateway, 'many-both')];
-  const docs = (side) => Array.from({ length: 10_000 }, (_, n) => ({ _id: `${side}-${n}`, n }));
-  await one.bulkDocs(docs('here'));
-  await shared.bulkDocs(docs('there'));
-  const { push, pull } = await PouchDB.sync(one, shared, { batch_size: 1000 });
-  assert.ok(push.docs_written >= 10_000 && pull.docs_written >= 10_000);
-  assert.equal((await shared.info()).doc_count, 20_000);
-  assert.deepEqual(await content(one), await content(shared));
-});
-
 test('a replication resumes after the gateway was killed', async () => {
   const [one, shared] = [local(), remote(gateway, 'killed')];
   await one.bulkDocs(Array.from({ length: 200 }, (_, n) => ({ _id: `doc-${n}` })));
