@@ -1,11 +1,12 @@
 // First push, first pull and a live edit from device to device, in turns, in one run:
 //   (a) client.sync            against the gateway
 //   (b) PouchDB.sync with the `settee` adapter, against the gateway
-//   (c) PouchDB.sync over HTTP against express-pouchdb
-//   (d) pouch-websocket-sync 0.3 with PouchDB 5.4.5 against its own server
+//   (c) PouchDB.sync over HTTP against the gateway
+//   (d) PouchDB.sync over HTTP against express-pouchdb
+//   (e) pouch-websocket-sync 0.3 with PouchDB 5.4.5 against its own server
 //
 //   cargo build --release && npm --prefix tests/legacy-js ci && npm --prefix benches/clients ci
-//   node benches/clients/compare.mjs [DOCUMENTS] [ROUNDS]
+//   node benches/clients/compare.mjs [DOCUMENTS] [ROUNDS] [LETTERS]
 //
 // The other servers keep everything in memory; the gateway has every write on disk before it
 // answers, and the time of one such flush is printed beside.
@@ -22,6 +23,7 @@ import { promisify } from 'node:util';
 const here = (path) => fileURLToPath(new URL(path, import.meta.url));
 const documents = Number(process.argv[2] ?? 10_000);
 const rounds = Number(process.argv[3] ?? 5);
+const letters = process.argv[4] ?? 'abcde';
 const LIVE_DOCUMENTS = 100;
 const BINARY = process.env.SETTEE_BIN ?? here('../../target/release/settee');
 
@@ -63,12 +65,14 @@ const gateway = await start(BINARY, [
 const express = await start(process.execPath, [here('express-pouchdb.cjs')]);
 const original = await start(process.execPath, [here('../legacy/original.cjs')]);
 const client = here('client.mjs');
-const ways = {
+const all = {
   '(a) client.sync': { server: gateway, program: [client, 'sync'], scheme: 'ws' },
   '(b) adapter': { server: gateway, program: [client, 'adapter'], scheme: 'ws' },
-  '(c) HTTP, express-pouchdb': { server: express, program: [client, 'http'], scheme: 'http' },
-  '(d) pouch-websocket-sync': { server: original, program: [here('../legacy/client.cjs')], scheme: 'ws' },
+  '(c) HTTP, gateway': { server: gateway, program: [client, 'http'], scheme: 'http' },
+  '(d) HTTP, express-pouchdb': { server: express, program: [client, 'http'], scheme: 'http' },
+  '(e) pouch-websocket-sync': { server: original, program: [here('../legacy/client.cjs')], scheme: 'ws' },
 };
+const ways = Object.fromEntries(Object.entries(all).filter(([name]) => letters.includes(name[1])));
 const found = Object.fromEntries(Object.keys(ways).map((name) => [name, []]));
 for (let round = 0; round < rounds; round++) {
   for (const [number, [name, way]] of Object.entries(ways).entries()) {
@@ -83,10 +87,11 @@ for (const { child } of [gateway, express, original]) child.kill();
 rmSync(data, { recursive: true, force: true });
 
 console.log(`${documents} documents, median of ${rounds} rounds; a flush takes ${flush.toFixed(2)} ms\n`);
-console.log('| | push | × (a) | pull | × (a) | live, median | live, 95 of 100 |');
+const [first] = Object.keys(ways);
+const times = `× ${first.slice(0, 3)}`;
+console.log(`| | push | ${times} | pull | ${times} | live, median | live, 95 of 100 |`);
 console.log('|---|---|---|---|---|---|---|');
 const value = (name, kind, field) => median(found[name].map((round) => round[kind][field]));
-const [first] = Object.keys(ways);
 for (const name of Object.keys(ways)) {
   const bulk = ['push', 'pull'].flatMap((kind) => {
     const ms = value(name, kind, 'ms');

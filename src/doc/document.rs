@@ -470,7 +470,6 @@ mod tests {
             (r#"{"_id":"a","_rev":"2-b","_revisions":{"start":2,"ids":["c"]}}"#, "does not begin"),
             (r#"{"_id":"a","_revisions":{"start":1,"ids":["b","a"]}}"#, "smaller"),
             (r#"{"_id":"a","_revisions":{"start":1}}"#, "_revisions"),
-            (r#"{"_id":"a","_revisions":{"start":1,"ids":[""]}}"#, "Invalid rev"),
             (r#"{"_id":"_local/a","_rev":"1-x"}"#, "Invalid rev"),
             (r#"{"_id":"_local/a","_rev":"0-"}"#, "Invalid rev"),
             (r#"{"_id":"_local/a","_rev":"0-01"}"#, "Invalid rev"),

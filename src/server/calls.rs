@@ -238,18 +238,8 @@ async fn info(call: &Call) -> Result<Answer, Stop> {
 async fn destroy(call: &Call) -> Result<Answer, Stop> {
     let granted = call.channel.granted();
     granted.check_destroy()?;
-    let (store, name) = (call.channel.store().clone(), granted.database.name().clone());
-    // In a task of its own: the channel ends once its database is marked as destroyed, and its calls
-    // end with it.
-    match tokio::spawn(async move { store.destroy(&name).await }).await {
-        Ok(done) => {
-            done?;
-            granted.link.did(&granted.grant, Act::Administered { what: "destroy" });
-        }
-        Err(lost) if lost.is_panic() => std::panic::resume_unwind(lost.into_panic()),
-        // The runtime is shutting down.
-        Err(_) => return Err(StoreError::Closed.into()),
-    }
+    call.channel.store().destroy(granted.database.name()).await?;
+    granted.link.did(&granted.grant, Act::Administered { what: "destroy" });
     Ok(Answer::Reply(json!({"ok": true}).to_string()))
 }
 

@@ -37,8 +37,9 @@ pub(super) struct Channel {
     renewal: Renewal,
     /// Told of every other grant.
     granted_anew: watch::Sender<()>,
-    /// Calls that destroy the database and are not answered yet.
-    destroying: watch::Sender<usize>,
+    /// Read by a call that destroys the database until it is answered, written by who closes the
+    /// channel then: to close it is to stop its calls.
+    answering: tokio::sync::RwLock<()>,
     /// Told once, with the reason.
     ended: watch::Sender<Option<Option<WireError>>>,
     written: Mutex<RecentRevs>,
@@ -64,7 +65,7 @@ impl Channel {
             access: Mutex::new(access),
             renewal,
             granted_anew: watch::Sender::new(()),
-            destroying: watch::Sender::new(0),
+            answering: tokio::sync::RwLock::default(),
             ended: watch::Sender::new(None),
             written: Mutex::default(),
             uploads: Mutex::default(),
@@ -147,7 +148,10 @@ impl Channel {
                 reason = ended.wait_for(Option::is_some) => {
                     return reason.ok().and_then(|reason| reason.clone()).flatten();
                 }
-                () = self.until_destroyed(&database) => {
+                _answered = async {
+                    database.destroyed().await;
+                    self.answering.write().await
+                } => {
                     let name = database.name().clone();
                     return Some(StoreError::DatabaseDestroyed { name }.to_wire());
                 }
@@ -157,12 +161,10 @@ impl Channel {
         }
     }
 
-    /// Waits for the database's end, and until a call of this channel that brought it about is
-    /// answered: to close the channel is to stop its calls.
-    async fn until_destroyed(&self, database: &Database) {
-        database.destroyed().await;
-        let mut destroying = self.destroying.subscribe();
-        while *destroying.borrow_and_update() > 0 && destroying.changed().await.is_ok() {}
+    /// Keeps the channel from being closed, since its database was destroyed, before the call that
+    /// destroys it is answered.
+    pub(super) async fn answering(&self) -> tokio::sync::RwLockReadGuard<'_, ()> {
+        self.answering.read().await
     }
 
     /// Remembers that a revision came from this channel.
@@ -217,21 +219,5 @@ impl Enlisted {
 impl Drop for Enlisted {
     fn drop(&mut self) {
         self.shared.delist(self.number);
-    }
-}
-
-/// A call that destroys the channel's database, until it is answered.
-pub(super) struct Destroying(Arc<Channel>);
-
-impl Destroying {
-    pub(super) fn new(channel: &Arc<Channel>) -> Self {
-        channel.destroying.send_modify(|calls| *calls += 1);
-        Self(Arc::clone(channel))
-    }
-}
-
-impl Drop for Destroying {
-    fn drop(&mut self) {
-        self.0.destroying.send_modify(|calls| *calls -= 1);
     }
 }

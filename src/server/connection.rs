@@ -25,7 +25,7 @@ use crate::proto::session::Action;
 use super::auth::{AccessRequest, Grant};
 use super::bounds::Held;
 use super::calls::{self, Answer, Call};
-use super::channel::{Channel, Destroying};
+use super::channel::Channel;
 use super::error::{CloseReason, Refusal, ToWire as _};
 use super::observe::Spoken;
 use super::opening::unwinding;
@@ -339,7 +339,11 @@ impl Connection {
 
     async fn run_call(&self, context: Call, number: u64, method: &str, params: &RawValue) {
         let (channel, call) = (context.channel.id, context.id);
-        let _destroying = (method == method::DESTROY).then(|| Destroying::new(&context.channel));
+        let destroying = (method == method::DESTROY).then(|| Arc::clone(&context.channel));
+        let _answering = match &destroying {
+            Some(channel) => Some(channel.answering().await),
+            None => None,
+        };
         // What is read for a client that takes nothing would only wait: do not read it.
         if self.socket.outbox.room(0).await.is_err() {
             return;

@@ -79,6 +79,8 @@ pub use write::{EditMode, Refused, WriteOutcome, Written};
 
 pub use backend::Order;
 
+use tokio::task::JoinHandle;
+
 use crate::doc::DbName;
 use crate::limits::Limits;
 use backend::DatabaseSettings;
@@ -248,11 +250,17 @@ impl Store {
     /// [`StoreError::DatabaseMissing`].
     ///
     /// # Cancel safety
-    /// Dropping the future leaves the database either there or destroyed.
+    /// Dropping the future once it was polled changes nothing: it goes on to its end by itself, as a
+    /// task of the runtime.
     pub async fn destroy(&self, name: &DbName) -> Result<(), StoreError> {
+        let (store, name) = (self.clone(), name.clone());
+        joined(tokio::spawn(async move { store.destroy_whole(&name).await })).await
+    }
+
+    async fn destroy_whole(&self, name: &DbName) -> Result<(), StoreError> {
         let _naming = self.shared.naming.lock().await;
         // Before the backend is asked: a handle must not read a database that is half gone as an
-        // empty one, nor live on when this future is dropped while the backend is at it.
+        // empty one.
         let open = self.lock_open().remove(name);
         if let Some(shared) = open.and_then(|open| open.upgrade()) {
             shared.mark_destroyed();
@@ -347,5 +355,15 @@ impl Store {
         shared.set_quota(quota_of(&quotas, shared.name()));
         open.insert(shared.name().clone(), Arc::downgrade(&shared));
         Database { shared }
+    }
+}
+
+/// What a task of the store's own found.
+async fn joined<R>(task: JoinHandle<Result<R, StoreError>>) -> Result<R, StoreError> {
+    match task.await {
+        Ok(result) => result,
+        Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+        // The runtime is shutting down.
+        Err(_) => Err(StoreError::Closed),
     }
 }

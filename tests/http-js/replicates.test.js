@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { randomBytes } from 'node:crypto';
 import { after, before, test } from 'node:test';
-import { Gateway, PouchDB, content, ended, holds, local, remote } from './support.js';
+import { Gateway, PouchDB, content, ended, holds, local, remote, withoutFailingInfo } from './support.js';
 
 let gateway;
 
@@ -39,6 +39,32 @@ test('a live sync brings each change while it runs', async () => {
   await shared.put({ _id: 'from-the-gateway' });
   await Promise.all([holds(one, 3), holds(other, 3)]);
   await Promise.all(syncs.map(ended));
+});
+
+test('a live sync both ways goes on after the gateway was killed', async () => {
+  const [one, other] = [local(), local()];
+  const shared = withoutFailingInfo(remote(gateway, 'live-killed'));
+  const options = { live: true, retry: true, back_off_function: () => 50 };
+  const syncs = [one, other].map((db) => PouchDB.sync(db, shared, options));
+  const { rev } = await one.put({ _id: 'before' });
+  await holds(other, 1);
+  await gateway.kill();
+  await one.put({ _id: 'before', _rev: rev, by: 'one' });
+  await other.put({ _id: 'before', _rev: rev, by: 'other' });
+  await one.put({ _id: 'while-away-one' });
+  await other.put({ _id: 'while-away-other' });
+  await gateway.restart();
+  await Promise.all([holds(one, 3), holds(other, 3)]);
+  await one.put({ _id: 'after-one' });
+  await other.put({ _id: 'after-other' });
+  await Promise.all([holds(one, 5), holds(other, 5)]);
+  await Promise.all(syncs.map(ended));
+  for (const db of [one, other]) await PouchDB.sync(db, shared);
+  await PouchDB.sync(one, shared);
+  const all = await content(shared);
+  assert.equal(all.filter(({ _id }) => _id === 'before').length, 2);
+  assert.deepEqual(await content(one), all);
+  assert.deepEqual(await content(other), all);
 });
 
 test('attachments arrive byte for byte', async () => {

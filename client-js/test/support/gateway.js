@@ -3,7 +3,7 @@
 import { spawn } from 'node:child_process';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { once } from 'node:events';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
@@ -23,15 +23,26 @@ export class Gateway {
     const gateway = new Gateway();
     gateway.#args = args;
     gateway.#data = await mkdtemp(join(tmpdir(), 'settee-client-'));
-    await gateway.#spawn('127.0.0.1:0');
+    await gateway.#serve('127.0.0.1:0');
     return gateway;
   }
 
-  async #spawn(listen) {
+  /** An example program, with an authorizer of its own and everything in memory. */
+  static async startExample(name) {
+    const gateway = new Gateway();
+    await gateway.#spawn(join(dirname(BINARY), 'examples', name), []);
+    return gateway;
+  }
+
+  #serve(listen) {
     const args = ['serve', '--listen', listen, '--data', this.#data, '--token', CREDENTIALS.token];
-    args.push(...this.#args);
+    return this.#spawn(BINARY, [...args, ...this.#args]);
+  }
+
+  async #spawn(program, args) {
     const env = { ...process.env, SETTEE_LOG: 'error' };
-    const child = spawn(BINARY, args, { env, stdio: ['ignore', 'pipe', 'inherit'] });
+    // Examples end with their standard input.
+    const child = spawn(program, args, { env, stdio: ['pipe', 'pipe', 'inherit'] });
     this.#child = child;
     const exited = once(child, 'exit').then(([code]) => {
       throw new Error(`the gateway ended with ${code}`);
@@ -68,11 +79,11 @@ export class Gateway {
   /** On the same port and the same data; with other further arguments, if given. */
   async restart(args = this.#args) {
     this.#args = args;
-    await this.#spawn(new URL(this.url).host);
+    await this.#serve(new URL(this.url).host);
   }
 
   async remove() {
     await this.kill();
-    await rm(this.#data, { recursive: true, force: true });
+    if (this.#data) await rm(this.#data, { recursive: true, force: true });
   }
 }

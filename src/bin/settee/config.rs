@@ -256,6 +256,13 @@ mod tests {
     }
 
     #[test]
+    fn parts_of_a_second_between_two_looks_are_possible() {
+        let interval = |text| Config::parse(text).unwrap().compaction.policy().unwrap().interval;
+        assert_eq!(interval("[compaction]\ninterval_s = 0.02"), Duration::from_millis(20));
+        assert_eq!(interval("[compaction]\ninterval_s = -1"), Duration::ZERO);
+    }
+
+    #[test]
     fn what_is_wrong_is_named_with_its_line() {
         let check = |text: &str, parts: [&str; 2]| {
             let problem = Config::parse(text).expect_err(text);

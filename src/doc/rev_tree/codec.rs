@@ -83,8 +83,8 @@ impl RevTree {
     fn read(reader: &mut Reader<'_>) -> Result<Self, &'static str> {
         const SHORT: &str = "it ends too early";
         let count = reader.varint().ok_or(SHORT)?;
-        // The smallest revision takes 3 bytes; a greater count is damage, not a reason to allocate.
-        let count = usize::try_from(count).ok().filter(|c| *c <= reader.0.len() / 3);
+        // The smallest revision takes 2 bytes; a greater count is damage, not a reason to allocate.
+        let count = usize::try_from(count).ok().filter(|c| *c <= reader.0.len() / 2);
         let count = count.ok_or("its count does not fit its length")?;
         let mut tree = Self { nodes: Vec::with_capacity(count), more_parents: Vec::new() };
         let mut previous_generation = 0;
@@ -236,6 +236,7 @@ mod tests {
         // 1-a and 1-b, each given as text; 2-x with its flags and what follows them.
         let (a, b) = (&[TEXT_HASH, 1, b'a'][..], &[TEXT_HASH | GENERATION_GIVEN, 1, 1, b'b'][..]);
         let x = |parents: u8| [TEXT_HASH | parents, 1, b'x'];
+        check(&[one, &[TEXT_HASH, 0]], None);
         check(&[two, a, &x(PARENT_IS_PREVIOUS)], None);
         check(&[three, a, b, &x(PARENT_GIVEN), &[2]], None);
         check(&[three, a, b, &x(PARENTS_LISTED), &[2, 1, 2]], None);
@@ -244,7 +245,7 @@ mod tests {
         refused(&[two, a], "its count does not fit its length");
         refused(&[one, &[1 << 6, 1, b'a']], "a revision has unknown flags");
         refused(&[one, &[TEXT_HASH, 1, 0xff]], "a hash is not text");
-        refused(&[one, &[TEXT_HASH, 0, 0]], "a hash has a wrong length");
+        refused(&[one, &[TEXT_HASH, 0x81, 1], &[b'x'; 129]], "a hash has a wrong length");
         refused(
             &[one, &[TEXT_HASH, 32], b"967a00dff5e02add41819138abb3284d"],
             "a hash is not in its shortest form",

@@ -174,14 +174,14 @@ mod tests {
     fn a_session_ends_by_itself() {
         let sessions = Sessions::new(Duration::from_secs(1), 2);
         let began = std::time::Instant::now();
-        let cookie = sessions.begin(Credentials::new(json!({"n": 1})));
+        let cookie = sessions.begin(Credentials::new(json!({"n": 1})), &ServerGrant::known());
         // Its end is told in whole seconds of the wall clock.
         while sessions.find(&cookie).is_some() {
             assert!(began.elapsed() < Duration::from_secs(10), "it goes on for ever");
             std::thread::yield_now();
         }
         let long = Sessions::new(Duration::from_secs(60), 2);
-        let cookie = long.begin(Credentials::new(json!({"n": 1})));
+        let cookie = long.begin(Credentials::new(json!({"n": 1})), &ServerGrant::known());
         assert!(long.find(&cookie).is_some());
     }
 

@@ -262,12 +262,7 @@ impl Inner {
 async fn run_blocking<R: Send + 'static>(
     work: impl FnOnce() -> Result<R, StoreError> + Send + 'static,
 ) -> Result<R, StoreError> {
-    match tokio::task::spawn_blocking(work).await {
-        Ok(result) => result,
-        Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
-        // The runtime is shutting down.
-        Err(_) => Err(StoreError::Closed),
-    }
+    super::joined(tokio::task::spawn_blocking(work)).await
 }
 
 fn io_error(doing: &'static str, error: ::sled::Error) -> StoreError {

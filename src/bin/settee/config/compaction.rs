@@ -12,7 +12,7 @@ pub struct Compaction {
     pub enabled: bool,
     pub old_mib_min: u32,
     pub old_part_min: f64,
-    pub interval_s: u32,
+    pub interval_s: f64,
     /// 0 for no bound.
     pub mib_per_s_max: u32,
 }
@@ -25,7 +25,7 @@ impl Default for Compaction {
             enabled: true,
             old_mib_min: (old_bytes_min >> 20) as u32,
             old_part_min,
-            interval_s: interval.as_secs() as u32,
+            interval_s: interval.as_secs_f64(),
             mib_per_s_max: 0,
         }
     }
@@ -36,7 +36,8 @@ impl Compaction {
         self.enabled.then(|| CompactionPolicy {
             old_bytes_min: u64::from(self.old_mib_min) << 20,
             old_part_min: self.old_part_min,
-            interval: Duration::from_secs(self.interval_s.into()),
+            // What is no time is refused as none.
+            interval: Duration::try_from_secs_f64(self.interval_s).unwrap_or_default(),
             options: CompactOptions {
                 bytes_per_second_max: (self.mib_per_s_max > 0)
                     .then_some(u64::from(self.mib_per_s_max) << 20),
