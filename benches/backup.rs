@@ -46,14 +46,18 @@ fn manifest(path: &Path) -> Outcome<Manifest> {
 }
 
 /// Times that single writes took, 500 in a second, until the other end is gone.
-async fn write(db: Database, mut stop: tokio::sync::oneshot::Receiver<()>) -> Vec<Duration> {
+async fn write(
+    db: Database,
+    prefix: &'static str,
+    mut stop: tokio::sync::oneshot::Receiver<()>,
+) -> Vec<Duration> {
     let mut ticks = interval(Duration::from_millis(2));
     ticks.set_missed_tick_behavior(MissedTickBehavior::Burst);
     let mut times = Vec::new();
     while stop.try_recv() == Err(TryRecvError::Empty) {
         ticks.tick().await;
         let began = Instant::now();
-        let doc = Document::new(&format!("live-{}", times.len()), &json!({"n": 1}));
+        let doc = Document::new(&format!("{prefix}-{}", times.len()), &json!({"n": 1}));
         db.put(doc.expect("a document")).await.expect("it is written");
         times.push(began.elapsed());
     }
@@ -96,14 +100,14 @@ async fn run(docs: usize) -> Outcome<()> {
 
     for backing_up in [false, true] {
         let (stop, stopped) = tokio::sync::oneshot::channel();
-        let writing = tokio::spawn(write(db.clone(), stopped));
+        let what = if backing_up { "writes beside a backup" } else { "writes alone" };
+        let writing = tokio::spawn(write(db.clone(), what, stopped));
         if backing_up {
             back_up(&store, None, &file("busy")).await?;
         } else {
             tokio::time::sleep(Duration::from_secs(2)).await;
         }
         drop(stop);
-        let what = if backing_up { "writes beside a backup" } else { "writes alone" };
         print_times(what, writing.await?);
     }
     store.close().await?;

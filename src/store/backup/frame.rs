@@ -142,6 +142,7 @@ impl<R: Read> FrameReader<R> {
     }
 
     /// The number of the frame that was read last.
+    #[cfg(feature = "sled")]
     pub(super) fn number(&self) -> u64 {
         self.frame
     }

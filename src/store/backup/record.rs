@@ -190,7 +190,8 @@ impl<R: Read> ArchiveReader<R> {
         Ok(record)
     }
 
-    /// What a record that was read last breaks.
+    /// The frame in which the record ended that was read last.
+    #[cfg(feature = "sled")]
     pub(super) fn frame(&self) -> u64 {
         self.frames.number()
     }
