@@ -64,7 +64,12 @@ fn the_store_knows_no_network() {
 #[test]
 fn server_and_client_do_not_know_each_other() {
     check(|name| name.starts_with("server/"), &["crate::client", "crate::replicate"]);
-    check(|name| name.starts_with("client/"), &["crate::server"]);
+    check(|name| name.starts_with("client/"), &["crate::server", "crate::access"]);
+}
+
+#[test]
+fn rules_of_access_stand_on_the_server_and_not_under_it() {
+    check(|name| name.starts_with("server/"), &["crate::access", "jsonwebtoken", "argon2"]);
 }
 
 #[test]
