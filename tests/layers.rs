@@ -71,8 +71,12 @@ fn server_and_client_do_not_know_each_other() {
     };
     check(elsewhere, &["crate::replicate", "crate::http_peer"]);
     check(|name| name.starts_with("http_peer/"), &["crate::server", "crate::client"]);
-    check(|name| name.starts_with("client/"), &["crate::server"]);
-    check(|name| name.starts_with("server/"), &["crate::validate"]);
+    check(|name| name.starts_with("client/"), &["crate::server", "crate::access"]);
+}
+
+#[test]
+fn rules_of_access_stand_on_the_server_and_not_under_it() {
+    check(|name| name.starts_with("server/"), &["crate::access", "crate::validate", "jsonwebtoken", "argon2"]);
 }
 
 #[test]

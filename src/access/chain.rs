@@ -68,6 +68,10 @@ impl Access {
         *self.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(chain);
     }
 
+    fn forget_answers(&self) {
+        self.chain().0.iter().for_each(|source| source.forget());
+    }
+
     fn chain(&self) -> Arc<Chain> {
         Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
     }
@@ -94,7 +98,7 @@ impl Authorizer for Access {
     }
 
     fn forget(&self) {
-        self.chain().0.iter().for_each(|source| source.forget());
+        self.forget_answers();
     }
 }
 
@@ -107,5 +111,9 @@ impl ServerAuthorizer for Access {
             }
         }
         Err(unknown(&request.credentials))
+    }
+
+    fn forget(&self) {
+        self.forget_answers();
     }
 }

@@ -1,5 +1,6 @@
 //! A feed that is for no one database, for as long as the server's authorizer lets it go on.
 
+use std::convert::Infallible;
 use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
 use std::time::Duration;
 
@@ -86,19 +87,22 @@ impl ServerFeed {
         Ok(())
     }
 
-    /// Waits for the grant's end.
-    pub(super) async fn until_ended(&self, check_interval: Duration) -> WireError {
+    /// Waits for the grant's end, and says what it was.
+    pub(super) async fn until_ended(
+        &self,
+        check_interval: Duration,
+    ) -> Result<Infallible, WireError> {
         let mut ended = self.ended.subscribe();
         loop {
             let time_left = self.with_grant(ServerGrant::time_left);
             if time_left.is_some_and(|left| left.is_zero()) {
-                return Refusal::GrantExpired.to_wire();
+                return Err(Refusal::GrantExpired.to_wire());
             }
             let look_again = time_left.map_or(check_interval, |left| left.min(check_interval));
             tokio::select! {
                 error = ended.wait_for(Option::is_some) => {
                     let error = error.ok().and_then(|error| error.clone());
-                    return error.unwrap_or_else(|| Refusal::GrantExpired.to_wire());
+                    return Err(error.unwrap_or_else(|| Refusal::GrantExpired.to_wire()));
                 }
                 () = sleep(look_again) => {}
             }

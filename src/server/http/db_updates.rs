@@ -151,7 +151,7 @@ pub(super) fn answer(request: Request, feed: Arc<ServerFeed>) -> Answer {
         };
         tokio::select! {
             written = written => written,
-            error = feed.until_ended(check) => Err(Stop::Failed(error)),
+            Err(error) = feed.until_ended(check) => Err(Stop::Failed(error)),
         }
     }))
 }
