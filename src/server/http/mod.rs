@@ -75,25 +75,27 @@ where
         Err(error) => return refused(&error),
     };
     let (began, link, method) = (Instant::now(), Arc::clone(&parts.link), parts.method.clone());
-    let mut asked_for = Vec::new();
+    let mut asked_for: Option<Vec<String>> = None;
     let welcome = shared.requests.from(parts.peer.map(|peer| peer.ip()));
     let request = welcome.map_err(|refusal| refusal.to_wire());
     let answered = match request.and_then(|()| Request::new(&shared, parts, body)) {
-        Ok(request) if shared.is_stopping() && request.path != ["_up"] => {
-            Err(Refusal::Stopping.to_wire())
-        }
         Ok(request) => {
-            asked_for.clone_from(&request.path);
-            route(request).await
+            asked_for = Some(request.path.clone());
+            if shared.is_stopping() && request.path != ["_up"] {
+                Err(Refusal::Stopping.to_wire())
+            } else {
+                route(request).await
+            }
         }
         Err(error) => Err(error),
     };
     let mut response = answered.unwrap_or_else(|error| {
-        let database = asked_for.first().and_then(|name| DbName::parse(name).ok());
+        let name = asked_for.as_ref().and_then(|path| path.first());
+        let database = name.and_then(|name| DbName::parse(name).ok());
         link.refused(database.as_ref(), &error);
         refused(&error)
     });
-    let route = pattern::of(&asked_for);
+    let route = asked_for.as_deref().map_or("other", pattern::of);
     link.answered(method.as_str(), route, response.status().as_u16(), began.elapsed());
     let headers = response.headers_mut();
     headers.extend(cross_origin);

@@ -128,7 +128,8 @@ async fn run(
     let live = live(asked);
     let mut left = rows_left(asked);
     let granted = open.channel.granted();
-    let followed = live.then(|| granted.link.follows(&granted.database, 0));
+    let since = page.last_seq.number;
+    let followed = live.then(|| granted.link.follows(&granted.database, since));
     loop {
         // New judgement of the grant may have brought one that shows less.
         open.channel.granted().check_read()?;
