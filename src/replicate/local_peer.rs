@@ -179,4 +179,4 @@ fn as_wire(error: &DocError) -> WireError {
 }
 
 /// The name of the error that asks for an attachment's bytes.
-pub(crate) const MISSING_STUB: &str = "missing_stub";
+pub(super) const MISSING_STUB: &str = "missing_stub";

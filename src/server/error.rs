@@ -180,6 +180,8 @@ pub(super) enum HttpRefusal {
     MayNotReplicate,
     /// There is no such replication.
     NoReplication,
+    /// A replication was cancelled by somebody else before it was complete.
+    ReplicationCancelled,
     /// The gateway has as many replications as it may.
     TooManyReplications { max: usize },
 }
@@ -501,6 +503,7 @@ impl ToWire for HttpRefusal {
                 "You are not allowed to replicate with other servers or to see replications.",
             ),
             Self::NoReplication => wire(404, "not_found", "there is no such replication"),
+            Self::ReplicationCancelled => wire(500, "cancelled", "the replication was cancelled"),
             Self::TooManyReplications { max } => wire(
                 429,
                 "too_many_requests",

@@ -64,7 +64,8 @@ async fn start(request: &Request, owner: Owner, asked: Replication) -> Answer {
     match (failed, job.state()) {
         (Some(error), _) => Err(error),
         (None, State::Completed) => Ok(json(StatusCode::OK, &completed(&job))),
-        (None, _) => Ok(json(StatusCode::OK, &json!({"ok": true, "_local_id": job.id}))),
+        (None, _) if *shared.stopping.borrow() => Err(Refusal::Stopping.to_wire()),
+        (None, _) => Err(HttpRefusal::ReplicationCancelled.to_wire()),
     }
 }
 

@@ -1,5 +1,7 @@
 //! The body of `_replicate`: what is to be replicated, or which replication is to end.
 
+use std::fmt;
+
 use serde_json::{Value, json};
 
 use crate::doc::{BlobHasher, DbName, DocId, Selector};
@@ -64,7 +66,7 @@ impl End {
 }
 
 /// A replication that is asked for.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(crate) struct Replication {
     /// As it came, secrets included: what is kept of a continuous one.
     pub body: Value,
@@ -76,6 +78,16 @@ pub(crate) struct Replication {
     pub selector: Option<Selector>,
     pub since: Option<String>,
     pub checkpoints: bool,
+}
+
+impl fmt::Debug for Replication {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Replication")
+            .field("source", &self.source)
+            .field("target", &self.target)
+            .field("continuous", &self.continuous)
+            .finish_non_exhaustive()
+    }
 }
 
 /// What is asked for.
@@ -233,7 +245,7 @@ mod tests {
         }));
         assert_eq!((asked.source.shown(), asked.target.shown()), ("http://h/a".into(), "b".into()));
         assert!(asked.has_remote() && asked.checkpoints && !asked.continuous);
-        assert!(!format!("{:?}", asked.source).contains("pw"));
+        assert!(!format!("{asked:?}").contains("pw"));
         assert!(!started(json!({"source": "a", "target": "b"})).has_remote());
     }
 

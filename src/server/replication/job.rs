@@ -270,7 +270,9 @@ impl Job {
 
     async fn fail(&self, shared: &Shared, error: WireError) {
         tracing::warn!(job = %self.id, %error, "a replication ended");
-        if let Err(error) = shared.keep_no_more(&self.id).await {
+        if self.asked.continuous
+            && let Err(error) = shared.keep_no_more(&self.id).await
+        {
             tracing::error!(job = %self.id, %error, "a replication that has ended is still kept");
         }
         self.enter(State::Failed, Some(error));
