@@ -256,180 +256,173 @@ async fn an_explanation_tells_the_way() {
     assert_eq!(told["index"]["name"], "_all_docs");
     assert_eq!(told["mrargs"]["end_key"], "<MAX>");
     assert_eq!(told["fields"], json!([]));
+
+    let told = api.json("POST", "/db/_explain", json!({"selector": {}, "sort": ["x"]})).await;
+    assert_eq!(told.status, 200, "{}", told.text());
+    let told = told.json();
+    assert_eq!((&told["index"], told.get("mrargs")), (&Value::Null, None));
+    assert_eq!(told["index_candidates"].as_array().map(Vec::len), Some(3));
 }
+
+/// Path, body, and the name and reason of the refusal.
+const REFUSED: &[(&str, &str, &str, &str)] = &[
+    ("_find", "{}", "missing_required_key", "Missing required key: selector"),
+    ("_find", "[]", "bad_request", "Request body must be a JSON object"),
+    ("_find", "{", "bad_request", "invalid UTF-8 JSON"),
+    (
+        "_find",
+        r#"{"selector":[]}"#,
+        "invalid_selector_json",
+        "Selector must be a JSON object, not: []",
+    ),
+    ("_find", r#"{"selector":{"a":{"$x":1}}}"#, "invalid_operator", "Invalid operator: $x"),
+    ("_find", r#"{"selector":{"a":{"$in":1}}}"#, "bad_arg", "Bad argument for operator $in: 1"),
+    (
+        "_find",
+        r#"{"selector":{},"limit":-1}"#,
+        "invalid_non_neg_integer",
+        "-1 is not an integer greater than or equal to zero",
+    ),
+    ("_find", r#"{"selector":{},"limit":1.5}"#, "invalid_non_neg_integer", "1.5"),
+    ("_find", r#"{"selector":{},"skip":"1"}"#, "invalid_non_neg_integer", "\"1\""),
+    (
+        "_find",
+        r#"{"selector":{},"r":0}"#,
+        "invalid_pos_integer",
+        "0 is not an integer greater than zero",
+    ),
+    (
+        "_find",
+        r#"{"selector":{},"sort":{"a":"asc"}}"#,
+        "invalid_sort_json",
+        "Sort must be an array of sort specs",
+    ),
+    ("_find", r#"{"selector":{},"sort":[1]}"#, "invalid_sort_field", "Invalid sort field: 1"),
+    ("_find", r#"{"selector":{},"sort":[""]}"#, "invalid_sort_field", "Invalid sort field"),
+    ("_find", r#"{"selector":{},"sort":[{"a":"up"}]}"#, "invalid_sort_field", "up"),
+    (
+        "_find",
+        r#"{"selector":{},"sort":["a",{"b":"desc"}]}"#,
+        "unsupported_mixed_sort",
+        "single direction",
+    ),
+    (
+        "_find",
+        r#"{"selector":{},"sort":["a"]}"#,
+        "no_usable_index",
+        "No index exists for this sort, try indexing by the sort fields.",
+    ),
+    (
+        "_find",
+        r#"{"selector":{},"fields":"a"}"#,
+        "invalid_fields",
+        "Fields must be an array of strings",
+    ),
+    ("_find", r#"{"selector":{},"fields":[1]}"#, "invalid_field", "Invalid JSON for field spec: 1"),
+    ("_find", r#"{"selector":{},"fields":["a..b"]}"#, "invalid_field_name", "a..b"),
+    ("_find", r#"{"selector":{},"use_index":1}"#, "invalid_index_name", "Invalid index name: 1"),
+    (
+        "_find",
+        r#"{"selector":{},"use_index":["a","b","c"]}"#,
+        "invalid_index_name",
+        "Invalid index name",
+    ),
+    (
+        "_find",
+        r#"{"selector":{},"use_index":"a","allow_fallback":false}"#,
+        "invalid_index",
+        "_design/a specified by `use_index` could not be found or it is not suitable.",
+    ),
+    (
+        "_find",
+        r#"{"selector":{},"use_index":["a","b"],"allow_fallback":false}"#,
+        "invalid_index",
+        "_design/a, b specified by",
+    ),
+    (
+        "_find",
+        r#"{"selector":{},"allow_fallback":false}"#,
+        "invalid_index",
+        "You must specify an index with the `use_index` parameter.",
+    ),
+    ("_find", r#"{"selector":{},"bookmark":1}"#, "invalid_bookmark", "Invalid bookmark value: 1"),
+    (
+        "_find",
+        r#"{"selector":{},"bookmark":"x"}"#,
+        "invalid_bookmark",
+        "Invalid bookmark value: \"x\"",
+    ),
+    ("_find", r#"{"selector":{},"conflicts":1}"#, "invalid_boolean", "Invalid boolean value: 1"),
+    ("_find", r#"{"selector":{},"update":"lazy"}"#, "invalid_boolean", "lazy"),
+    ("_find", r#"{"selector":{},"stale":"maybe"}"#, "invalid_ok_or_false_value", "maybe"),
+    ("_find", r#"{"selector":{},"foo":1}"#, "invalid_key", "Invalid key foo for this request."),
+    ("_find", r#"{"selector":{},"partition":"p"}"#, "bad_request", "partitions"),
+    ("_explain", r#"{"limit":1}"#, "missing_required_key", "selector"),
+    ("_index", "{}", "missing_required_key", "Missing required key: index"),
+    ("_index", r#"{"index":1}"#, "invalid_index", "JSON indexes must be an object, not: 1"),
+    ("_index", r#"{"index":{}}"#, "missing_required_key", "Missing required key: fields"),
+    ("_index", r#"{"index":{"fields":"a"}}"#, "invalid_sort_json", "Sort must be an array"),
+    (
+        "_index",
+        r#"{"index":{"fields":["a",{"b":"desc"}]}}"#,
+        "unsupported_mixed_sort",
+        "single direction",
+    ),
+    (
+        "_index",
+        r#"{"index":{"fields":["a"],"x":1}}"#,
+        "invalid_key",
+        "Invalid key x for this request.",
+    ),
+    (
+        "_index",
+        r#"{"index":{"fields":["a"],"partial_filter_selector":1}}"#,
+        "invalid_selector_json",
+        "not: 1",
+    ),
+    (
+        "_index",
+        r#"{"index":{"fields":["a"],"partial_filter_selector":{"a":{"$x":1}}}}"#,
+        "invalid_operator",
+        "$x",
+    ),
+    (
+        "_index",
+        r#"{"index":{"fields":["a"]},"name":""}"#,
+        "invalid_empty_string",
+        "Index name or ddoc cannot be empty string",
+    ),
+    ("_index", r#"{"index":{"fields":["a"]},"ddoc":1}"#, "invalid_string", "Invalid string: 1"),
+    (
+        "_index",
+        r#"{"index":{"fields":["a"]},"type":"geo"}"#,
+        "invalid_index",
+        "Invalid type for index: geo",
+    ),
+    ("_index", r#"{"index":{"fields":["a"]},"w":0}"#, "invalid_pos_integer", "0"),
+    ("_index", r#"{"index":{"fields":["a"]},"foo":1}"#, "invalid_key", "foo"),
+    (
+        "_index/_bulk_delete",
+        r#"{"docids":1}"#,
+        "invalid_bulk_docs",
+        "Bulk Delete requires an array of non-null docids. Docids: 1",
+    ),
+    ("_index/_bulk_delete", r#"{"docids":[null]}"#, "invalid_bulk_docs", "null"),
+    ("_index/_bulk_delete", "{}", "missing_required_key", "docids"),
+];
 
 #[tokio::test]
 async fn wrong_queries_are_refused_as_couchdb_does() {
     let api = games().await;
-    for (path, body, error, reason) in [
-        ("_find", r#"{}"#, "missing_required_key", "Missing required key: selector"),
-        ("_find", r#"[]"#, "bad_request", "Request body must be a JSON object"),
-        ("_find", r#"{"#, "bad_request", "invalid UTF-8 JSON"),
-        (
-            "_find",
-            r#"{"selector":[]}"#,
-            "invalid_selector_json",
-            "Selector must be a JSON object, not: []",
-        ),
-        ("_find", r#"{"selector":{"a":{"$x":1}}}"#, "invalid_operator", "Invalid operator: $x"),
-        ("_find", r#"{"selector":{"a":{"$in":1}}}"#, "bad_arg", "Bad argument for operator $in: 1"),
-        (
-            "_find",
-            r#"{"selector":{},"limit":-1}"#,
-            "invalid_non_neg_integer",
-            "-1 is not an integer greater than or equal to zero",
-        ),
-        ("_find", r#"{"selector":{},"limit":1.5}"#, "invalid_non_neg_integer", "1.5"),
-        ("_find", r#"{"selector":{},"skip":"1"}"#, "invalid_non_neg_integer", "\"1\""),
-        (
-            "_find",
-            r#"{"selector":{},"r":0}"#,
-            "invalid_pos_integer",
-            "0 is not an integer greater than zero",
-        ),
-        (
-            "_find",
-            r#"{"selector":{},"sort":{"a":"asc"}}"#,
-            "invalid_sort_json",
-            "Sort must be an array of sort specs",
-        ),
-        ("_find", r#"{"selector":{},"sort":[1]}"#, "invalid_sort_field", "Invalid sort field: 1"),
-        ("_find", r#"{"selector":{},"sort":[""]}"#, "invalid_sort_field", "Invalid sort field"),
-        ("_find", r#"{"selector":{},"sort":[{"a":"up"}]}"#, "invalid_sort_field", "up"),
-        (
-            "_find",
-            r#"{"selector":{},"sort":["a",{"b":"desc"}]}"#,
-            "unsupported_mixed_sort",
-            "single direction",
-        ),
-        (
-            "_find",
-            r#"{"selector":{},"sort":["a"]}"#,
-            "no_usable_index",
-            "No index exists for this sort, try indexing by the sort fields.",
-        ),
-        (
-            "_find",
-            r#"{"selector":{},"fields":"a"}"#,
-            "invalid_fields",
-            "Fields must be an array of strings",
-        ),
-        (
-            "_find",
-            r#"{"selector":{},"fields":[1]}"#,
-            "invalid_field",
-            "Invalid JSON for field spec: 1",
-        ),
-        ("_find", r#"{"selector":{},"fields":["a..b"]}"#, "invalid_field_name", "a..b"),
-        (
-            "_find",
-            r#"{"selector":{},"use_index":1}"#,
-            "invalid_index_name",
-            "Invalid index name: 1",
-        ),
-        (
-            "_find",
-            r#"{"selector":{},"use_index":["a","b","c"]}"#,
-            "invalid_index_name",
-            "Invalid index name",
-        ),
-        (
-            "_find",
-            r#"{"selector":{},"use_index":"a","allow_fallback":false}"#,
-            "invalid_index",
-            "_design/a specified by `use_index` could not be found or it is not suitable.",
-        ),
-        (
-            "_find",
-            r#"{"selector":{},"use_index":["a","b"],"allow_fallback":false}"#,
-            "invalid_index",
-            "_design/a, b specified by",
-        ),
-        (
-            "_find",
-            r#"{"selector":{},"allow_fallback":false}"#,
-            "invalid_index",
-            "You must specify an index with the `use_index` parameter.",
-        ),
-        (
-            "_find",
-            r#"{"selector":{},"bookmark":1}"#,
-            "invalid_bookmark",
-            "Invalid bookmark value: 1",
-        ),
-        (
-            "_find",
-            r#"{"selector":{},"bookmark":"x"}"#,
-            "invalid_bookmark",
-            "Invalid bookmark value: \"x\"",
-        ),
-        (
-            "_find",
-            r#"{"selector":{},"conflicts":1}"#,
-            "invalid_boolean",
-            "Invalid boolean value: 1",
-        ),
-        ("_find", r#"{"selector":{},"update":"lazy"}"#, "invalid_boolean", "lazy"),
-        ("_find", r#"{"selector":{},"stale":"maybe"}"#, "invalid_ok_or_false_value", "maybe"),
-        ("_find", r#"{"selector":{},"foo":1}"#, "invalid_key", "Invalid key foo for this request."),
-        ("_find", r#"{"selector":{},"partition":"p"}"#, "bad_request", "partitions"),
-        ("_explain", r#"{"limit":1}"#, "missing_required_key", "selector"),
-        ("_explain", r#"{"selector":{},"sort":["a"]}"#, "no_usable_index", "No index exists"),
-        ("_index", r#"{}"#, "missing_required_key", "Missing required key: index"),
-        ("_index", r#"{"index":1}"#, "invalid_index", "JSON indexes must be an object, not: 1"),
-        ("_index", r#"{"index":{}}"#, "missing_required_key", "Missing required key: fields"),
-        ("_index", r#"{"index":{"fields":"a"}}"#, "invalid_sort_json", "Sort must be an array"),
-        (
-            "_index",
-            r#"{"index":{"fields":["a",{"b":"desc"}]}}"#,
-            "unsupported_mixed_sort",
-            "single direction",
-        ),
-        (
-            "_index",
-            r#"{"index":{"fields":["a"],"x":1}}"#,
-            "invalid_key",
-            "Invalid key x for this request.",
-        ),
-        (
-            "_index",
-            r#"{"index":{"fields":["a"],"partial_filter_selector":1}}"#,
-            "invalid_selector_json",
-            "not: 1",
-        ),
-        (
-            "_index",
-            r#"{"index":{"fields":["a"],"partial_filter_selector":{"a":{"$x":1}}}}"#,
-            "invalid_operator",
-            "$x",
-        ),
-        (
-            "_index",
-            r#"{"index":{"fields":["a"]},"name":""}"#,
-            "invalid_empty_string",
-            "Index name or ddoc cannot be empty string",
-        ),
-        ("_index", r#"{"index":{"fields":["a"]},"ddoc":1}"#, "invalid_string", "Invalid string: 1"),
-        (
-            "_index",
-            r#"{"index":{"fields":["a"]},"type":"geo"}"#,
-            "invalid_index",
-            "Invalid type for index: geo",
-        ),
-        ("_index", r#"{"index":{"fields":["a"]},"w":0}"#, "invalid_pos_integer", "0"),
-        ("_index", r#"{"index":{"fields":["a"]},"foo":1}"#, "invalid_key", "foo"),
-        (
-            "_index/_bulk_delete",
-            r#"{"docids":1}"#,
-            "invalid_bulk_docs",
-            "Bulk Delete requires an array of non-null docids. Docids: 1",
-        ),
-        ("_index/_bulk_delete", r#"{"docids":[null]}"#, "invalid_bulk_docs", "null"),
-        ("_index/_bulk_delete", r#"{}"#, "missing_required_key", "docids"),
-    ] {
+    for &(path, body, error, reason) in REFUSED {
         let answer = api.ask("POST", &format!("/db/{path}"), &[JSON], body.as_bytes()).await;
         answer.assert_error(body, 400, error, reason);
     }
+}
+
+#[tokio::test]
+async fn what_there_is_none_of_is_told() {
+    let api = games().await;
     for kind in ["text", "nouveau"] {
         let body = json!({"index": {"fields": ["a"]}, "type": kind});
         let answer = api.json("POST", "/db/_index", body).await;

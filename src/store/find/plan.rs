@@ -73,6 +73,10 @@ pub(crate) struct Plan<'i> {
     pub warning: Option<String>,
 }
 
+fn ways(indexes: &[Index]) -> impl Iterator<Item = Way<'_>> {
+    indexes.iter().map(Way::Index).chain([Way::AllDocs])
+}
+
 impl FindRequest {
     /// The order in which documents come.
     pub(crate) fn order(&self) -> Order {
@@ -89,12 +93,9 @@ impl FindRequest {
 
     pub(crate) fn plan<'i>(&self, indexes: &'i [Index]) -> Result<Plan<'i>, FindError> {
         self.check_sort()?;
-        let ways = indexes.iter().map(Way::Index).chain([Way::AllDocs]);
-        let judged = ways.map(|way| (way, self.unusable(way))).collect::<Vec<_>>();
-        let usable = judged.iter().filter(|(_, reason)| reason.is_none()).map(|(way, _)| *way);
+        let mut others = self.unusable_ways(indexes);
+        let usable = ways(indexes).filter(|way| self.unusable(*way).is_none());
         let usable: Vec<Way<'i>> = usable.collect();
-        let mut others: Vec<(Way<'i>, Reason)> =
-            judged.into_iter().filter_map(|(way, reason)| Some((way, reason?))).collect();
         if usable.is_empty() {
             return Err(FindError::NoUsableIndex);
         }
@@ -108,6 +109,11 @@ impl FindRequest {
         others.extend(excluded.map(|way| (way, Reason::ExcludedByUser)));
         let way = self.choose(&within, &mut others)?;
         Ok(Plan { way, warning: self.warning(way), others })
+    }
+
+    /// The ways that cannot be used, and why.
+    pub(crate) fn unusable_ways<'i>(&self, indexes: &'i [Index]) -> Vec<(Way<'i>, Reason)> {
+        ways(indexes).filter_map(|way| Some((way, self.unusable(way)?))).collect()
     }
 
     fn check_fallback(&self, usable: usize) -> Result<(), FindError> {

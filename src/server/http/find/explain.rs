@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 
 use crate::doc::selector::FieldRange;
 use crate::doc::{DbName, Json, Selector};
-use crate::store::find::{Plan, Reason, Way, covers};
+use crate::store::find::{Reason, Way, covers};
 use crate::store::index::order_name;
 use crate::store::{Index, Order};
 
@@ -16,20 +16,71 @@ use super::request::Query;
 /// What stands for a bound above all values.
 const MAX: &str = "<MAX>";
 
+/// An index as it is shown.
+#[derive(serde::Serialize)]
+pub(super) struct Shown {
+    ddoc: Option<String>,
+    name: String,
+    #[serde(rename = "type")]
+    kind: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    partitioned: Option<bool>,
+    def: Box<RawValue>,
+}
+
+impl Shown {
+    pub(super) fn all_docs() -> Self {
+        Self {
+            ddoc: None,
+            name: "_all_docs".to_owned(),
+            kind: "special",
+            partitioned: None,
+            def: raw(json!({"fields": [{"_id": "asc"}]}).to_string()),
+        }
+    }
+
+    pub(super) fn index(index: &Index) -> Self {
+        Self {
+            ddoc: Some(index.ddoc.to_string()),
+            name: index.name.clone(),
+            kind: "json",
+            partitioned: Some(false),
+            def: raw(index.definition().to_string()),
+        }
+    }
+
+    fn way(way: Way<'_>) -> Self {
+        match way {
+            Way::AllDocs => Self::all_docs(),
+            Way::Index(index) => Self::index(index),
+        }
+    }
+}
+
+/// An index that is not used.
+#[derive(serde::Serialize)]
+struct Candidate {
+    index: Shown,
+    analysis: Value,
+}
+
 #[derive(serde::Serialize)]
 struct Explanation {
     dbname: String,
-    index: Value,
+    /// None where no index has the order that is asked for.
+    index: Option<Shown>,
     partitioned: bool,
     selector: Box<RawValue>,
     opts: Value,
     limit: u64,
     skip: u64,
     fields: Vec<String>,
-    index_candidates: Vec<Value>,
+    index_candidates: Vec<Candidate>,
     selector_hints: Value,
-    mrargs: Arguments,
-    covering: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    mrargs: Option<Arguments>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    covering: Option<bool>,
 }
 
 /// How CouchDB would read its view.
@@ -47,10 +98,16 @@ struct Arguments {
     conflicts: Value,
 }
 
-pub(super) fn explain(name: &DbName, query: &Query, plan: &Plan<'_>) -> String {
+/// Tells the way that was chosen, if there is one, and the others.
+pub(super) fn explain(
+    name: &DbName,
+    query: &Query,
+    chosen: Option<Way<'_>>,
+    others: &[(Way<'_>, Reason)],
+) -> String {
     let request = &query.request;
     let fields: Vec<String> = query.fields.iter().map(ToString::to_string).collect();
-    let covering = |way: &Way<'_>| match way {
+    let covering = |way: Way<'_>| match way {
         Way::AllDocs => false,
         Way::Index(index) => {
             let mut needed = request.selector.fields();
@@ -60,16 +117,16 @@ pub(super) fn explain(name: &DbName, query: &Query, plan: &Plan<'_>) -> String {
     };
     let explanation = Explanation {
         dbname: name.to_string(),
-        index: way_json(plan.way),
+        index: chosen.map(Shown::way),
         partitioned: false,
         selector: raw(request.selector.as_str().to_owned()),
         opts: opts(query, &fields),
         limit: request.limit as u64,
         skip: request.skip as u64,
-        index_candidates: candidates(plan, covering),
+        index_candidates: candidates(others, covering),
         selector_hints: hints(&request.selector),
-        mrargs: arguments(query, plan.way),
-        covering: covering(&plan.way),
+        mrargs: chosen.map(|way| arguments(query, way)),
+        covering: chosen.map(covering),
         fields,
     };
     serde_json::to_string(&explanation).expect("its parts serialise")
@@ -78,33 +135,6 @@ pub(super) fn explain(name: &DbName, query: &Query, plan: &Plan<'_>) -> String {
 /// Text that was made as JSON.
 fn raw(text: String) -> Box<RawValue> {
     RawValue::from_string(text).expect("it was printed as JSON")
-}
-
-pub(super) fn all_docs_json() -> Value {
-    json!({
-        "ddoc": null,
-        "name": "_all_docs",
-        "type": "special",
-        "def": {"fields": [{"_id": "asc"}]},
-    })
-}
-
-pub(super) fn index_json(index: &Index) -> Value {
-    let def: Value = serde_json::from_str(&index.definition().to_string()).unwrap_or_default();
-    json!({
-        "ddoc": index.ddoc.as_str(),
-        "name": index.name,
-        "type": "json",
-        "partitioned": false,
-        "def": def,
-    })
-}
-
-fn way_json(way: Way<'_>) -> Value {
-    match way {
-        Way::AllDocs => all_docs_json(),
-        Way::Index(index) => index_json(index),
-    }
 }
 
 fn opts(query: &Query, fields: &[String]) -> Value {
@@ -135,24 +165,21 @@ fn opts(query: &Query, fields: &[String]) -> Value {
     })
 }
 
-fn candidates(plan: &Plan<'_>, covering: impl Fn(&Way<'_>) -> bool) -> Vec<Value> {
-    let mut others: Vec<(&Way<'_>, Reason)> =
-        plan.others.iter().map(|(way, r)| (way, *r)).collect();
+fn candidates(others: &[(Way<'_>, Reason)], covering: impl Fn(Way<'_>) -> bool) -> Vec<Candidate> {
+    let mut others = others.to_vec();
     others.sort_by_key(|(_, reason)| !reason.is_usable());
-    let candidate = |(place, (way, reason)): (usize, (&Way<'_>, Reason))| {
+    let candidate = |(place, (way, reason)): (usize, (Way<'_>, Reason))| {
         let covering = match way {
             Way::AllDocs => Value::Null,
             Way::Index(_) => json!(covering(way)),
         };
-        json!({
-            "index": way_json(*way),
-            "analysis": {
-                "usable": reason.is_usable(),
-                "reasons": [{"name": reason.name()}],
-                "ranking": place + 1,
-                "covering": covering,
-            },
-        })
+        let analysis = json!({
+            "usable": reason.is_usable(),
+            "reasons": [{"name": reason.name()}],
+            "ranking": place + 1,
+            "covering": covering,
+        });
+        Candidate { index: Shown::way(way), analysis }
     };
     others.into_iter().enumerate().map(candidate).collect()
 }

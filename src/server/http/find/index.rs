@@ -1,7 +1,7 @@
 //! `_index`: indexes are design documents, and are written as these are.
 
 use http::{Method, StatusCode};
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::doc::{AnyDocument, DocId, Document};
 use crate::proto::message::WireError;
@@ -9,10 +9,10 @@ use crate::server::error::find::FindRefusal;
 use crate::server::error::{self, Refusal, ToWire as _};
 use crate::store::{DocError, EditMode, GetOptions, Index, StoreError};
 
-use super::super::answer::{Answer, json, ok};
+use super::super::answer::{Answer, json, json_text, ok};
 use super::super::db::Db;
 use super::super::{only, reads};
-use super::explain::all_docs_json;
+use super::explain::Shown;
 use super::request::{Members, new_index};
 
 /// How often a design document is written again that somebody else changed meanwhile.
@@ -27,6 +27,12 @@ pub(in crate::server::http) async fn route(mut db: Db) -> Answer {
     }
 }
 
+#[derive(serde::Serialize)]
+struct Listed {
+    total_rows: usize,
+    indexes: Vec<Shown>,
+}
+
 async fn list(db: &Db) -> Answer {
     db.check_read()?;
     let param = |name: &str| match db.request.query.count(name) {
@@ -38,11 +44,11 @@ async fn list(db: &Db) -> Answer {
         return Err(FindRefusal::ListParams.to_wire());
     }
     let indexes = db.granted.indexes().await.map_err(|error| error.to_wire())?;
-    let all =
-        std::iter::once(all_docs_json()).chain(indexes.iter().map(super::explain::index_json));
-    let shown: Vec<Value> = all.skip(skip).take(limit.unwrap_or(usize::MAX)).collect();
-    let body = json!({"total_rows": indexes.len() + 1, "indexes": shown});
-    Ok(json(StatusCode::OK, &body))
+    let all = std::iter::once(Shown::all_docs()).chain(indexes.iter().map(Shown::index));
+    let shown = all.skip(skip).take(limit.unwrap_or(usize::MAX)).collect();
+    let listed = Listed { total_rows: indexes.len() + 1, indexes: shown };
+    let text = serde_json::to_string(&listed).expect("its parts serialise");
+    Ok(json_text(StatusCode::OK, text))
 }
 
 async fn make(db: &mut Db) -> Answer {

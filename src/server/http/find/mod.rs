@@ -10,7 +10,7 @@ use serde_json::json;
 use crate::doc::pick;
 use crate::proto::message::WireError;
 use crate::server::error::ToWire as _;
-use crate::store::{Execution, Finder};
+use crate::store::{Execution, FindError, Finder};
 
 use super::answer::{Answer, JSON, Out, Stop, json_text};
 use super::db::{AsyncStream, Db};
@@ -30,8 +30,14 @@ pub(super) async fn find(mut db: Db) -> Answer {
 pub(super) async fn explain(mut db: Db) -> Answer {
     let query = asked(&mut db).await?;
     let indexes = db.granted.indexes().await.map_err(|error| error.to_wire())?;
-    let plan = query.request.plan(&indexes).map_err(|error| error.to_wire())?;
-    let text = explain::explain(db.database().name(), &query, &plan);
+    let (name, request) = (db.database().name(), &query.request);
+    let text = match request.plan(&indexes) {
+        Ok(plan) => explain::explain(name, &query, Some(plan.way), &plan.others),
+        Err(FindError::NoUsableIndex) => {
+            explain::explain(name, &query, None, &request.unusable_ways(&indexes))
+        }
+        Err(error) => return Err(error.to_wire()),
+    };
     Ok(json_text(StatusCode::OK, text))
 }
 
