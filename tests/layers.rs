@@ -76,7 +76,10 @@ fn server_and_client_do_not_know_each_other() {
 
 #[test]
 fn rules_of_access_stand_on_the_server_and_not_under_it() {
-    check(|name| name.starts_with("server/"), &["crate::access", "crate::validate", "jsonwebtoken", "argon2"]);
+    check(
+        |name| name.starts_with("server/"),
+        &["crate::access", "crate::validate", "jsonwebtoken", "argon2"],
+    );
 }
 
 #[test]

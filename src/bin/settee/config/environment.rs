@@ -96,7 +96,7 @@ mod tests {
         );
         let config = config.unwrap();
         assert_eq!((config.limits.connections_max, config.limits.revs_limit), (7, 10));
-        assert_eq!(config.listen.as_deref(), Some("0.0.0.0:80"));
+        assert_eq!(config.listen.unwrap().tables()[0].address, "0.0.0.0:80");
         assert_eq!(config.allowed_origins, ["https://a.example"]);
         assert_eq!(config.access.webhook.unwrap().url, "http://127.0.0.1:1/");
         assert!(config.open);
