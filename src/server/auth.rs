@@ -14,6 +14,8 @@ use serde_json::Value;
 use crate::doc::{BlobHasher, DbName, Document, Selector};
 use crate::store::Database;
 
+use super::events::EventRights;
+
 /// What a client shows to be let in: any JSON. Never printed.
 #[derive(Clone, PartialEq, Default)]
 pub struct Credentials(Value);
@@ -103,6 +105,7 @@ pub struct ServerRequest {
 pub struct ServerGrant {
     pub(super) user: Option<String>,
     pub(super) list: bool,
+    pub(super) events: EventRights,
 }
 
 impl ServerGrant {

@@ -16,6 +16,7 @@ use tokio_tungstenite::tungstenite::Message;
 
 use crate::doc::DbName;
 use crate::proto::call::method;
+use crate::proto::event::EventNotice;
 use crate::proto::message::{
     CallId, ChannelId, ChannelLimits, OpenRequest, Opened, PIECE_BYTES_MAX, Piece, ServerMessage,
     WireError, pong_text,
@@ -26,6 +27,7 @@ use super::auth::AccessRequest;
 use super::calls::{self, Answer, Call};
 use super::channel::{Channel, Destroying};
 use super::error::{CloseReason, Refusal, ToWire as _};
+use super::events::Attending;
 use super::opening::unwinding;
 use super::outbox::Gone;
 use super::socket::{Protocol, Socket};
@@ -36,7 +38,8 @@ pub(super) const UPLOAD_CREDIT: u32 = 8;
 
 /// What the tasks of one connection share.
 pub(super) struct Connection {
-    socket: Socket,
+    pub(super) socket: Socket,
+    pub(super) events: Attending,
     /// Held for moments only, never over an await.
     state: Mutex<State>,
 }
@@ -44,7 +47,11 @@ pub(super) struct Connection {
 impl Protocol for Connection {
     fn new(socket: Socket) -> Self {
         let channels_max = socket.shared.limits.channels_per_connection_max;
-        Self { socket, state: Mutex::new(State::new(channels_max)) }
+        Self {
+            events: Attending::new(&socket),
+            socket,
+            state: Mutex::new(State::new(channels_max)),
+        }
     }
 
     fn socket(&self) -> &Socket {
@@ -105,6 +112,11 @@ impl Connection {
             Action::Close { channel } => {
                 drop(self.lock().drop_slot(channel));
                 self.send(ServerMessage::Closed { channel, error: None }).await?;
+            }
+            Action::Event(request) => self.take_event(request, tasks).await?,
+            Action::RefuseIdentity(error) => {
+                let notice = EventNotice::Unidentified { error: error.to_wire() };
+                self.socket.outbox.text(notice.encode()).await?;
             }
             Action::Pong { echo } => self.socket.outbox.text(pong_text(&echo)).await?,
             Action::Complain(error) => {

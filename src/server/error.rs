@@ -14,6 +14,7 @@ use crate::doc::{ParseError, SelectorError};
 use crate::limits::LimitsError;
 use crate::proto::ProtocolError;
 use crate::proto::call::WriteRow;
+use crate::proto::event::EventError;
 use crate::proto::message::{PIECE_BYTES_MAX, WireError};
 use crate::proto::session::CallRefusal;
 use crate::store::{CompactionPolicyError, DocError, StoreError};
@@ -87,6 +88,14 @@ pub(super) enum Refusal {
     NoRoute,
     /// A request whose `Host` is not a name of this machine, at a gateway that is open to it.
     Host,
+    /// A connection that has not identified itself wants something of events.
+    NotIdentified,
+    /// The grant does not let the channel of events be joined.
+    MayNotJoin,
+    /// The connection is in as many channels of events as it may.
+    TooManyEventChannels { max: usize },
+    /// The channel of events has as many members as it may.
+    TooManyMembers { max: usize },
 }
 
 /// Refusals of the HTTP API.
@@ -239,7 +248,23 @@ impl ToWire for ProtocolError {
             | Self::BadBinary
             | Self::NotARecord
             | Self::ChannelInUse { .. } => wire(400, "bad_request", self),
-            Self::CredentialsTooLarge { .. } => wire(413, "too_large", self),
+            Self::CredentialsTooLarge { .. } | Self::IdentityTooLarge { .. } => {
+                wire(413, "too_large", self)
+            }
+        }
+    }
+}
+
+impl ToWire for EventError {
+    fn to_wire(&self) -> WireError {
+        match self {
+            Self::NameEmpty { .. } | Self::NoTarget | Self::Payload => {
+                wire(400, "bad_request", self)
+            }
+            Self::NameTooLong { .. }
+            | Self::TooManyTargets
+            | Self::EventTooLarge { .. }
+            | Self::StateTooLarge { .. } => wire(413, "too_large", self),
         }
     }
 }
@@ -357,6 +382,20 @@ impl ToWire for Refusal {
                 "forbidden",
                 "this gateway is open to its own machine only; use localhost or 127.0.0.1",
             ),
+            Self::NotIdentified => {
+                wire(401, "unauthorized", "this connection has not identified itself")
+            }
+            Self::MayNotJoin => wire(403, "forbidden", "You are not allowed to join this channel."),
+            Self::TooManyEventChannels { max } => wire(
+                429,
+                "too_many_requests",
+                format_args!("a connection may be in {max} channels of events; leave one first"),
+            ),
+            Self::TooManyMembers { max } => wire(
+                429,
+                "too_many_requests",
+                format_args!("the channel has {max} members, as many as it may; try later"),
+            ),
         }
     }
 }
@@ -442,6 +481,12 @@ pub(super) fn revoked(reason: &str) -> WireError {
     wire(401, "unauthorized", reason)
 }
 
+/// An event for whom the sender may not send.
+pub(super) fn may_not_send(whom: &str) -> WireError {
+    let whom = crate::doc::printable(whom);
+    wire(403, "forbidden", format_args!("You are not allowed to send events to {whom}."))
+}
+
 /// A method that does not exist.
 pub(super) fn unknown_method(method: &str) -> WireError {
     let method = crate::doc::printable(method);
@@ -522,7 +567,7 @@ impl CloseReason {
             Self::TooLarge => (1009, "the message is too large".into()),
             Self::Framing => (1002, "a frame breaks the WebSocket protocol".into()),
             Self::NotText => (1007, "a text message must be UTF-8".into()),
-            Self::NothingOpened => (1008, "no database was opened in time".into()),
+            Self::NothingOpened => (1008, "nothing was opened in time".into()),
             Self::Stalled => (1013, "the client takes too little; connect again later".into()),
             Self::Stopping => (1012, "the gateway is stopping; connect again".into()),
             Self::ChannelEnded(why) => {

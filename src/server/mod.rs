@@ -12,6 +12,7 @@ mod channel;
 mod client_module;
 mod connection;
 mod error;
+mod events;
 mod granted;
 mod http;
 mod legacy;
@@ -41,6 +42,7 @@ pub use auth::{
     ServerAuthorizer, ServerGrant, ServerRequest, Validator,
 };
 pub use error::ServerError;
+pub use events::{Dispatch, DispatchedEvent, Dispatches, Events, SendError};
 use tokio::sync::watch;
 use warp::Filter;
 use warp::filters::BoxedFilter;
@@ -53,6 +55,7 @@ use crate::transport::Listener;
 use auth::DenyAll;
 use census::Census;
 use channel::Channel;
+use events::Hub;
 use tail::Tails;
 
 /// Serves the databases of a store to clients that its authorizer lets in.
@@ -99,6 +102,7 @@ pub(crate) struct Shared {
     /// Open channels by a number of their own. Held for moments only.
     channels: Mutex<HashMap<u64, Weak<Channel>>>,
     tails: Arc<Tails>,
+    events: Arc<Hub>,
     channel_numbers: AtomicU64,
     revocations: AtomicU64,
     stopping: watch::Sender<bool>,
@@ -216,6 +220,7 @@ impl GatewayBuilder {
                 return Err(ServerError::Origin { origin: origin.clone() });
             }
         }
+        let events = Arc::new(Hub::new(&self.limits));
         let shared = Shared {
             census: Census::new(&self.limits),
             sessions: Sessions::new(
@@ -234,6 +239,7 @@ impl GatewayBuilder {
             legacy: self.legacy,
             channels: Mutex::default(),
             tails: Arc::default(),
+            events,
             channel_numbers: AtomicU64::new(0),
             revocations: AtomicU64::new(0),
             stopping: watch::Sender::new(false),
@@ -256,6 +262,12 @@ impl Gateway {
             compaction: Some(CompactionPolicy::default()),
             legacy: true,
         }
+    }
+
+    /// Ephemeral events and presence.
+    #[must_use]
+    pub fn events(&self) -> Events {
+        Events::new(Arc::clone(&self.shared.events))
     }
 
     /// The store it serves.

@@ -73,7 +73,7 @@ pub async fn run(args: Args) -> Result<(), Failure> {
     let (gateway, remote) = split_url(&args.url)?;
     let mut signals = Signals::new()?;
     let client = Client::connect(&gateway)?;
-    let connection = client.events();
+    let connection = client.connection_events();
     let store = Store::open(&place.dir)?;
     let database = store.open_or_create(&place.name).await?;
     let mut sync = client.sync(&database, args.options(&remote));

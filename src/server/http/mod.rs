@@ -18,6 +18,7 @@ mod database;
 mod db;
 mod db_updates;
 mod document;
+mod events;
 mod gzip;
 mod local;
 mod multipart;

@@ -45,6 +45,7 @@ pub(super) async fn route(request: Request, path: &[&str]) -> Answer {
             check_list(&request).await?;
             Err(HttpRefusal::NotImplemented { reason: NO_REPLICATOR }.to_wire())
         }
+        ["_settee", "events"] => super::events::route(request).await,
         _ => Err(Refusal::NoRoute.to_wire()),
     }
 }
@@ -90,7 +91,15 @@ fn uuids(request: &Request) -> Answer {
 
 /// Asks the server's authorizer.
 async fn judge(request: &Request) -> Result<ServerGrant, WireError> {
-    let access = request.server_access()?;
+    judge_with(request, request.credentials()?).await
+}
+
+/// The same for credentials that came another way.
+pub(super) async fn judge_with(
+    request: &Request,
+    credentials: Credentials,
+) -> Result<ServerGrant, WireError> {
+    let access = request.server_access_with(credentials);
     let judged = unwinding(request.shared.server_authorizer.authorize_server(access)).await;
     judged.map_err(|panicked| panicked.to_wire())?.map_err(|denied| denied.to_wire())
 }
