@@ -563,7 +563,6 @@ type Case = (Vec<Modelled>, Vec<(Vec<usize>, Vec<usize>, bool)>);
 
 fn cases() -> impl proptest::strategy::Strategy<Value = Case> {
     use proptest::collection::vec;
-    use proptest::prelude::*;
     let some = || vec(0..4_usize, 0..4);
     let connection = (proptest::option::of(0..4_usize), some());
     (vec(connection, 1..6), vec((some(), some(), proptest::bool::weighted(0.2)), 1..8))

@@ -57,3 +57,13 @@ fn serve_old_clients() {
     let text = run("serve_old_clients");
     assert!(text.starts_with("listening on http://127.0.0.1:"), "{text}");
 }
+
+#[test]
+fn events() {
+    let text = run("events");
+    let wanted = "bert finds 2 members\nbert reached 2 connections\n\
+        bert may not: You are not allowed to send events to everybody. (forbidden)\n\
+        anna sees Join of user:bert: {\"mood\":\"tired\"}\n\
+        anna gets said \"good night\" from user:bert\nanna gets notice \"lights out\" from \n";
+    assert_eq!(text, wanted);
+}

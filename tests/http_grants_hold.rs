@@ -26,6 +26,8 @@ enum Needs {
     /// A server-wide grant.
     Known,
     List,
+    /// To send an event to everybody.
+    Broadcast,
 }
 use Needs::*;
 
@@ -45,6 +47,8 @@ const ROUTES: &[(&str, &str, &str, Needs, u16)] = &[
     ("POST", "/_replicate", "{}", List, 501),
     ("GET", "/_scheduler/jobs", "", List, 501),
     ("GET", "/_active_tasks", "", List, 501),
+    ("POST", "/_settee/events", r#"{"event":"e","targets":{"broadcast":true}}"#, Broadcast, 200),
+    ("GET", "/_settee/events", "", Nothing, 405),
     ("GET", "/db", "", Open, 200),
     ("HEAD", "/db", "", Open, 200),
     ("GET", "/db/", "", Open, 200),
@@ -103,7 +107,11 @@ const CREDENTIALS: &[(&str, Option<u16>, &[Needs])] = &[
     ("Bearer reader", None, &[Open, Read]),
     ("Bearer writer", None, &[Open, Write]),
     ("Bearer user", None, &[Open, Read, Write, Known]),
-    ("Bearer secret", None, &[Open, Read, Write, Create, Destroy, Administer, Known, List]),
+    (
+        "Bearer secret",
+        None,
+        &[Open, Read, Write, Create, Destroy, Administer, Known, List, Broadcast],
+    ),
 ];
 
 async fn prepared() -> Api {
@@ -168,7 +176,7 @@ async fn a_route_answers_whom_it_was_granted() {
                 );
                 continue;
             }
-            let server_wide = matches!(needs, Known | List);
+            let server_wide = matches!(needs, Known | List | Broadcast);
             let expected = match refused {
                 Some(status) => status,
                 // Known to the databases, and not to the server.

@@ -258,7 +258,7 @@ pub fn token_gateway(store: Store) -> GatewayBuilder {
         })
         .server_authorizer(|request: ServerRequest| async move {
             match shown(&request.credentials) {
-                Some("secret") => Ok(ServerGrant::known().user("root").listing()),
+                Some("secret") => Ok(ServerGrant::known().user("root").listing().broadcasting()),
                 Some("user") => Ok(ServerGrant::known().user("anna")),
                 Some("stranger") => Err(Denied::forbidden("not for you")),
                 _ => Err(Denied::new("You are not a server admin.")),

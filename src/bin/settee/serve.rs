@@ -4,7 +4,7 @@ use std::io::{IsTerminal as _, Write as _};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use settee::server::{ServerError, ServerGrant, ServerRequest};
+use settee::server::{ServerError, ServerRequest};
 use settee::{AccessRequest, Gateway, Store};
 use tokio::net::{TcpListener, lookup_host};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -13,7 +13,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::config::Config;
 use crate::failure::Failure;
-use crate::token::{Tokens, everything};
+use crate::token::{Tokens, everything, everything_of_server};
 
 const LISTEN_DEFAULT: &str = "127.0.0.1:5984";
 const DATA_DEFAULT: &str = "data";
@@ -152,7 +152,9 @@ fn gateway(store: Store, settings: Config) -> Result<Gateway, Failure> {
     let builder = if settings.open {
         builder
             .authorizer(|request: AccessRequest| async move { Ok(everything(request)) })
-            .server_authorizer(|_| async { Ok(ServerGrant::known().listing()) })
+            .server_authorizer(|request: ServerRequest| async move {
+                Ok(everything_of_server(&request))
+            })
             .loopback_hosts_only()
     } else {
         let tokens = Tokens::new(&settings.tokens);

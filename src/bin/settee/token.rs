@@ -21,12 +21,14 @@ impl Tokens {
 
     pub fn judge_server(&self, request: &ServerRequest) -> Result<ServerGrant, Denied> {
         self.check(&request.credentials)?;
-        Ok(ServerGrant::known().listing())
+        Ok(everything_of_server(request))
     }
 
-    /// A token comes by itself, or as the password of any name: CouchDB's programs know no other way.
+    /// A token comes by itself, or as the password of any name: CouchDB's programs know no other
+    /// way. A backend that sends an event may show nothing but the token.
     fn check(&self, credentials: &Credentials) -> Result<(), Denied> {
         let token = credentials["token"].as_str().or(credentials["password"].as_str());
+        let token = token.or(credentials.value().as_str());
         match token {
             Some(token) if self.contains(token) => Ok(()),
             Some(_) => Err(Denied::new("this token is not known")),
@@ -46,6 +48,17 @@ impl Tokens {
 /// What somebody who is let in may do: open, make, destroy and administer any database.
 pub fn everything(request: AccessRequest) -> Grant {
     Grant::database(request.database).creating().destroying().administering()
+}
+
+/// The same for the server: list databases, and join, hear and say everything with events, under
+/// any name. Who may do everything needs no proof of a name.
+pub fn everything_of_server(request: &ServerRequest) -> ServerGrant {
+    let grant = ServerGrant::known().listing();
+    let grant = grant.joining("*").sending("*").sending_to_users().broadcasting();
+    match request.credentials["name"].as_str() {
+        Some(name) => grant.user(name),
+        None => grant,
+    }
 }
 
 fn digest(token: &str) -> [u8; 32] {
