@@ -149,7 +149,7 @@ async fn run(
     // The answers have to be taken; what they say is in what arrives.
     let answers = tokio::spawn(async move {
         let mut reader = BufReader::new(reader);
-        while message(&mut reader).await.is_ok() {}
+        while next_text(&mut reader).await.is_some() {}
     });
     let sending = async {
         let mut ticks = interval(Duration::from_secs(1) / per_second as u32);
@@ -183,7 +183,7 @@ async fn run(
 /// Takes events as long as there are some; what each took since it was sent.
 async fn receive(socket: TcpStream, base: Instant, arrived: mpsc::Sender<Duration>) {
     let mut socket = BufReader::new(socket);
-    while let Ok(text) = message(&mut socket).await {
+    while let Some(text) = next_text(&mut socket).await {
         let sent = text.strip_prefix("[\"event\",\"e\",").and_then(|rest| rest.split(',').next());
         if let Some(micros) = sent.and_then(|micros| micros.parse().ok()) {
             let time = base.elapsed().saturating_sub(Duration::from_micros(micros));
@@ -192,6 +192,10 @@ async fn receive(socket: TcpStream, base: Instant, arrived: mpsc::Sender<Duratio
             }
         }
     }
+}
+
+async fn next_text(socket: &mut (impl AsyncRead + Unpin)) -> Option<String> {
+    message(socket).await.ok()
 }
 
 /// A connection that has identified itself.

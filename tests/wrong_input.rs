@@ -286,6 +286,7 @@ fn messages(table: &mut Table) {
                 r#"["send",1,{"event":"e"}]"#,
                 r#"["send",1,{"targets":{"users":"a"}}]"#,
                 r#"["send",1,{"event":"e","targets":[]}]"#,
+                r#"["send",1,["e",{"users":"a"}]]"#,
                 r#"["send",1,{"event":"e","targets":{"users":{}}}]"#,
                 r#"["send",1,{"event":"e","targets":{"users":[1]}}]"#,
                 r#"["send",1,{"event":"e","targets":{"rooms":"a"}}]"#,

@@ -6,7 +6,7 @@
 
 use std::fmt;
 
-use serde::de::{Error as _, IgnoredAny, SeqAccess, Visitor};
+use serde::de::{DeserializeOwned, Error as _, IgnoredAny, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 use serde_json::value::RawValue;
@@ -194,10 +194,22 @@ pub struct SendRequest {
     /// Its name.
     pub event: String,
     /// For whom.
+    #[serde(deserialize_with = "object")]
     pub targets: Targets,
     /// Any JSON; `null` where missing.
     #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
     pub payload: Option<Box<RawValue>>,
+}
+
+/// An object: a list, which serde would take for one, is refused.
+pub(crate) fn object<'de, D: Deserializer<'de>, T: DeserializeOwned>(
+    deserializer: D,
+) -> Result<T, D::Error> {
+    let text = Box::<RawValue>::deserialize(deserializer)?;
+    if !text.get().starts_with('{') {
+        return Err(D::Error::custom("an object is expected"));
+    }
+    serde_json::from_str(text.get()).map_err(D::Error::custom)
 }
 
 /// `null` too is a payload, as it was written.

@@ -1,5 +1,7 @@
 //! The grammar of the messages about events.
 
+use serde::de::DeserializeOwned;
+
 use super::ProtocolError;
 use super::event::{EventNotice, EventRequest, JoinOptions, Reached, name_of};
 use super::message::{CREDENTIALS_BYTES_MAX, Elements, element, null, number, print, raw};
@@ -7,6 +9,12 @@ use super::message::{CREDENTIALS_BYTES_MAX, Elements, element, null, number, pri
 /// A channel's name: not empty, not too long.
 fn channel(elements: &Elements<'_>) -> Option<String> {
     name_of(elements.0.first()?.get()).ok()
+}
+
+/// An element that is an object: a list, which serde would take for one, is none.
+fn object_at<T: DeserializeOwned>(elements: &Elements<'_>, place: usize) -> Option<T> {
+    elements.0.get(place).filter(|text| text.get().starts_with('{'))?;
+    element(elements, place)
 }
 
 impl EventRequest {
@@ -25,7 +33,7 @@ impl EventRequest {
             }
             "join" => (|| {
                 let options = match rest.0.get(1) {
-                    Some(_) => element(rest, 1)?,
+                    Some(_) => object_at(rest, 1)?,
                     None => JoinOptions::default(),
                 };
                 Some(Self::Join { channel: channel(rest)?, options })
@@ -37,7 +45,7 @@ impl EventRequest {
             "state" => (|| Some(Self::State { channel: channel(rest)?, state: raw(rest, 1)? }))()
                 .ok_or(malformed("state", "[\"state\", NAME, ANY]")),
             "send" => (|| {
-                Some(Self::Send { number: number(rest, 0)?, request: element(rest, 1)? })
+                Some(Self::Send { number: number(rest, 0)?, request: object_at(rest, 1)? })
             })()
             .ok_or(malformed(
                 "send",

@@ -55,11 +55,13 @@ impl<T> LossyQueue<T> {
 mod tests {
     use super::*;
 
+    const NONE: [i32; 0] = [];
+
     #[test]
     fn the_oldest_make_room_and_one_entry_always_fits() {
         let mut queue = LossyQueue::new(2 * (ENTRY_COST_BYTES + 10));
-        assert_eq!(queue.push(1, 10), []);
-        assert_eq!(queue.push(2, 10), []);
+        assert_eq!(queue.push(1, 10), NONE);
+        assert_eq!(queue.push(2, 10), NONE);
         assert_eq!(queue.push(3, 11), [1, 2]);
         assert_eq!(queue.push(4, 1_000_000), [3]);
         assert_eq!(queue.push(5, 1), [4]);
@@ -70,9 +72,9 @@ mod tests {
     #[test]
     fn what_is_not_wanted_makes_room() {
         let mut queue = LossyQueue::new(3 * ENTRY_COST_BYTES);
-        (0..3).for_each(|n| assert_eq!(queue.push(n, 0), []));
+        (0..3).for_each(|n| assert_eq!(queue.push(n, 0), NONE));
         queue.retain(|n| *n != 1);
-        assert_eq!(queue.push(3, 0), []);
+        assert_eq!(queue.push(3, 0), NONE);
         assert_eq!(std::iter::from_fn(|| queue.pop()).collect::<Vec<_>>(), [0, 2, 3]);
     }
 }

@@ -310,7 +310,7 @@ impl Connection {
                 // Counted before the task first runs, so that a stop cannot pass it by.
                 let busy = calls::is_waited_for(&method).then(|| connection.socket.busy());
                 let task = tasks.spawn(async move {
-                    connection.run_call(context, number, &method, &params).await;
+                    Box::pin(connection.run_call(context, number, &method, &params)).await;
                     drop(busy);
                 });
                 if let Some(slot) = state.slots.get_mut(&channel) {

@@ -88,6 +88,11 @@ pub(super) enum Refusal {
     NoRoute,
     /// A request whose `Host` is not a name of this machine, at a gateway that is open to it.
     Host,
+}
+
+/// Refusals of events.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum EventRefusal {
     /// A connection that has not identified itself wants something of events.
     NotIdentified,
     /// The grant does not let the channel of events be joined.
@@ -382,6 +387,13 @@ impl ToWire for Refusal {
                 "forbidden",
                 "this gateway is open to its own machine only; use localhost or 127.0.0.1",
             ),
+        }
+    }
+}
+
+impl ToWire for EventRefusal {
+    fn to_wire(&self) -> WireError {
+        match self {
             Self::NotIdentified => {
                 wire(401, "unauthorized", "this connection has not identified itself")
             }

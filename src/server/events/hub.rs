@@ -14,7 +14,7 @@ use crate::proto::event::{
 };
 use crate::proto::message::{ServerMessage, WireError};
 use crate::server::auth::ServerGrant;
-use crate::server::error::{Refusal, ToWire as _, revoked};
+use crate::server::error::{EventRefusal, Refusal, ToWire as _, revoked};
 
 use super::DispatchedEvent;
 use super::line::Line;
@@ -228,16 +228,16 @@ impl Hub {
         name: &str,
         options: &JoinOptions,
     ) -> Result<(), WireError> {
-        let refuse = |refusal: Refusal| Err(refusal.to_wire());
+        let refuse = |refusal: EventRefusal| Err(refusal.to_wire());
         let Some(attendee) = roster.attendees.get(&number) else {
-            return refuse(Refusal::NotIdentified);
+            return refuse(EventRefusal::NotIdentified);
         };
         if !attendee.rights.may_join(name) {
-            return refuse(Refusal::MayNotJoin);
+            return refuse(EventRefusal::MayNotJoin);
         }
         let max = self.bounds.channels_max;
         if attendee.channels.len() >= max && !attendee.channels.contains(name) {
-            return refuse(Refusal::TooManyEventChannels { max });
+            return refuse(EventRefusal::TooManyEventChannels { max });
         }
         if !options.presence {
             return Ok(());
@@ -247,7 +247,7 @@ impl Hub {
         let full = roster.channels.get(name).is_some_and(|channel| {
             channel.present.len() >= max && !channel.present.contains_key(&attendee.id)
         });
-        if full { refuse(Refusal::TooManyMembers { max }) } else { Ok(()) }
+        if full { refuse(EventRefusal::TooManyMembers { max }) } else { Ok(()) }
     }
 
     fn check_state(&self, state: Option<&RawValue>) -> Result<(), EventError> {
@@ -314,7 +314,7 @@ impl Hub {
             }
             Sender::Connection(number) => {
                 let attendee = roster.attendees.get(number);
-                let attendee = attendee.ok_or_else(|| Refusal::NotIdentified.to_wire())?;
+                let attendee = attendee.ok_or_else(|| EventRefusal::NotIdentified.to_wire())?;
                 attendee.rights.check_send(&request.targets)?;
                 Some(attendee.id.to_string())
             }

@@ -5,7 +5,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
-use crate::proto::event::{NAME_BYTES_MAX, SendRequest, TARGETS_MAX, Targets};
+use crate::proto::event::{NAME_BYTES_MAX, SendRequest, TARGETS_MAX, Targets, object};
 use crate::proto::message::CREDENTIALS_BYTES_MAX;
 use crate::server::auth::Credentials;
 use crate::server::events::Sender;
@@ -24,6 +24,7 @@ struct Push {
     #[serde(default)]
     auth: Value,
     event: String,
+    #[serde(deserialize_with = "object")]
     targets: Targets,
     #[serde(default)]
     payload: Option<Box<RawValue>>,
