@@ -5,7 +5,7 @@
 //! task.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use serde_json::Value;
@@ -39,7 +39,8 @@ pub(super) const UPLOAD_CREDIT: u32 = 8;
 /// What the tasks of one connection share.
 pub(super) struct Connection {
     pub(super) socket: Socket,
-    pub(super) events: Attending,
+    /// There once the connection has asked for something of events: others need not hold its memory.
+    events: OnceLock<Attending>,
     /// Held for moments only, never over an await.
     state: Mutex<State>,
 }
@@ -47,11 +48,7 @@ pub(super) struct Connection {
 impl Protocol for Connection {
     fn new(socket: Socket) -> Self {
         let channels_max = socket.shared.limits.channels_per_connection_max;
-        Self {
-            events: Attending::new(&socket),
-            socket,
-            state: Mutex::new(State::new(channels_max)),
-        }
+        Self { events: OnceLock::new(), socket, state: Mutex::new(State::new(channels_max)) }
     }
 
     fn socket(&self) -> &Socket {
@@ -78,6 +75,10 @@ impl Protocol for Connection {
 impl Connection {
     fn lock(&self) -> std::sync::MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn events(&self) -> &Attending {
+        self.events.get_or_init(|| Attending::new(&self.socket))
     }
 
     async fn act(

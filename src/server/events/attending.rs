@@ -58,9 +58,12 @@ impl Attending {
         loop {
             match self.line.next().await {
                 Next::Text(text) => self.lane.shared_text(text).await?,
-                Next::Ended(error) => {
-                    let notice = EventNotice::Unidentified { error };
-                    self.lane.text(notice.encode()).await?;
+                Next::Ended => {
+                    // Room first: no identity can come between the look and what is told.
+                    let room = self.lane.all_room().await?;
+                    if let Some(error) = self.line.take_end() {
+                        room.text(EventNotice::Unidentified { error }.encode());
+                    }
                 }
                 Next::Members(channel) => {
                     let room = self.lane.all_room().await?;
@@ -95,7 +98,7 @@ impl Connection {
         request: EventRequest,
         tasks: &mut JoinSet<()>,
     ) -> Result<(), Gone> {
-        let Attending { hub, line, lane, .. } = &self.events;
+        let Attending { hub, line, lane, .. } = self.events();
         match request {
             EventRequest::Identify { credentials } => self.identify(credentials, tasks),
             EventRequest::Join { channel, options } => {
@@ -127,12 +130,12 @@ impl Connection {
 
     /// Has credentials judged; the identity that they bring takes the present one's place.
     fn identify(self: &Arc<Self>, credentials: Value, tasks: &mut JoinSet<()>) {
-        let mut judging = self.events.lock();
+        let mut judging = self.events().lock();
         if !judging.served {
             judging.served = true;
             let connection = Arc::clone(self);
             tasks.spawn(async move {
-                let events = &connection.events;
+                let events = connection.events();
                 let check = connection.socket.shared.limits.grant_check_interval_ms;
                 tokio::select! {
                     // A connection that is gone needs to be told nothing.
@@ -154,13 +157,13 @@ impl Connection {
     }
 
     async fn judge_identity(&self, credentials: Value, number: u64) -> Result<(), Gone> {
-        let Attending { hub, line, lane, .. } = &self.events;
+        let Attending { hub, line, lane, .. } = self.events();
         loop {
             let revocations = hub.revocations();
             let judged = self.judge_credentials(credentials.clone()).await;
             let room = lane.all_room().await?;
             // Held while the answer is given: no older one can come after it.
-            let judging = self.events.lock();
+            let judging = self.events().lock();
             if judging.newest != number {
                 return Ok(());
             }

@@ -38,7 +38,8 @@ pub(super) enum Next {
     Text(Utf8Bytes),
     /// The members of this channel, all of them.
     Members(Arc<str>),
-    Ended(WireError),
+    /// Why there is nothing more, from [`Line::take_end`].
+    Ended,
 }
 
 impl Line {
@@ -98,6 +99,11 @@ impl Line {
         self.changed.notify_one();
     }
 
+    /// Why there is nothing more, unless it was told or another identity came.
+    pub(super) fn take_end(&self) -> Option<WireError> {
+        self.lock().ended.take()
+    }
+
     /// Waits for what is to be told next. For one caller.
     pub(super) async fn next(&self) -> Next {
         loop {
@@ -110,8 +116,8 @@ impl Line {
 
     fn take(&self) -> Option<Next> {
         let mut waiting = self.lock();
-        if let Some(error) = waiting.ended.take() {
-            return Some(Next::Ended(error));
+        if waiting.ended.is_some() {
+            return Some(Next::Ended);
         }
         if waiting.lost > 0 {
             let events = std::mem::take(&mut waiting.lost);
