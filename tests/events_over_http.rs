@@ -76,6 +76,12 @@ async fn what_cannot_be_sent_has_a_clear_error() {
     let cases = [
         (with(&|body| body["auth"] = json!(null)), 401, "unauthorized", "who are you"),
         (with(&|body| body["auth"] = json!({"token": "x"})), 401, "unauthorized", "who are you"),
+        (
+            with(&|body| body["auth"] = json!({"token": "short", "ms": 0})),
+            401,
+            "unauthorized",
+            "expired",
+        ),
         (with(&|body| body["auth"] = json!({"token": "stranger"})), 403, "forbidden", "not for"),
         (with(&|body| body["auth"] = json!({"token": "room"})), 403, "forbidden", "to users"),
         ("{".into(), 400, "bad_request", "JSON"),

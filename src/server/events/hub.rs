@@ -309,6 +309,9 @@ impl Hub {
         let from = match sender {
             Sender::Program => None,
             Sender::Backend(grant) => {
+                if grant.events.time_left().is_some_and(|left| left.is_zero()) {
+                    return Err(Refusal::GrantExpired.to_wire());
+                }
                 grant.events.check_send(&request.targets)?;
                 grant.user.as_ref().map(|user| format!("user:{user}"))
             }
