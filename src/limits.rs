@@ -88,7 +88,7 @@ pub struct Limits {
     pub session_timeout_s: u64,
     /// Sessions in memory; 10,000. One more ends the oldest.
     pub sessions_max: usize,
-    /// Milliseconds from the upgrade to the first database opened; 10,000. Over it: close code 1008.
+    /// Milliseconds from the upgrade to the first database opened or identity given; 10,000. Over it: close code 1008.
     pub first_open_timeout_ms: u64,
     /// Bytes of one WebSocket frame; 16 MiB, a whole message, since browsers send a message as one
     /// frame. Over it: close code 1009.
@@ -135,6 +135,19 @@ pub struct Limits {
     /// Attachments that a channel has uploaded and documents may refer to; 256. The oldest is
     /// forgotten. Up to 32 KiB of each are held in memory.
     pub uploads_per_channel_max: usize,
+    /// Bytes of an event's name and the JSON text of its payload; 64 KiB. Over it: 413 `too_large`.
+    pub event_bytes_max: usize,
+    /// Bytes of events and presence that wait for one connection; 256 KiB. Over it the oldest are
+    /// lost, and their number is told. One event of any size always fits.
+    pub event_queue_bytes_max: usize,
+    /// Channels of events that one connection may be in; 100. One more is refused with 429
+    /// `too_many_requests`.
+    pub event_channels_per_connection_max: usize,
+    /// Members of one channel of events with presence; 500. One more is refused with 429
+    /// `too_many_requests`.
+    pub presence_members_max: usize,
+    /// Bytes of the JSON text of a member's state; 1024. Over it: 413 `too_large`.
+    pub presence_state_bytes_max: usize,
     /// Milliseconds of silence after which the gateway sends a ping; 20,000.
     pub ping_interval_ms: u64,
     /// Milliseconds of silence after which a connection counts as dead and is dropped; 45,000,
@@ -195,6 +208,11 @@ impl Default for Limits {
             outbound_bytes_max: 1024 * 1024,
             outbound_stall_timeout_ms: 30_000,
             uploads_per_channel_max: 256,
+            event_bytes_max: 64 * 1024,
+            event_queue_bytes_max: 256 * 1024,
+            event_channels_per_connection_max: 100,
+            presence_members_max: 500,
+            presence_state_bytes_max: 1_024,
             ping_interval_ms: 20_000,
             silence_timeout_ms: 45_000,
             grant_check_interval_ms: 60_000,
@@ -253,6 +271,11 @@ impl Limits {
             ("session_timeout_s", self.session_timeout_s),
             ("sessions_max", self.sessions_max as u64),
             ("stream_credit_max", u64::from(self.stream_credit_max)),
+            ("event_bytes_max", self.event_bytes_max as u64),
+            ("event_queue_bytes_max", self.event_queue_bytes_max as u64),
+            ("event_channels_per_connection_max", self.event_channels_per_connection_max as u64),
+            ("presence_members_max", self.presence_members_max as u64),
+            ("presence_state_bytes_max", self.presence_state_bytes_max as u64),
             ("ping_interval_ms", self.ping_interval_ms),
             ("grant_check_interval_ms", self.grant_check_interval_ms),
         ];
@@ -284,17 +307,14 @@ impl Limits {
                  message would count as silent meanwhile",
             );
         }
-        if self.json_depth_max > 1_000 {
-            return refuse("json_depth_max", self.json_depth_max, "it must be at most 1000");
-        }
-        if self.selector_depth_max > 100 {
-            return refuse("selector_depth_max", self.selector_depth_max, "it must be at most 100");
-        }
-        if self.doc_id_bytes_max > 4_096 {
-            return refuse("doc_id_bytes_max", self.doc_id_bytes_max, "it must be at most 4096");
-        }
-        if self.bulk_rows_max > BULK_ROWS_MAX_MAX {
-            return refuse("bulk_rows_max", self.bulk_rows_max, "it must be at most 100000");
+        let at_most = [
+            ("json_depth_max", self.json_depth_max, 1_000, "it must be at most 1000"),
+            ("selector_depth_max", self.selector_depth_max, 100, "it must be at most 100"),
+            ("doc_id_bytes_max", self.doc_id_bytes_max, 4_096, "it must be at most 4096"),
+            ("bulk_rows_max", self.bulk_rows_max, BULK_ROWS_MAX_MAX, "it must be at most 100000"),
+        ];
+        if let Some((name, value, _, reason)) = at_most.iter().find(|(_, v, max, _)| v > max) {
+            return refuse(name, *value, reason);
         }
         if self.uploads_per_channel_max < self.attachments_per_doc_max {
             return refuse(

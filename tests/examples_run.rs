@@ -81,3 +81,13 @@ fn validate_documents() {
     let owner = "milk: the field owner may not change\n";
     assert_eq!(text, format!("{title}{title}{owner}"));
 }
+
+#[test]
+fn events() {
+    let text = run("events");
+    let wanted = "bert finds 2 members\nbert reached 2 connections\n\
+        bert may not: You are not allowed to send events to everybody. (forbidden)\n\
+        anna sees Join of user:bert: {\"mood\":\"tired\"}\n\
+        anna gets said \"good night\" from user:bert\nanna gets notice \"lights out\" from \n";
+    assert_eq!(text, wanted);
+}

@@ -40,6 +40,7 @@ const CREDENTIALS: &[(&str, Option<u16>, &[Needs])] = &[
             Govern,
             BackUp,
             Replicate,
+            Broadcast,
         ],
     ),
 ];
@@ -107,7 +108,8 @@ async fn a_route_answers_whom_it_was_granted() {
                 );
                 continue;
             }
-            let server_wide = matches!(needs, Known | List | Govern | BackUp | Replicate);
+            let server_wide =
+                matches!(needs, Known | List | Govern | BackUp | Replicate | Broadcast);
             let expected = match refused {
                 Some(status) => status,
                 // Known to the databases, and not to the server.

@@ -299,7 +299,7 @@ async fn an_authority_that_is_not_known_is_not_trusted() {
     let (_serving, port, _) = over_tls(&files, Limits::default()).await;
     for url in [format!("wss://localhost:{port}"), format!("wss://127.0.0.1:{port}")] {
         let client = Client::builder(&url).ca_file(others.path("ca.pem")).connect().unwrap();
-        let mut events = client.events();
+        let mut events = client.connection_events();
         let event = futures::StreamExt::next(&mut events).await.unwrap();
         let ClientEvent::Disconnect { cause } = event else { panic!("{event:?}") };
         assert!(cause.contains("TLS: invalid peer certificate"), "{cause}");

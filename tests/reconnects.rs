@@ -18,7 +18,7 @@ async fn client_events_come_in_order() {
     let gateway = TestGateway::new(Store::memory());
     let network = Network::new(gateway.connector.clone());
     let client = network.client();
-    let mut events = client.events();
+    let mut events = client.connection_events();
     let a = local().await;
     let mut sync = Watched::new(client.sync(&a, live("shared")));
     assert_eq!(events.next().await, Some(ClientEvent::Connect));
@@ -44,7 +44,7 @@ async fn pauses_grow_to_the_longest() {
     network.close();
     let backoff = Backoff { first: Duration::from_secs(1), max: Duration::from_secs(20) };
     let client = network.client_builder().backoff(backoff).connect().unwrap();
-    let mut events = client.events();
+    let mut events = client.connection_events();
     while network.attempts().len() < 12 {
         events.next().await;
     }
@@ -61,7 +61,7 @@ async fn a_black_hole_is_noticed_after_45_seconds() {
     let gateway = TestGateway::new(Store::memory());
     let network = Network::new(gateway.connector.clone());
     let client = network.client();
-    let mut events = client.events();
+    let mut events = client.connection_events();
     let (a, there) = (local().await, remote(&gateway, "shared").await);
     let mut sync = Watched::new(client.sync(&a, live("shared")));
     sync.up_to_date().await.unwrap();

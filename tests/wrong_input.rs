@@ -258,6 +258,68 @@ fn messages(table: &mut Table) {
     ] {
         table.text(text, Complaint(400, "bad_request", "malformed \"open\""));
     }
+    for (verb, texts) in [
+        ("identify", &[r#"["identify"]"#][..]),
+        (
+            "join",
+            &[
+                r#"["join"]"#,
+                r#"["join",5]"#,
+                r#"["join",""]"#,
+                r#"["join",["a"]]"#,
+                r#"["join","a",null]"#,
+                r#"["join","a",[]]"#,
+                r#"["join","a",{"presense":true}]"#,
+                r#"["join","a",{"presence":1}]"#,
+            ],
+        ),
+        ("leave", &[r#"["leave"]"#, r#"["leave",null]"#, r#"["leave",""]"#]),
+        ("state", &[r#"["state"]"#, r#"["state","a"]"#, r#"["state",1,2]"#]),
+        (
+            "send",
+            &[
+                r#"["send"]"#,
+                r#"["send",1]"#,
+                r#"["send",0,{"event":"e","targets":{"users":"a"}}]"#,
+                r#"["send",-1,{"event":"e","targets":{"users":"a"}}]"#,
+                r#"["send",1,{"event":5,"targets":{"users":"a"}}]"#,
+                r#"["send",1,{"event":"e"}]"#,
+                r#"["send",1,{"targets":{"users":"a"}}]"#,
+                r#"["send",1,{"event":"e","targets":[]}]"#,
+                r#"["send",1,["e",{"users":"a"}]]"#,
+                r#"["send",1,{"event":"e","targets":{"users":{}}}]"#,
+                r#"["send",1,{"event":"e","targets":{"users":[1]}}]"#,
+                r#"["send",1,{"event":"e","targets":{"rooms":"a"}}]"#,
+                r#"["send",1,{"event":"e","targets":{"users":"a"},"data":1}]"#,
+            ],
+        ),
+    ] {
+        for text in texts {
+            let reason = match verb {
+                "identify" => "malformed \"identify\"",
+                "join" => "malformed \"join\"",
+                "leave" => "malformed \"leave\"",
+                "state" => "malformed \"state\"",
+                _ => "malformed \"send\"",
+            };
+            table.text(*text, Complaint(400, "bad_request", reason));
+        }
+    }
+    table.text(format!(r#"["join","{}"]"#, "x".repeat(257)), Complaint(400, "bad_request", "join"));
+    table.text(r#"["identify",null]"#, Answer(r#"["unidentified","#));
+    table.text(r#"["identify",{"token":"secret"}]"#, Answer(r#"["unidentified","#));
+    table.text(r#"["join","a"]"#, Within("has not identified itself"));
+    table.text(r#"["leave","a"]"#, Nothing);
+    table.text(r#"["state","a",1]"#, Nothing);
+    table.text(
+        r#"["send",1,{"event":"e","targets":{"broadcast":true}}]"#,
+        Within("has not identified itself"),
+    );
+    table.text(r#"["send",1,{"event":"","targets":{"broadcast":true}}]"#, Within("empty"));
+    table.text(r#"["send",1,{"event":"e","targets":{}}]"#, Within("needs a target"));
+    for verb in ["identified", "joined", "event", "presence", "lost"] {
+        table.text(format!("[\"{verb}\",1]"), Complaint(400, "bad_request", "unknown verb"));
+    }
     for text in [
         r#"["call"]"#,
         r#"["call",1]"#,

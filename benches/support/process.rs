@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use settee::server::{AccessRequest, Gateway, Grant};
+use settee::server::{AccessRequest, Gateway, Grant, ServerGrant, ServerRequest};
 use settee::{Limits, Store};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
@@ -44,6 +44,10 @@ async fn be_the_gateway(directory: &str) -> Outcome<()> {
         .limits(limits)
         .authorizer(|request: AccessRequest| async move {
             Ok(Grant::database(request.database).creating())
+        })
+        .server_authorizer(|request: ServerRequest| async move {
+            let user = request.credentials["user"].as_str().unwrap_or_default();
+            Ok(ServerGrant::known().user(user).joining("*").sending("*").sending_to_users())
         })
         .build()?;
     let listener = TcpListener::bind("127.0.0.1:0").await?;

@@ -4,6 +4,7 @@
 
 import { Connection, TIMES } from './connection.js';
 import { Emitter } from './emitter.js';
+import { Events } from './events.js';
 import { Keeper } from './keeper.js';
 import { Session } from './session.js';
 import { Sync } from './sync.js';
@@ -18,7 +19,8 @@ import { Sync } from './sync.js';
 /**
  * Events: `connect`; `disconnect` (error) when the connection is lost or could not be made;
  * `reconnect` (attempt, pause in milliseconds) before every attempt, of which the first is 0;
- * `error` for what no sync is told.
+ * `error` for what no sync is told. Of `events`: `identified` (identity), `unidentified` (error) and
+ * `lost` (count).
  */
 export class Client extends Emitter {
   #connection;
@@ -39,6 +41,8 @@ export class Client extends Emitter {
     connection.on('down', (error) => connection.isClosed || this.emit('disconnect', error));
     connection.on('attempt', (attempt, pause) => this.emit('reconnect', attempt, pause));
     connection.on('complaint', (error) => this.emit('error', error));
+    /** Ephemeral events and presence. */
+    this.events = new Events(connection, this.#times, (event, argument) => this.emit(event, argument));
   }
 
   /** The gateway's address, once `connect` told it. */

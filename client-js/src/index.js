@@ -4,8 +4,14 @@
 
 export { createClient, Client } from './client.js';
 export { SetteeError } from './errors.js';
+export { Events } from './events.js';
+export { Room } from './room.js';
 export { Sync } from './sync.js';
 export { Settee, Settee as default } from './adapter.js';
 
 /** @typedef {import('./adapter.js').AdapterOptions} AdapterOptions */
 /** @typedef {import('./sync.js').SyncOptions} SyncOptions */
+/** @typedef {import('./events.js').Targets} Targets */
+/** @typedef {import('./events.js').EventNote} EventNote */
+/** @typedef {import('./events.js').Identity} Identity */
+/** @typedef {import('./room.js').Member} Member */

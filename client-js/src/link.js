@@ -39,6 +39,8 @@ export class Link {
     this.#socket = socket;
     this.#complain = complain;
     this.calls = new Semaphore(CALLS_MAX);
+    /** Told what is about events. @type {(verb: string, rest: any[]) => void} */
+    this.onEvent = () => {};
   }
 
   get isOver() {
@@ -109,8 +111,20 @@ export class Link {
         return undefined;
       case 'error':
         return this.#complain(new SetteeError(rest[0]));
+      case 'identified':
+      case 'unidentified':
+      case 'joined':
+      case 'left':
+      case 'sent':
+      case 'unsent':
+      case 'event':
+      case 'presence':
+      case 'members':
+      case 'lost':
+        return this.onEvent(verb, rest);
       default:
-        throw broken(`unknown verb ${verb}`);
+        // A later version may say more; what is not known is not needed.
+        return undefined;
     }
   }
 

@@ -58,6 +58,13 @@ const denied: string[] = sync.denied().map((one) => one.reason);
 const error = new SetteeError({ status: 404, error: 'not_found', reason: 'missing' });
 export const all: [number, string[]] = [error.status, denied];
 client.sync({}, { filter: (doc) => doc._id > 'a', push: { selector: { n: 1 } }, pull: false });
+client.events.identify(async () => 'x').on('said', (_payload: any, { via }: EventNote) => via.user);
+const room: Room = client.events.join('room-1', { presence: true, state: { x: 1 } });
+room.on('join', (member: Member) => console.log(member.id, room.members.size)).setState(2);
+const targets: Targets = { users: 'anna', channels: ['room-1'] };
+export const reached: Promise<number> = client.events.send(targets, 'said', 1);
+// @ts-expect-error a target that does not exist
+client.events.send({ user: 'anna' }, 'said');
 const plugin: (pouch: any) => void = Settee;
 const options: AdapterOptions = { client, credentials: 'x', create: true };
 plugin(options);
@@ -66,7 +73,8 @@ client.sync({}, { remote_name: 'todos' });
 `;
 
 test('declarations serve TypeScript in modules and in CommonJS', async () => {
-  const names = 'createClient, SetteeError, type AdapterOptions, type Client, type Sync';
+  const types = ['AdapterOptions', 'Client', 'EventNote', 'Member', 'Room', 'Sync', 'Targets'];
+  const names = `createClient, SetteeError, ${types.map((name) => `type ${name}`).join(', ')}`;
   const esm = `import Settee, { ${names} } from 'settee-client';`;
   const cjs = `import settee = require('settee-client');
 import { Settee, ${names} } from 'settee-client';

@@ -16,6 +16,8 @@ use super::rule::{Policy, Roles};
 pub struct Identity {
     /// The user's name.
     pub name: Option<String>,
+    /// The name that somebody without one gives, unproven: for events of who may say everything.
+    pub claimed: Option<String>,
     /// The name of the token that was shown, by which it can be revoked.
     pub token: Option<String>,
     /// Roles, whose rules hold too and which a database's `_security` may name.

@@ -43,6 +43,9 @@ pub enum ServerRight {
     Backup,
     /// Replicating with any address, and seeing and ending all replications.
     Replicate,
+    /// Joining, hearing and saying everything with events; under any name, if the credentials name
+    /// no user.
+    Events,
 }
 
 impl ServerRight {
@@ -60,6 +63,9 @@ impl ServerRight {
         }
         if may(Self::Replicate) {
             grant = grant.replicating();
+        }
+        if may(Self::Events) {
+            grant = grant.joining("*").sending("*").sending_to_users().broadcasting();
         }
         grant
     }
@@ -216,6 +222,7 @@ impl Policy {
                 ServerRight::Admin,
                 ServerRight::Backup,
                 ServerRight::Replicate,
+                ServerRight::Events,
             ],
         }
     }
@@ -273,7 +280,8 @@ impl Roles {
     pub fn server_grant(&self, identity: &Identity, own: &Policy) -> ServerGrant {
         let may = |right| self.policies(identity, own).any(|policy| policy.server.contains(&right));
         let mut grant = ServerRight::grant(may);
-        if let Some(name) = &identity.name {
+        let claimed = identity.claimed.as_ref().filter(|_| may(ServerRight::Events));
+        if let Some(name) = identity.name.as_ref().or(claimed) {
             grant = grant.user(name);
         }
         if let Some(token) = &identity.token {

@@ -72,13 +72,16 @@ impl Tokens {
 #[async_trait]
 impl Identify for Tokens {
     /// A token comes by itself, or as the password of any name: CouchDB's programs know no other way.
+    /// A backend that sends an event may show nothing but its text.
     async fn identify(
         &self,
         credentials: &Credentials,
     ) -> Result<Option<(Identity, Arc<Policy>)>, Denied> {
         let token = credentials["token"].as_str().or(credentials["password"].as_str());
+        let token = token.or(credentials.value().as_str());
         let Some(known) = token.and_then(|token| self.find(token)) else { return Ok(None) };
         let identity = Identity {
+            claimed: credentials["name"].as_str().map(str::to_owned),
             token: known.name.clone(),
             roles: known.roles.clone(),
             ..Identity::default()

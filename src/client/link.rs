@@ -1,7 +1,7 @@
 //! One connection: sends calls, hands answers to whoever waits for them.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use bytes::Bytes;
 use serde::Serialize;
@@ -11,11 +11,14 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 use tokio_tungstenite::tungstenite::Message;
 
 use crate::proto::ProtocolError;
+use crate::proto::event::EventNotice;
 use crate::proto::message::{
     CallId, ChannelId, ClientMessage, OpenRequest, Opened, Piece, RowsNote, ServerMessage,
     WireError, pong_text,
 };
 use crate::replicate::PeerError;
+
+use super::event_state::EventState;
 
 /// Bytes that wait to be written before callers wait.
 const OUTBOUND_BYTES_MAX: usize = 4 * 1024 * 1024;
@@ -45,6 +48,8 @@ pub(super) struct Link {
 struct Shared {
     outgoing: mpsc::UnboundedSender<Queued>,
     room: Arc<Semaphore>,
+    /// Who is told about events; the newest who wants to be.
+    events: Mutex<Weak<EventState>>,
     /// Held for moments only, never over an await.
     waiting: Mutex<Waiting>,
 }
@@ -106,7 +111,7 @@ impl Link {
     pub(super) fn new() -> (Self, mpsc::UnboundedReceiver<Queued>) {
         let (outgoing, queued) = mpsc::unbounded_channel();
         let room = Arc::new(Semaphore::new(OUTBOUND_BYTES_MAX));
-        let shared = Shared { outgoing, room, waiting: Mutex::default() };
+        let shared = Shared { outgoing, room, events: Mutex::default(), waiting: Mutex::default() };
         (Self { shared: Arc::new(shared) }, queued)
     }
 
@@ -130,14 +135,27 @@ impl Link {
             .map_err(|_| disconnected("the connection ended"))
     }
 
-    async fn send(&self, message: &ClientMessage) -> Result<(), PeerError> {
+    pub(super) async fn send(&self, message: &ClientMessage) -> Result<(), PeerError> {
         self.send_bytes(Message::Text(message.encode().into())).await
     }
 
     /// Sends what must not wait, e.g. because a handle is being dropped.
-    fn send_now(&self, message: &ClientMessage) {
+    pub(super) fn send_now(&self, message: &ClientMessage) {
         // A connection that is gone has forgotten what this is about.
         let _ = self.shared.outgoing.send((Message::Text(message.encode().into()), None));
+    }
+
+    /// Hands what is about events to this from now on.
+    pub(super) fn give_events_to(&self, state: &Arc<EventState>) {
+        let mut events = self.shared.events.lock().unwrap_or_else(PoisonError::into_inner);
+        *events = Arc::downgrade(state);
+    }
+
+    fn take_event(&self, notice: EventNotice, bytes: usize) {
+        let events = self.shared.events.lock().unwrap_or_else(PoisonError::into_inner).upgrade();
+        if let Some(events) = events {
+            events.take(notice, bytes);
+        }
     }
 
     /// Opens a channel.
@@ -382,7 +400,7 @@ impl Link {
     pub(super) fn take_text(&self, text: &str) -> Result<(), ProtocolError> {
         match ServerMessage::parse(text) {
             Ok(message) => {
-                self.take(message);
+                self.take(message, text.len());
                 Ok(())
             }
             // A later version may say more; what is not known is not needed.
@@ -391,7 +409,7 @@ impl Link {
         }
     }
 
-    fn take(&self, message: ServerMessage) {
+    fn take(&self, message: ServerMessage, bytes: usize) {
         match message {
             ServerMessage::Opened { channel, opened } => {
                 if let Some(state) = self.lock().channels.get_mut(&channel) {
@@ -445,6 +463,7 @@ impl Link {
                 let _ = self.shared.outgoing.send((pong, None));
             }
             ServerMessage::Pong => {}
+            ServerMessage::Event(notice) => self.take_event(notice, bytes),
         }
     }
 

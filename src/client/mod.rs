@@ -8,6 +8,9 @@ mod channel_peer;
 mod dial;
 mod driver;
 mod error;
+mod event_keeper;
+mod event_state;
+mod events;
 mod link;
 mod sync;
 mod tls;
@@ -15,7 +18,7 @@ mod tls;
 use std::fmt;
 use std::path::PathBuf;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -25,12 +28,14 @@ use tokio::task::JoinHandle;
 use tokio_stream::wrappers::BroadcastStream;
 
 pub use error::ClientError;
+pub use events::{EventItem, EventSender, Events, EventsError};
 pub use sync::{CredentialsSource, SyncOptions};
 
 pub use crate::replicate::Backoff;
 use crate::replicate::Sync;
 use crate::store::Database;
 use crate::transport::{Connector, TcpConnector};
+use events::Running;
 use link::Link;
 use tls::Tls;
 
@@ -68,6 +73,7 @@ struct ClientShared {
     events: broadcast::Sender<ClientEvent>,
     closing: watch::Sender<bool>,
     task: Mutex<Option<JoinHandle<()>>>,
+    attending: Mutex<Weak<Running>>,
 }
 
 /// What there is of a connection.
@@ -216,7 +222,10 @@ impl ClientBuilder {
             closing: closed,
         };
         let task = Mutex::new(Some(tokio::spawn(dialer.run())));
-        Ok(Client { shared: Arc::new(ClientShared { url, link, events, closing, task }) })
+        let attending = Mutex::default();
+        Ok(Client {
+            shared: Arc::new(ClientShared { url, link, events, closing, task, attending }),
+        })
     }
 }
 
@@ -245,7 +254,7 @@ impl Client {
     /// What happens to the connection from now on. A reader that falls behind by more than 64 events
     /// misses the oldest.
     #[must_use]
-    pub fn events(&self) -> ClientEvents {
+    pub fn connection_events(&self) -> ClientEvents {
         ClientEvents(BroadcastStream::new(self.shared.events.subscribe()))
     }
 
@@ -260,6 +269,39 @@ impl Client {
     #[must_use = "dropping the handle cancels the sync"]
     pub fn sync(&self, database: &Database, options: SyncOptions) -> Sync {
         sync::start(self.clone(), database, options)
+    }
+
+    /// Takes part in ephemeral events and presence beside the syncs: shows the gateway these
+    /// credentials over every connection, joins and sends by what is returned, and receives from it as
+    /// a stream. May be called before there is a connection; within a tokio runtime.
+    ///
+    /// A connection has one identity: a second call ends what the first one returned.
+    ///
+    /// ```no_run
+    /// # async fn run(client: settee::Client) -> Result<(), Box<dyn std::error::Error>> {
+    /// use futures::StreamExt as _;
+    /// use serde_json::json;
+    /// use settee::{client::EventItem, proto::event::Targets};
+    /// let mut events = client.events(json!({"token": "some token"}));
+    /// events.join("room-1").await?;
+    /// events.send(Targets::channel("room-1"), "said", &json!({"text": "hello"})).await?;
+    /// while let Some(item) = events.next().await {
+    ///     if let EventItem::Event { event, payload, .. } = item {
+    ///         println!("{event}: {payload}");
+    ///     }
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use = "dropping the handle leaves the channels"]
+    pub fn events(&self, credentials: impl Into<CredentialsSource>) -> Events {
+        let mut attending = self.shared.attending.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(older) = attending.upgrade() {
+            older.end();
+        }
+        let events = events::start(self.clone(), credentials.into());
+        *attending = Arc::downgrade(events.running());
+        events
     }
 
     /// Ends the connection with close code 1000 and makes no other. Syncs that go on end with an

@@ -36,7 +36,7 @@ pub enum CredentialsSource {
 }
 
 impl CredentialsSource {
-    async fn get(&self) -> Value {
+    pub(super) async fn get(&self) -> Value {
         match self {
             Self::None => Value::Null,
             Self::Value(value) => value.clone(),
@@ -44,8 +44,14 @@ impl CredentialsSource {
         }
     }
 
-    fn can_be_asked(&self) -> bool {
+    pub(super) fn can_be_asked(&self) -> bool {
         matches!(self, Self::Ask(_))
+    }
+}
+
+impl From<Value> for CredentialsSource {
+    fn from(value: Value) -> Self {
+        Self::Value(value)
     }
 }
 
@@ -375,10 +381,10 @@ const CANCEL_WAIT: Duration = Duration::from_secs(10);
 const SETTLED: Duration = Duration::from_secs(1);
 
 /// Refusals in a row before a sync that can ask for credentials gives up.
-const REFUSALS_MAX: u32 = 5;
+pub(super) const REFUSALS_MAX: u32 = 5;
 
 /// Shortest time between two sets of credentials.
-const REFRESH_MIN: Duration = Duration::from_secs(1);
+pub(super) const REFRESH_MIN: Duration = Duration::from_secs(1);
 
 impl Outcome {
     fn of(error: PeerError) -> Self {

@@ -9,6 +9,7 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::ProtocolError;
+use super::event::{EventNotice, EventRequest};
 use crate::doc::printable;
 
 /// A channel's number, chosen by the client, unique among the connection's open channels.
@@ -85,6 +86,8 @@ pub enum ClientMessage {
     },
     /// `["pong", any]`
     Pong,
+    /// What is about events.
+    Event(EventRequest),
 }
 
 /// What to open. Printing it for debugging leaves the credentials out.
@@ -192,6 +195,8 @@ pub enum ServerMessage {
     },
     /// `["pong", any]`
     Pong,
+    /// What is about events.
+    Event(EventNotice),
 }
 
 /// What stands beside the rows of a `changes` stream.
@@ -326,20 +331,20 @@ fn check_credentials(elements: &Elements<'_>) -> Result<(), ProtocolError> {
     }
 }
 
-fn element<T: DeserializeOwned>(elements: &Elements<'_>, place: usize) -> Option<T> {
+pub(super) fn element<T: DeserializeOwned>(elements: &Elements<'_>, place: usize) -> Option<T> {
     serde_json::from_str(elements.0.get(place)?.get()).ok()
 }
 
 /// A channel or call number: 1 or more.
-fn number(elements: &Elements<'_>, place: usize) -> Option<u32> {
+pub(super) fn number(elements: &Elements<'_>, place: usize) -> Option<u32> {
     element(elements, place).filter(|n| *n > 0)
 }
 
-fn raw(elements: &Elements<'_>, place: usize) -> Option<Box<RawValue>> {
+pub(super) fn raw(elements: &Elements<'_>, place: usize) -> Option<Box<RawValue>> {
     elements.0.get(place).map(|value| (*value).to_owned())
 }
 
-fn null() -> Box<RawValue> {
+pub(super) fn null() -> Box<RawValue> {
     RawValue::from_string("null".into()).expect("null is JSON")
 }
 
@@ -400,7 +405,10 @@ impl ClientMessage {
                 .ok_or(malformed("close", "[\"close\", CHANNEL]")),
             "ping" => Ok(Self::Ping { echo: raw(&rest, 0).unwrap_or_else(null) }),
             "pong" => Ok(Self::Pong),
-            other => Err(ProtocolError::UnknownVerb { verb: printable(other) }),
+            other => match EventRequest::parse(other, &rest) {
+                Some(request) => request.map(Self::Event),
+                None => Err(ProtocolError::UnknownVerb { verb: printable(other) }),
+            },
         }
     }
 
@@ -420,6 +428,7 @@ impl ClientMessage {
             Self::Close { channel } => print(&("close", channel)),
             Self::Ping { echo } => print(&("ping", echo)),
             Self::Pong => print(&("pong",)),
+            Self::Event(message) => message.encode(),
         }
     }
 }
@@ -480,7 +489,10 @@ impl ServerMessage {
                 .ok_or(malformed("error", "[\"error\", ERROR]")),
             "ping" => Ok(Self::Ping { echo: raw(&rest, 0).unwrap_or_else(null) }),
             "pong" => Ok(Self::Pong),
-            other => Err(ProtocolError::UnknownVerb { verb: printable(other) }),
+            other => match EventNotice::parse(other, &rest) {
+                Some(notice) => notice.map(Self::Event),
+                None => Err(ProtocolError::UnknownVerb { verb: printable(other) }),
+            },
         }
     }
 
@@ -499,6 +511,7 @@ impl ServerMessage {
             Self::Error { error } => print(&("error", error)),
             Self::Ping { echo } => print(&("ping", echo)),
             Self::Pong => print(&("pong",)),
+            Self::Event(message) => message.encode(),
         }
     }
 }
@@ -528,7 +541,7 @@ pub fn rows_text(channel: ChannelId, call: CallId, rows: &str, note: Option<&Row
     format!("[\"rows\",{channel},{call},[{rows}],{note}]")
 }
 
-fn print<T: Serialize>(message: &T) -> String {
+pub(super) fn print<T: Serialize>(message: &T) -> String {
     serde_json::to_string(message).expect("messages have string keys only")
 }
 

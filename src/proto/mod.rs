@@ -2,13 +2,17 @@
 //!
 //! `docs/PROTOCOL.md` is the specification. [`message`] is the grammar of single messages,
 //! [`call`] the parameters of calls, [`session`] what the gateway does with a connection's messages,
+//! [`event`] what goes beside the documents, [`lossy`] the queue of it,
 //! [`liveness`] when to ping and when to give up, [`checkpoint`] how a replication resumes.
 //! [`legacy`] is the protocol that came before.
 
 pub mod call;
 pub mod checkpoint;
+pub mod event;
+mod event_message;
 pub mod legacy;
 pub mod liveness;
+pub mod lossy;
 pub mod message;
 pub mod recent;
 pub mod session;
@@ -54,6 +58,12 @@ pub enum ProtocolError {
     CredentialsTooLarge {
         /// The channel that they are for.
         channel: u32,
+        /// The bound.
+        max: usize,
+    },
+    /// Credentials of `identify` that are too large to be judged.
+    #[error("credentials may have {max} bytes")]
+    IdentityTooLarge {
         /// The bound.
         max: usize,
     },

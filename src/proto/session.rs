@@ -14,6 +14,7 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::ProtocolError;
+use super::event::EventRequest;
 use super::message::{CallId, ChannelId, ClientMessage, OpenRequest, Piece};
 
 /// What a session wants done.
@@ -93,6 +94,10 @@ pub enum Action {
         /// What to send back.
         echo: Box<RawValue>,
     },
+    /// What is about events, which know no channels of databases.
+    Event(EventRequest),
+    /// Refuse an `identify` whose credentials cannot be judged.
+    RefuseIdentity(ProtocolError),
     /// Answer with `error`.
     Complain(ProtocolError),
     /// End the connection with close code 1002.
@@ -142,6 +147,9 @@ impl Session {
             {
                 Some(Action::RefuseCredentials { channel, error })
             }
+            Err(error @ ProtocolError::IdentityTooLarge { .. }) => {
+                Some(Action::RefuseIdentity(error))
+            }
             Err(error) => Some(Action::Complain(error)),
         }
     }
@@ -179,6 +187,7 @@ impl Session {
             }
             ClientMessage::Ping { echo } => Some(Action::Pong { echo }),
             ClientMessage::Pong => None,
+            ClientMessage::Event(request) => Some(Action::Event(request)),
         }
     }
 

@@ -16,6 +16,8 @@ use crate::store::Quota;
 
 use super::validator::Validator;
 
+use super::events::EventRights;
+
 /// What a client shows to be let in: any JSON. Never printed.
 #[derive(Clone, PartialEq, Default)]
 pub struct Credentials(Value);
@@ -114,6 +116,7 @@ pub struct ServerGrant {
     pub(super) expires_at: Option<SystemTime>,
     pub(super) back_up: bool,
     pub(super) replicate: bool,
+    pub(super) events: EventRights,
 }
 
 impl ServerGrant {
@@ -150,10 +153,17 @@ impl ServerGrant {
         Self { token: Some(token.into()), ..self }
     }
 
-    /// The same until a moment: feeds of the server end then.
+    /// The same until a moment: feeds of the server end then, and a connection that identified itself
+    /// with it gets no more events and leaves its channels, unless it showed new credentials.
     #[must_use]
     pub fn expires_at(self, when: SystemTime) -> Self {
         Self { expires_at: Some(when), ..self }
+    }
+
+    /// The same for so long from now; a time beyond what the clock can tell is for ever.
+    #[must_use]
+    pub fn expires_in(self, time: Duration) -> Self {
+        Self { expires_at: SystemTime::now().checked_add(time), ..self }
     }
 
     /// Time until it ends; `None` for ever, zero when it has ended.

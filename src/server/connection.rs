@@ -5,7 +5,7 @@
 //! task.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -16,6 +16,7 @@ use tokio_tungstenite::tungstenite::Message;
 
 use crate::doc::DbName;
 use crate::proto::call::method;
+use crate::proto::event::EventNotice;
 use crate::proto::message::{
     CallId, ChannelId, ChannelLimits, OpenRequest, Opened, PIECE_BYTES_MAX, Piece, ServerMessage,
     WireError, pong_text,
@@ -27,6 +28,7 @@ use super::bounds::Held;
 use super::calls::{self, Answer, Call};
 use super::channel::Channel;
 use super::error::{CloseReason, Refusal, ToWire as _};
+use super::events::Attending;
 use super::observe::Spoken;
 use super::opening::unwinding;
 use super::outbox::Gone;
@@ -47,7 +49,9 @@ struct Asked {
 
 /// What the tasks of one connection share.
 pub(super) struct Connection {
-    socket: Socket,
+    pub(super) socket: Socket,
+    /// There once the connection has asked for something of events: others need not hold its memory.
+    events: OnceLock<Attending>,
     /// Held for moments only, never over an await.
     state: Mutex<State>,
 }
@@ -57,7 +61,7 @@ impl Protocol for Connection {
 
     fn new(socket: Socket) -> Self {
         let channels_max = socket.shared.limits.channels_per_connection_max;
-        Self { socket, state: Mutex::new(State::new(channels_max)) }
+        Self { events: OnceLock::new(), socket, state: Mutex::new(State::new(channels_max)) }
     }
 
     fn socket(&self) -> &Socket {
@@ -85,6 +89,10 @@ impl Protocol for Connection {
 impl Connection {
     fn lock(&self) -> std::sync::MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn events(&self) -> &Attending {
+        self.events.get_or_init(|| Attending::new(&self.socket))
     }
 
     async fn act(
@@ -123,6 +131,11 @@ impl Connection {
             Action::Close { channel } => {
                 drop(self.lock().drop_slot(channel));
                 self.send(ServerMessage::Closed { channel, error: None }).await?;
+            }
+            Action::Event(request) => self.take_event(request, tasks).await?,
+            Action::RefuseIdentity(error) => {
+                let notice = EventNotice::Unidentified { error: error.to_wire() };
+                self.socket.outbox.text(notice.encode()).await?;
             }
             Action::Pong { echo } => self.socket.outbox.text(pong_text(&echo)).await?,
             Action::Complain(error) => {

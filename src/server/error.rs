@@ -16,6 +16,7 @@ use crate::doc::{ParseError, SelectorError};
 use crate::limits::LimitsError;
 use crate::proto::ProtocolError;
 use crate::proto::call::WriteRow;
+use crate::proto::event::EventError;
 use crate::proto::message::{PIECE_BYTES_MAX, WireError};
 use crate::proto::session::CallRefusal;
 use crate::replicate::PeerError;
@@ -117,6 +118,19 @@ pub(super) enum TooMuch {
     FailedLogins { retry_s: u64 },
     /// All connections together have as much JSON in memory as they may.
     Memory,
+}
+
+/// Refusals of events.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum EventRefusal {
+    /// A connection that has not identified itself wants something of events.
+    NotIdentified,
+    /// The grant does not let the channel of events be joined.
+    MayNotJoin,
+    /// The connection is in as many channels of events as it may.
+    TooManyEventChannels { max: usize },
+    /// The channel of events has as many members as it may.
+    TooManyMembers { max: usize },
 }
 
 /// Refusals of the HTTP API.
@@ -313,7 +327,23 @@ impl ToWire for ProtocolError {
             | Self::BadBinary
             | Self::NotARecord
             | Self::ChannelInUse { .. } => wire(400, "bad_request", self),
-            Self::CredentialsTooLarge { .. } => wire(413, "too_large", self),
+            Self::CredentialsTooLarge { .. } | Self::IdentityTooLarge { .. } => {
+                wire(413, "too_large", self)
+            }
+        }
+    }
+}
+
+impl ToWire for EventError {
+    fn to_wire(&self) -> WireError {
+        match self {
+            Self::NameEmpty { .. } | Self::NoTarget | Self::Payload => {
+                wire(400, "bad_request", self)
+            }
+            Self::NameTooLong { .. }
+            | Self::TooManyTargets
+            | Self::EventTooLarge { .. }
+            | Self::StateTooLarge { .. } => wire(413, "too_large", self),
         }
     }
 }
@@ -439,6 +469,23 @@ impl ToWire for TooMuch {
                 "service_unavailable",
                 format_args!("the gateway has much in memory already; {TRY_AGAIN}1 s"),
             ),
+        }
+    }
+}
+
+impl ToWire for EventRefusal {
+    fn to_wire(&self) -> WireError {
+        match self {
+            Self::NotIdentified => {
+                wire(401, "unauthorized", "this connection has not identified itself")
+            }
+            Self::MayNotJoin => forbidden("You are not allowed to join this channel."),
+            Self::TooManyEventChannels { max } => too_many(format_args!(
+                "a connection may be in {max} channels of events; leave one first"
+            )),
+            Self::TooManyMembers { max } => too_many(format_args!(
+                "the channel has {max} members, as many as it may; try later"
+            )),
         }
     }
 }
@@ -586,6 +633,12 @@ pub(super) fn revoked(reason: &str) -> WireError {
     wire(401, "unauthorized", reason)
 }
 
+/// An event for whom the sender may not send.
+pub(super) fn may_not_send(whom: &str) -> WireError {
+    let whom = crate::doc::printable(whom);
+    wire(403, "forbidden", format_args!("You are not allowed to send events to {whom}."))
+}
+
 /// A method that does not exist.
 pub(super) fn unknown_method(method: &str) -> WireError {
     let method = crate::doc::printable(method);
@@ -670,7 +723,7 @@ impl CloseReason {
             Self::TooLarge => (1009, "the message is too large".into()),
             Self::Framing => (1002, "a frame breaks the WebSocket protocol".into()),
             Self::NotText => (1007, "a text message must be UTF-8".into()),
-            Self::NothingOpened => (1008, "no database was opened in time".into()),
+            Self::NothingOpened => (1008, "nothing was opened in time".into()),
             Self::Stalled => (1013, "the client takes too little; connect again later".into()),
             Self::TooFast => (1008, "too many messages for too long; send them slower".into()),
             Self::MemoryFull => {

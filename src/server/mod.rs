@@ -13,6 +13,7 @@ mod channel;
 mod client_module;
 mod connection;
 mod error;
+mod events;
 mod granted;
 mod http;
 mod legacy;
@@ -49,6 +50,7 @@ pub use auth::{
     ServerGrant, ServerRequest,
 };
 pub use error::ServerError;
+pub use events::{Dispatch, DispatchedEvent, Dispatches, Events, SendError};
 pub use net::{Endpoint, ForwardedHeader, TlsError, TlsIdentity};
 pub use observe::{Act, Audit, AuditEvent, MetricsAccess};
 pub use revocation::{Rejudged, Revocation, Revoked};
@@ -66,6 +68,7 @@ use auth::DenyAll;
 use bounds::{Logins, Memory, Requests};
 use census::Census;
 use channel::Channel;
+use events::Hub;
 use net::Proxies;
 use observe::Observed;
 use replication::Replications;
@@ -129,6 +132,7 @@ pub(crate) struct Shared {
     feeds: ServerFeeds,
     blocks: Blocks,
     tails: Arc<Tails>,
+    events: Arc<Hub>,
     channel_numbers: AtomicU64,
     revocations: AtomicU64,
     stopping: watch::Sender<bool>,
@@ -314,6 +318,7 @@ impl GatewayBuilder {
         if !self.quotas.is_empty() {
             self.store.set_quotas(self.quotas);
         }
+        let events = Arc::new(Hub::new(&self.limits));
         let shared = Shared {
             census: Census::new(&self.limits),
             proxies,
@@ -344,6 +349,7 @@ impl GatewayBuilder {
             feeds: ServerFeeds::default(),
             blocks: Blocks::default(),
             tails: Arc::default(),
+            events,
             channel_numbers: AtomicU64::new(0),
             revocations: AtomicU64::new(0),
             stopping: watch::Sender::new(false),
@@ -374,6 +380,12 @@ impl Gateway {
             metrics_access: MetricsAccess::default(),
             audit: None,
         }
+    }
+
+    /// Ephemeral events and presence.
+    #[must_use]
+    pub fn events(&self) -> Events {
+        Events::new(Arc::clone(&self.shared.events))
     }
 
     /// The store it serves.

@@ -9,7 +9,7 @@ use std::sync::Arc;
 // connection.
 use futures::channel::mpsc;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::{Message, Utf8Bytes};
 
 use super::error::CloseReason;
 
@@ -67,6 +67,20 @@ impl Outbox {
         Ok(())
     }
 
+    /// As [`Outbox::text`], of a text that others share.
+    pub(super) async fn shared_text(&self, text: Utf8Bytes) -> Result<(), Gone> {
+        self.room(text.len()).await?.put(Message::Text(text));
+        Ok(())
+    }
+
+    /// Another way to the same connection, with room of its own: what waits there does not take
+    /// this one's.
+    pub(super) fn lane(&self, bytes_max: usize) -> Self {
+        let bytes_max = u32::try_from(bytes_max).unwrap_or(u32::MAX).max(1);
+        let room = Arc::new(Semaphore::new(bytes_max as usize));
+        Self { sender: self.sender.clone(), room, bytes_max }
+    }
+
     pub(super) async fn binary(&self, bytes: bytes::Bytes) -> Result<(), Gone> {
         self.room(bytes.len()).await?.put(Message::Binary(bytes));
         Ok(())
@@ -81,6 +95,11 @@ impl Outbox {
             return Err(Gone);
         }
         Ok(Room { sender: self.sender.clone(), permit })
+    }
+
+    /// Waits until nothing else waits: room for one message of any size.
+    pub(super) async fn all_room(&self) -> Result<Room, Gone> {
+        self.room(self.bytes_max as usize).await
     }
 
     /// Ends the connection after what already waits.
@@ -111,6 +130,17 @@ impl Room {
 mod tests {
     use super::*;
     use futures::{FutureExt as _, StreamExt as _};
+
+    #[tokio::test]
+    async fn a_full_lane_leaves_the_other_its_room() {
+        let (outbox, mut receiver) = Outbox::new(1_000);
+        let lane = outbox.lane(100);
+        lane.shared_text("x".repeat(200).into()).await.unwrap();
+        assert!(lane.all_room().now_or_never().is_none(), "must wait for room");
+        outbox.text("document".into()).now_or_never().expect("room of its own").unwrap();
+        assert!(matches!(receiver.next().await, Some(Outgoing::Message(..))));
+        lane.all_room().now_or_never().expect("the lane is empty").unwrap().text("y".into());
+    }
 
     #[tokio::test]
     async fn holds_the_bound_and_lets_one_large_message_through() {

@@ -45,6 +45,8 @@ pub struct Revoked {
     pub feeds: usize,
     /// Sessions by cookie.
     pub sessions: usize,
+    /// Identities of connections that take part in events.
+    pub identities: usize,
 }
 
 /// What became of open grants that were judged again.
@@ -127,7 +129,8 @@ impl Gateway {
         let shared = &self.shared;
         shared.begin_revocation();
         let (channels, feeds) = (shared.open_channels(), shared.server_feeds());
-        let all = channels.len() + feeds.len();
+        let identities = shared.events.identities();
+        let all = channels.len() + feeds.len() + identities.len();
         let ended = AtomicUsize::new(0);
         let judge_channel = async |channel: std::sync::Arc<Channel>| {
             if let Err(error) = shared.rejudge(&channel).await {
@@ -142,6 +145,11 @@ impl Gateway {
                 feed.end(error);
                 ended.fetch_add(1, Ordering::Relaxed);
             }
+        }
+        for (number, asked) in identities {
+            let judged = shared.judge_server_again(asked).await;
+            let kept = shared.events.rejudged(number, judged);
+            ended.fetch_add(usize::from(!kept), Ordering::Relaxed);
         }
         let ended = ended.into_inner();
         Rejudged { kept: all - ended, ended }
@@ -181,6 +189,9 @@ impl Shared {
                 }
             }
             revoked.sessions = self.sessions.end_all(fits);
+            revoked.identities = self.events.revoke(&revocation.reason, |grant| {
+                fits(grant.user.as_deref(), grant.token.as_deref())
+            });
         }
         Ok(revoked)
     }

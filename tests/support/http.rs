@@ -260,7 +260,7 @@ pub fn token_gateway(store: Store) -> GatewayBuilder {
             match shown(&request.credentials) {
                 Some("secret") => {
                     let grant = ServerGrant::known().user("root").listing();
-                    Ok(grant.administering().backing_up().replicating())
+                    Ok(grant.administering().backing_up().replicating().broadcasting())
                 }
                 Some("user") => Ok(ServerGrant::known().user("anna")),
                 Some("stranger") => Err(Denied::forbidden("not for you")),

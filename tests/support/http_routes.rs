@@ -23,6 +23,8 @@ pub enum Needs {
     /// The right to back up the server.
     BackUp,
     Replicate,
+    /// To send an event to everybody.
+    Broadcast,
 }
 use Needs::*;
 
@@ -50,6 +52,8 @@ pub const ROUTES: &[(&str, &str, &str, Needs, u16)] = &[
     ("DELETE", "/_settee/grants?user=nobody", "", Govern, 200),
     ("GET", "/_settee/backup", "", BackUp, 200),
     ("POST", "/_settee/backup", "{}", BackUp, 200),
+    ("POST", "/_settee/events", r#"{"event":"e","targets":{"broadcast":true}}"#, Broadcast, 200),
+    ("GET", "/_settee/events", "", Nothing, 405),
     ("GET", "/_settee", "", Nothing, 307),
     ("GET", "/_settee/", "", Nothing, 200),
     ("GET", "/_settee/page.js", "", Nothing, 200),

@@ -1,4 +1,5 @@
 //! A network between clients and a gateway that can be cut, closed or turned into a black hole.
+#![allow(dead_code, reason = "each test file uses some of these")]
 
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -113,6 +113,7 @@ impl Jwt {
             roles: self.roles.of(&claims).map_or_else(Vec::new, texts),
             expires_at: Some(expires_at),
             claims,
+            claimed: None,
         };
         let claimed = self.rules.as_ref().and_then(|path| path.of(&identity.claims));
         let policy = match claimed {

@@ -3,8 +3,8 @@
 use std::io::Write as _;
 use std::path::PathBuf;
 
-use settee::access::{Access, Chain, Secret};
-use settee::server::{Endpoint, Rejudged, ServerGrant};
+use settee::access::{Access, Chain, Identity, Policy, Roles, Secret};
+use settee::server::{Endpoint, Rejudged, ServerRequest};
 use settee::{AccessRequest, Gateway, Grant, Store};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{error, info};
@@ -218,8 +218,10 @@ fn gateway(store: Store, settings: Config, given: Given) -> Result<Gateway, Fail
             .authorizer(|request: AccessRequest| async move {
                 Ok(Grant::database(request.database).creating().destroying().administering())
             })
-            .server_authorizer(|_| async {
-                Ok(ServerGrant::known().listing().administering().backing_up().replicating())
+            .server_authorizer(|request: ServerRequest| async move {
+                let claimed = request.credentials["name"].as_str().map(str::to_owned);
+                let anybody = Identity { claimed, ..Identity::default() };
+                Ok(Roles::default().server_grant(&anybody, &Policy::everything()))
             })
             .loopback_hosts_only()
     } else {

@@ -107,7 +107,7 @@ pub async fn run(args: Args) -> Result<(), Failure> {
     let mut signals = Signals::new()?;
     let client = Client::builder(&gateway);
     let client = args.ca_file.iter().fold(client, ClientBuilder::ca_file).connect()?;
-    let connection = client.events();
+    let connection = client.connection_events();
     let store = Store::open(&place.dir)?;
     let database = store.open_or_create(&place.name).await?;
     let mut sync = client.sync(&database, args.options(&remote));

@@ -19,6 +19,7 @@ mod database;
 mod db;
 mod db_updates;
 mod document;
+mod events;
 mod find;
 mod gzip;
 mod local;

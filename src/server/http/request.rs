@@ -140,7 +140,11 @@ impl Request {
 
     /// The whole body as text.
     pub(super) async fn text_body(&mut self) -> Result<String, WireError> {
-        let max = self.shared.limits.request_json_bytes_max;
+        self.text_body_of(self.shared.limits.request_json_bytes_max).await
+    }
+
+    /// The same with a bound of its own.
+    pub(super) async fn text_body_of(&mut self, max: usize) -> Result<String, WireError> {
         let announced = self.header(&CONTENT_LENGTH)?.and_then(|length| length.parse().ok());
         if announced.is_some_and(|length: u64| length > max as u64) {
             return Err(HttpRefusal::BodyTooLarge { max }.to_wire());

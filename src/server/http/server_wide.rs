@@ -37,6 +37,7 @@ pub(super) async fn route(request: Request, path: &[&str]) -> Answer {
         ["_settee", "status"] => observed::status(request).await,
         ["_settee"] => page::file(&request, ""),
         ["_settee", "grants"] => grants(request).await,
+        ["_settee", "events"] => super::events::route(request).await,
         ["_settee", "backup"] => super::backup::answer(request).await,
         ["_settee", file] => page::file(&request, file),
         ["_uuids"] => uuids(&request),
@@ -101,7 +102,15 @@ fn uuids(request: &Request) -> Answer {
 
 /// Asks the server's authorizer.
 pub(super) async fn judge(request: &Request) -> Result<ServerGrant, WireError> {
-    let judged = request.shared.judge_server(request.server_access()?).await?;
+    judge_with(request, request.credentials()?).await
+}
+
+/// The same for credentials that came another way.
+pub(super) async fn judge_with(
+    request: &Request,
+    credentials: Credentials,
+) -> Result<ServerGrant, WireError> {
+    let judged = request.shared.judge_server(request.server_access_with(credentials)).await?;
     let grant = judged.map_err(|denied| denied.to_wire())?;
     request.count_for(grant.user.as_deref())?;
     Ok(grant)
@@ -133,10 +142,13 @@ async fn grants(request: Request) -> Answer {
     if revocation.user.is_none() && revocation.token.is_none() && revocation.database.is_none() {
         return Err(bad_request("name a user, a token or a database"));
     }
-    let Revoked { channels, feeds, sessions } = request.shared.revoke(&revocation)?;
+    let Revoked { channels, feeds, sessions, identities } = request.shared.revoke(&revocation)?;
     let (user, token) = (&revocation.user, &revocation.token);
-    tracing::info!(?user, ?token, database = ?revocation.database, channels, feeds, sessions, "revoked");
-    let body = json!({"ok": true, "channels": channels, "feeds": feeds, "sessions": sessions});
+    tracing::info!(?user, ?token, database = ?revocation.database, channels, feeds, sessions, identities, "revoked");
+    let body = json!({
+        "ok": true, "channels": channels, "feeds": feeds, "sessions": sessions,
+        "identities": identities,
+    });
     Ok(json(StatusCode::OK, &body))
 }
 

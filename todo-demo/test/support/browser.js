@@ -27,7 +27,8 @@ const ARGS = [
 /** One for all tests of a file; what they do in it is apart. @type {Promise<any> | undefined} */
 let browser;
 
-function launched() {
+/** The browser. */
+export function launched() {
   const executablePath = process.env.CHROMIUM ?? '/usr/bin/chromium';
   browser ??= chromium.launch({ executablePath, args: ARGS });
   return browser;
