@@ -82,6 +82,7 @@ fn case(field: &str) -> Option<Case> {
     use Case::{Request, Test};
     const HERE: &str = "tests/limits_hold.rs";
     const RATES: &str = "tests/rates_hold.rs";
+    const EVENTS: &str = "tests/events.rs";
     let request = |size, refused, of| Request { size, refused, of };
     Some(match field {
         "doc_bytes_max" => request(500, 413, doc_of_bytes),
@@ -153,6 +154,13 @@ fn case(field: &str) -> Option<Case> {
         }
         "grant_check_interval_ms" => {
             Test("tests/grants_hold.rs", "a_grant_ends_and_new_credentials_carry_it_on")
+        }
+        "replications_max" => Test("tests/replicates.rs", "more_jobs_than_allowed_are_refused"),
+        "event_bytes_max" => Test(EVENTS, "events_have_a_size"),
+        "event_queue_bytes_max" => Test(EVENTS, "what_waits_is_bounded_to_the_byte"),
+        "event_channels_per_connection_max" => Test(EVENTS, "channels_of_events_are_counted"),
+        "presence_members_max" | "presence_state_bytes_max" => {
+            Test(EVENTS, "members_and_their_states_are_bounded")
         }
         "drain_timeout_ms" => Test(HERE, "a_stop_waits_for_calls_only_so_long"),
         _ => return None,

@@ -18,6 +18,7 @@ use std::time::Duration;
 use access::{KEY, gateway, token_for};
 use http::{Api, Coming};
 use serde_json::{Value, json};
+use settee::replicate::SyncError;
 use settee::{Database, Store, SyncOptions};
 use syncing::{TestGateway, Watched, assert_equal, count_of, fill, local, name};
 
@@ -39,13 +40,13 @@ async fn served() -> (TestGateway, Database) {
     (TestGateway::with(gateway(store, settings()).0), there)
 }
 
-/// Options that show a brief token first and long ones then, and how often they were asked.
-fn refreshed() -> (SyncOptions, Arc<AtomicUsize>) {
+/// Options that show a token that lasts so long first and long ones then, and how often they were asked.
+fn refreshed(first_lasts: Duration) -> (SyncOptions, Arc<AtomicUsize>) {
     let asked = Arc::new(AtomicUsize::new(0));
     let count = Arc::clone(&asked);
     let options = SyncOptions::one_shot("user-anna").credentials_from(move || {
         let first = count.fetch_add(1, Ordering::SeqCst) == 0;
-        let token = token_for("anna", if first { BRIEFLY } else { LONG });
+        let token = token_for("anna", if first { first_lasts } else { LONG });
         async move { json!({ "token": token }) }
     });
     (options.retry(true), asked)
@@ -58,33 +59,56 @@ fn with(token: &str) -> SyncOptions {
 #[tokio::test]
 async fn a_pull_and_a_push_go_on_with_another_token() {
     for pull in [true, false] {
+        let mut asked = 0;
+        // On a fast machine the first token must be shorter, or it lasts for the whole sync.
+        for halved in 0..8 {
+            let (gateway, there) = served().await;
+            let here = local().await;
+            fill(if pull { &there } else { &here }, "d", DOCS).await;
+            let (options, count) = refreshed(BRIEFLY / (1 << halved));
+            let ended = Watched::new(gateway.client().sync(&here, options)).ended().await;
+            assert!(ended.result.is_ok(), "{:?}", ended.result);
+            assert_equal(&here, &there).await;
+            assert_eq!(count_of(&here).await, DOCS as u64);
+            asked = count.load(Ordering::SeqCst);
+            if asked >= 2 {
+                break;
+            }
+        }
+        assert!(asked >= 2, "every token lasted longer than the sync");
+    }
+}
+
+/// A sync whose token ended before its documents had all arrived; on a fast machine the token must
+/// be shorter.
+async fn cut_short(pull: bool) -> (TestGateway, Database, Database, SyncError) {
+    for halved in 0..8 {
         let (gateway, there) = served().await;
         let here = local().await;
-        fill(if pull { &there } else { &here }, "d", DOCS).await;
-        let (options, asked) = refreshed();
+        let (from, to) = if pull { (&there, &here) } else { (&here, &there) };
+        fill(from, "d", DOCS).await;
+        let options = with(&token_for("anna", BRIEFLY / (1 << halved)));
         let ended = Watched::new(gateway.client().sync(&here, options)).ended().await;
-        assert!(ended.result.is_ok(), "{:?}", ended.result);
-        assert_equal(&here, &there).await;
-        assert_eq!(count_of(&here).await, DOCS as u64);
-        assert!(asked.load(Ordering::SeqCst) >= 2, "the first token was not enough");
+        let arrived = count_of(to).await;
+        match ended.result {
+            Err(error) => {
+                assert!(arrived < DOCS as u64, "it ended in the middle");
+                assert_eq!(count_of(from).await, DOCS as u64);
+                return (gateway, here, there, error);
+            }
+            Ok(_) => assert_eq!(arrived, DOCS as u64),
+        }
     }
+    panic!("every token lasted longer than the sync")
 }
 
 #[tokio::test]
 async fn without_another_token_a_sync_stops_with_the_reason_and_goes_on_later() {
     for pull in [true, false] {
-        let (gateway, there) = served().await;
-        let here = local().await;
-        let (from, to) = if pull { (&there, &here) } else { (&here, &there) };
-        fill(from, "d", DOCS).await;
-        let client = gateway.client();
-        let options = with(&token_for("anna", BRIEFLY));
-        let error = Watched::new(client.sync(&here, options)).ended().await.error();
+        let (gateway, here, there, error) = cut_short(pull).await;
         assert!(error.source.is_unauthorized(), "{error}");
         assert!(error.to_string().contains("expired"), "{error}");
-        let arrived = count_of(to).await;
-        assert!(arrived < DOCS as u64, "it ended in the middle");
-        assert_eq!(count_of(from).await, DOCS as u64);
+        let client = gateway.client();
         let ended = Watched::new(client.sync(&here, with(&token_for("anna", LONG)))).ended().await;
         let summary = ended.result.expect("it completes");
         let done = if pull { summary.pull } else { summary.push };

@@ -42,6 +42,6 @@ pub fn token_for(name: &str, time: Duration) -> String {
 /// Settings of a token that may do everything.
 pub fn everything(name: &str, token: &str) -> Value {
     let rights = json!(["read", "write", "create", "destroy", "admin"]);
-    json!({"name": name, "token": token, "server": ["list", "admin"],
+    json!({"name": name, "token": token, "server": ["list", "admin", "backup", "replicate", "events"],
         "rules": [{"databases": "*", "rights": rights}]})
 }

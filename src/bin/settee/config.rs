@@ -272,7 +272,7 @@ mod tests {
         check("listen = \"a:1\"\ntoken = \"x\"", ["line 2", "token"]);
         check("[limits]\n\nconections_max = 1", ["line 3", "conections_max"]);
         check("[compaction]\nold_mb_min = 1", ["line 2", "old_mb_min"]);
-        check("listen = [{ adress = \"a:1\" }]", ["line 1", "listen"]);
+        check("listen = [{ adress = \"a:1\" }]", ["line 1", "addresses and tables"]);
         check("\nlisten = 5", ["line 2", "address"]);
         check("forwarded_header = \"via\"", ["line 1", "x-forwarded-for"]);
         check("tokens = 1", ["line 1", "sequence"]);
@@ -294,6 +294,8 @@ mod tests {
         let config = Config::parse(&example()).unwrap();
         assert_eq!(config.limits, Limits::default());
         assert_eq!(config.compaction, Compaction::default());
+        assert_eq!(config.tombstones, Tombstones::default());
+        assert_eq!((config.backup, config.log), (Backup::default(), Log::default()));
         let (access, default) = (config.access, AccessSettings::default());
         assert_eq!(access.order, default.order);
         assert_eq!(access.password_cache_s, default.password_cache_s);
@@ -350,8 +352,9 @@ mod tests {
             assert_eq!(found, "no_such_key");
             let names = path.iter().filter(|piece| piece.parse::<usize>().is_err());
             let names: Vec<&str> = names.map(String::as_str).collect();
-            // Rules are alike, whoever has them.
+            // Rules of access are alike, whoever has them.
             let table = match names.as_slice() {
+                ["validate", ..] => names.join("."),
                 [.., "rules"] => "rules".to_owned(),
                 names => names.join("."),
             };

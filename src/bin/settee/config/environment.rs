@@ -15,6 +15,9 @@ use super::{Config, problem};
 
 const PREFIX: &str = "SETTEE_";
 
+/// Variables that are flags, not keys: the table `log` has another meaning.
+const FLAGS: [&str; 2] = ["SETTEE_LOG", "SETTEE_TOKEN"];
+
 /// A configuration under the variables of an environment.
 pub fn overridden(
     config: Config,
@@ -26,6 +29,9 @@ pub fn overridden(
     let mut variables: Vec<_> = variables.collect();
     variables.sort();
     for (name, value) in variables {
+        if FLAGS.contains(&&*name) {
+            continue;
+        }
         let Some(path) = path(&name) else { continue };
         let refuse = |problem| Failure::Variable { name: name.clone(), problem };
         let value = value.into_string().map_err(|_| refuse("it must be UTF-8".to_owned()))?;
