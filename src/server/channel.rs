@@ -131,6 +131,16 @@ impl Channel {
         });
     }
 
+    /// Refuses what is begun under a grant that has ended.
+    pub(super) fn check_open(&self) -> Result<(), WireError> {
+        let expired = || Refusal::GrantExpired.to_wire();
+        if let Some(reason) = &*self.ended.borrow() {
+            return Err(reason.clone().unwrap_or_else(expired));
+        }
+        let time_left = self.with_grant(Grant::time_left);
+        if time_left.is_some_and(|left| left.is_zero()) { Err(expired()) } else { Ok(()) }
+    }
+
     /// Waits for whatever ends the channel from this side: the grant's end, revocation, the
     /// database's end. Looks at the clock again at least every `check_interval`, since a wall clock
     /// may be set.
