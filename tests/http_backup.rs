@@ -5,9 +5,12 @@ mod http;
 #[path = "support/raw.rs"]
 mod raw;
 
+use std::sync::{Arc, Mutex};
+
 use http::{Api, token_gateway};
 use serde_json::json;
 use settee::Store;
+use settee::server::{Act, AuditEvent, Revocation};
 use settee::store::Manifest;
 
 const PATH: &str = "/_settee/backup";
@@ -44,6 +47,28 @@ async fn one_is_taken_at_a_time() {
     second.assert_error("second", 429, "too_many_requests", "1 backup at a time");
     let first = unread.rest().await;
     Manifest::read(&*first.body).expect("the first is whole all the same");
+    assert_eq!(api.get(PATH).await.status, 200);
+}
+
+#[tokio::test]
+async fn one_under_way_is_told_and_is_cut_when_its_grant_is_revoked() {
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let telling = Arc::clone(&told);
+    let audit = move |event: AuditEvent| {
+        if event.act == (Act::Administered { what: "backup" }) {
+            telling.lock().unwrap().push(event.user);
+        }
+    };
+    let api = Api::served(token_gateway(Store::memory()).audit(audit));
+    filled(&api).await;
+    let unread = api.stream("GET", PATH, &[], b"").await;
+    assert_eq!(unread.status(), 200);
+    let root = Revocation { user: Some("root".to_owned()), ..Revocation::default() };
+    let revoked = api.served.gateway.revoke_grants(&root).unwrap();
+    assert_eq!(revoked.feeds, 1);
+    let cut = unread.rest().await;
+    assert!(Manifest::read(&*cut.body).is_err(), "{} bytes came", cut.body.len());
+    assert_eq!(*told.lock().unwrap(), [Some("root".to_owned())]);
     assert_eq!(api.get(PATH).await.status, 200);
 }
 

@@ -9,8 +9,8 @@ mod syncing;
 #[path = "support/web.rs"]
 mod web;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 use http::{Answer, Api, token_gateway};
@@ -268,7 +268,9 @@ async fn two_servers_elsewhere_replicate_through_this_one() {
 /// A gateway whose grants a test can end.
 struct Judged {
     api: Api,
-    open: Arc<AtomicBool>,
+    refused: Arc<Mutex<Option<Denied>>>,
+    /// Whether the token `worker` may use addresses.
+    replicates: Arc<AtomicBool>,
     here: Database,
     other: Database,
 }
@@ -277,14 +279,16 @@ async fn judged(lasts: Option<Duration>) -> Judged {
     let store = Store::memory();
     let here = store.create(&name("here")).await.unwrap();
     let other = store.create(&name("other")).await.unwrap();
-    let open = Arc::new(AtomicBool::new(true));
-    let still = Arc::clone(&open);
+    let refused = Arc::<Mutex<Option<Denied>>>::default();
+    let refusing = Arc::clone(&refused);
+    let replicates = Arc::new(AtomicBool::new(true));
+    let still = Arc::clone(&replicates);
     let builder = Gateway::builder(store)
         .authorizer(move |request: AccessRequest| {
-            let open = still.load(Ordering::SeqCst);
+            let refused = refusing.lock().unwrap().clone();
             async move {
-                if !open {
-                    return Err(Denied::new("no more"));
+                if let Some(denied) = refused {
+                    return Err(denied);
                 }
                 let grant = Grant::database(request.database).user("anna");
                 Ok(match lasts {
@@ -293,8 +297,12 @@ async fn judged(lasts: Option<Duration>) -> Judged {
                 })
             }
         })
-        .server_authorizer(|_: ServerRequest| async { Ok(ServerGrant::known().replicating()) });
-    Judged { api: Api::served(builder), open, here, other }
+        .server_authorizer(move |request: ServerRequest| {
+            let may = request.credentials["token"] != "worker" || still.load(Ordering::SeqCst);
+            let grant = ServerGrant::known();
+            async move { Ok(if may { grant.replicating() } else { grant }) }
+        });
+    Judged { api: Api::served(builder), refused, replicates, here, other }
 }
 
 async fn start_continuous(api: &Api) -> String {
@@ -310,13 +318,54 @@ async fn a_job_ends_with_its_grant_and_says_so() {
     let id = start_continuous(&judged.api).await;
     put(&judged.here, "before", "1").await;
     until_text(&judged.other, "before", "1").await;
-    judged.open.store(false, Ordering::SeqCst);
+    *judged.refused.lock().unwrap() = Some(Denied::new("no more"));
     judged.api.served.gateway.revoke("your access was withdrawn", |user, _| user == Some("anna"));
     let job = until_state(&judged.api, &id, "failed").await;
     let error = job["info"]["error"].as_str().unwrap();
     assert!(error.contains("your access was withdrawn"), "{job}");
     assert_eq!(job["history"][0]["type"], "crashed");
     assert_eq!(judged.api.get("/_active_tasks").await.json(), json!([]));
+}
+
+#[tokio::test]
+async fn a_job_ends_with_the_right_to_use_addresses() {
+    let judged = judged(None).await;
+    let elsewhere = Store::memory();
+    let there = elsewhere.create(&name("there")).await.unwrap();
+    let copy = elsewhere.create(&name("copy")).await.unwrap();
+    let (_, web) = Web::gateway(token_gateway(elsewhere)).await;
+    let url = |database: &str| web.url(database).replace("http://", "http://anna:secret@");
+    let headers = [http::JSON, ("Authorization", "Bearer worker")];
+    let start = async |source: String, target: String| {
+        let body = json!({"source": source, "target": target, "continuous": true}).to_string();
+        let api = &judged.api;
+        let started = api.ask("POST", "/_replicate", &headers, body.as_bytes()).await.json();
+        started["_local_id"].as_str().expect("it starts").to_owned()
+    };
+    let ids = [start("here".into(), url("there")).await, start(url("there"), url("copy")).await];
+    put(&judged.here, "before", "1").await;
+    until_text(&there, "before", "1").await;
+    until_text(&copy, "before", "1").await;
+    judged.replicates.store(false, Ordering::SeqCst);
+    judged.api.served.gateway.rejudge().await;
+    for id in ids {
+        let job = until_state(&judged.api, &id, "failed").await;
+        assert!(job["info"]["error"].as_str().unwrap().contains("replicate"), "{job}");
+    }
+}
+
+#[tokio::test]
+async fn a_job_that_cannot_be_judged_for_now_is_tried_again() {
+    let judged = judged(None).await;
+    let id = start_continuous(&judged.api).await;
+    put(&judged.here, "before", "1").await;
+    until_text(&judged.other, "before", "1").await;
+    *judged.refused.lock().unwrap() = Some(Denied::unavailable("nobody judges"));
+    judged.api.served.gateway.rejudge().await;
+    until_state(&judged.api, &id, "crashing").await;
+    *judged.refused.lock().unwrap() = None;
+    put(&judged.here, "after", "1").await;
+    until_text(&judged.other, "after", "1").await;
 }
 
 #[tokio::test]
@@ -338,7 +387,7 @@ async fn a_grant_that_has_run_its_time_is_asked_for_again() {
     tokio::time::timeout(Duration::from_secs(30), started_again).await.unwrap();
     put(&judged.here, "after", "1").await;
     until_text(&judged.other, "after", "1").await;
-    judged.open.store(false, Ordering::SeqCst);
+    *judged.refused.lock().unwrap() = Some(Denied::new("no more"));
     let job = until_state(&judged.api, &id, "failed").await;
     assert!(job["info"]["error"].as_str().unwrap().contains("no more"), "{job}");
 }

@@ -17,6 +17,7 @@ use legacy::Legacy;
 use raw::{Came, Raw};
 use serde_json::json;
 use settee::access::hash_password;
+use settee::server::Revocation;
 use settee::{DbName, Store};
 
 const SOON: Duration = Duration::from_secs(1);
@@ -216,4 +217,93 @@ async fn expiry_ends_feeds_of_the_server_too() {
     let mut feed = api.stream("GET", path, &[("Authorization", &bearer)], b"").await;
     assert_eq!(feed.status(), 200);
     assert_eq!(feed.row().await, None, "it is cut, not ended");
+}
+
+/// Requests that change something: method, path, type and body.
+const CHANGES: &[(&str, &str, &str, &str)] = &[
+    ("POST", "/todos", "application/json", r#"{"_id": "new"}"#),
+    ("PUT", "/todos/new", "application/json", r#"{"n": 1}"#),
+    (
+        "PUT",
+        "/todos/new",
+        "multipart/related; boundary=x",
+        "--x\r\nContent-Type: application/json\r\n\r\n{\"_attachments\": {\"a\": {\"follows\": true, \
+         \"length\": 2, \"content_type\": \"text/plain\"}}}\r\n--x\r\n\r\nhi\r\n--x--",
+    ),
+    ("PUT", "/todos/new/file", "text/plain", "some bytes"),
+    ("PUT", "/todos/_local/new", "application/json", r#"{"n": 1}"#),
+    ("POST", "/todos/_bulk_docs", "application/json", r#"{"docs": [{"_id": "new"}]}"#),
+    ("POST", "/todos/_index", "application/json", r#"{"index": {"fields": ["n"]}}"#),
+    ("POST", "/todos/_index/_bulk_delete", "application/json", r#"{"docids": ["made"]}"#),
+    ("PUT", "/todos/_security", "application/json", r#"{"admins": {"names": ["eve"]}}"#),
+    ("PUT", "/todos/_revs_limit", "application/json", "7"),
+    ("POST", "/todos/_purge", "application/json", r#"{"kept": ["REV"]}"#),
+    ("POST", "/todos/_compact", "application/json", "{}"),
+];
+
+/// Sends a request up to the middle of its body, waits until its grant is open, and returns the rest.
+async fn half_sent(api: &Api, raw: &mut Raw, change: (&str, &str, &str, &str)) -> Vec<u8> {
+    let (method, path, media_type, body) = change;
+    let (first, rest) = body.as_bytes().split_at(body.len() / 2);
+    let head = format!(
+        "{method} {path} HTTP/1.1\r\nHost: gateway\r\nConnection: close\r\n\
+         Authorization: Bearer admin-token\r\nContent-Type: {media_type}\r\n\
+         Content-Length: {}\r\n\r\n",
+        body.len()
+    );
+    raw.write(&[head.as_bytes(), first].concat()).await;
+    let opened = async {
+        while api.served.gateway.counts().1 == 0 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), opened).await.expect("it is opened");
+    rest.to_vec()
+}
+
+#[tokio::test]
+async fn a_body_that_ends_after_its_grant_changes_nothing() {
+    let api = prepared().await;
+    let admin = ("Authorization", "Bearer admin-token");
+    let kept = api.ask("PUT", "/todos/kept", &[admin], b"{}").await.json();
+    let index = br#"{"index": {"fields": ["made"]}, "ddoc": "made"}"#;
+    let made = api.ask("POST", "/todos/_index", &[admin, http::JSON], index).await;
+    assert_eq!(made.status, 200, "{}", made.text());
+    let state = async || {
+        let mut state = Vec::new();
+        for path in ["", "/_security", "/_revs_limit", "/_local_docs"] {
+            state.push(api.ask("GET", &format!("/todos{path}"), &[admin], b"").await.body);
+        }
+        state
+    };
+    let before = state().await;
+    for &(method, path, media_type, body) in CHANGES {
+        let body = body.replace("REV", kept["rev"].as_str().unwrap());
+        let mut raw = api.served.bytes().await;
+        let rest = half_sent(&api, &mut raw, (method, path, media_type, &body)).await;
+        let token = Some("admin".to_owned());
+        let revocation = Revocation { token, reason: "lost".into(), ..Revocation::default() };
+        api.served.gateway.revoke_grants(&revocation).unwrap();
+        raw.write(&rest).await;
+        let (status, answer) = raw.response().await;
+        assert!(status == 401 && answer.contains("lost"), "{method} {path}: {status} {answer}");
+        drop(raw);
+        assert_eq!(state().await, before, "{method} {path}");
+    }
+}
+
+#[tokio::test]
+async fn a_body_that_never_ends_is_answered_when_its_grant_does() {
+    let api = prepared().await;
+    let path = "/todos/_bulk_docs";
+    let mut raw = api.served.bytes().await;
+    // Clocks may differ by some seconds, which count on.
+    let token = access::jwt(&json!({"sub": "anna", "exp": access::in_seconds(-4.0)}));
+    let head = format!(
+        "POST {path} HTTP/1.1\r\nHost: gateway\r\nConnection: close\r\n\
+         Authorization: Bearer {token}\r\nContent-Type: application/json\r\n\
+         Content-Length: 1000\r\n\r\n{{"
+    );
+    let (status, answer) = raw.request(head.as_bytes()).await;
+    assert!(status == 401 && answer.contains("expired"), "{status} {answer}");
 }

@@ -13,7 +13,7 @@ use crate::proto::recent::RecentRevs;
 use crate::store::{Database, Store, StoreError};
 
 use super::Shared;
-use super::auth::{AccessRequest, Grant};
+use super::auth::{AccessRequest, Credentials, Grant};
 use super::error::{Refusal, ToWire as _};
 use super::granted::Granted;
 use super::observe::Link;
@@ -110,6 +110,22 @@ impl Channel {
         Ok(())
     }
 
+    /// Takes what was judged anew for some credentials, or ends with the refusal; false if it has
+    /// ended. Where others were shown meanwhile these are judged by themselves, and this is void.
+    pub(super) fn judged_again(
+        &self,
+        credentials: &Credentials,
+        judged: Result<Grant, WireError>,
+    ) -> bool {
+        // Held to the end: others that are shown now take their place after this.
+        let access = self.access.lock().unwrap_or_else(PoisonError::into_inner);
+        if access.credentials != *credentials {
+            return true;
+        }
+        let taken = judged.and_then(|grant| self.grant_anew(grant));
+        taken.map_err(|error| self.end(Some(error))).is_ok()
+    }
+
     /// What the grant was asked for with.
     pub(super) fn access(&self) -> AccessRequest {
         self.access.lock().unwrap_or_else(PoisonError::into_inner).clone()
@@ -129,6 +145,16 @@ impl Channel {
             }
             first
         });
+    }
+
+    /// Refuses what is begun under a grant that has ended.
+    pub(super) fn check_open(&self) -> Result<(), WireError> {
+        let expired = || Refusal::GrantExpired.to_wire();
+        if let Some(reason) = &*self.ended.borrow() {
+            return Err(reason.clone().unwrap_or_else(expired));
+        }
+        let time_left = self.with_grant(Grant::time_left);
+        if time_left.is_some_and(|left| left.is_zero()) { Err(expired()) } else { Ok(()) }
     }
 
     /// Waits for whatever ends the channel from this side: the grant's end, revocation, the
@@ -219,5 +245,47 @@ impl Enlisted {
 impl Drop for Enlisted {
     fn drop(&mut self) {
         self.shared.delist(self.number);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::doc::DbName;
+    use crate::server::Gateway;
+
+    #[tokio::test]
+    async fn a_judgement_of_older_credentials_is_void() {
+        let gateway = Gateway::builder(Store::memory()).build().unwrap();
+        let shared = &gateway.shared;
+        let name = DbName::parse("todos").unwrap();
+        let database = shared.store.create(&name).await.unwrap();
+        let asked = |token: &str| AccessRequest {
+            credentials: Credentials::new(json!({ "token": token })),
+            database: name.clone(),
+            create: false,
+            peer: None,
+            headers: Arc::default(),
+        };
+        let grant = |user: &str| Grant::database(name.clone()).user(user);
+        let link = shared.observed.request(None, &http::HeaderMap::new());
+        let (older, newer) = (asked("older"), asked("newer"));
+        let renewal = Renewal::InPlace;
+        let channel =
+            Channel::new(1, shared, database, grant("anna"), older.clone(), renewal, link);
+        channel.asked_with(newer.clone());
+        channel.grant_anew(grant("berta")).unwrap();
+        let refused = || Err(Refusal::Blocked.to_wire());
+        assert!(channel.judged_again(&older.credentials, Ok(grant("anna"))));
+        assert!(channel.judged_again(&older.credentials, refused()));
+        assert_eq!(
+            channel.with_grant(|grant| grant.user_name().map(str::to_owned)).unwrap(),
+            "berta"
+        );
+        assert!(channel.check_open().is_ok());
+        assert!(!channel.judged_again(&newer.credentials, refused()));
+        assert_eq!(channel.check_open().unwrap_err(), Refusal::Blocked.to_wire());
     }
 }

@@ -41,7 +41,7 @@ pub struct Revocation {
 pub struct Revoked {
     /// Channels, and requests under way.
     pub channels: usize,
-    /// Feeds of the server (`_db_updates`).
+    /// What goes on for the server as a whole: `_db_updates`, backups, replications with addresses.
     pub feeds: usize,
     /// Sessions by cookie.
     pub sessions: usize,
@@ -133,8 +133,7 @@ impl Gateway {
         let all = channels.len() + feeds.len() + identities.len();
         let ended = AtomicUsize::new(0);
         let judge_channel = async |channel: std::sync::Arc<Channel>| {
-            if let Err(error) = shared.rejudge(&channel).await {
-                channel.end(Some(error));
+            if !shared.rejudge(&channel).await {
                 ended.fetch_add(1, Ordering::Relaxed);
             }
         };
@@ -196,14 +195,13 @@ impl Shared {
         Ok(revoked)
     }
 
-    async fn rejudge(&self, channel: &Channel) -> Result<(), WireError> {
+    /// False if the channel has ended.
+    async fn rejudge(&self, channel: &Channel) -> bool {
         let access = channel.access();
-        let grant = self.judge_again(access.clone()).await?;
-        if channel.access().credentials != access.credentials {
-            // Others were shown meanwhile, and are judged by themselves.
-            return Ok(());
-        }
-        channel.grant_anew(narrowed(grant, &channel.granted().database)?)
+        let credentials = access.credentials.clone();
+        let judged = self.judge_again(access).await;
+        let judged = judged.and_then(|grant| narrowed(grant, &channel.granted().database));
+        channel.judged_again(&credentials, judged)
     }
 }
 

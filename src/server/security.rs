@@ -85,6 +85,8 @@ impl Shared {
     ) -> Result<(), WireError> {
         let text = serde_json::json!(security).to_string();
         database.set_security(Some(text)).await.map_err(|error| error.to_wire())?;
+        // What is being opened by the old object is not known yet, and is judged once more.
+        self.begin_revocation();
         for channel in self.open_channels() {
             let granted = channel.granted();
             // Who was its admin by the old object is judged as a user like all others.
@@ -97,5 +99,23 @@ impl Shared {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::doc::DbName;
+    use crate::server::Gateway;
+    use crate::store::Store;
+
+    #[tokio::test]
+    async fn what_is_being_opened_meanwhile_is_judged_once_more() {
+        let gateway = Gateway::builder(Store::memory()).build().unwrap();
+        let shared = &gateway.shared;
+        let database = shared.store.create(&DbName::parse("todos").unwrap()).await.unwrap();
+        let before = shared.revocations();
+        shared.set_security(&database, &Security::default()).await.unwrap();
+        assert_ne!(shared.revocations(), before);
     }
 }

@@ -1,4 +1,5 @@
-//! A feed that is for no one database, for as long as the server's authorizer lets it go on.
+//! Something long that is for no one database, for as long as the server's authorizer lets it go on:
+//! a feed, a backup, a replication.
 
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
@@ -17,9 +18,29 @@ use super::error::{HttpRefusal, Refusal, ToWire as _};
 #[derive(Default)]
 pub(super) struct ServerFeeds(Mutex<Vec<Weak<ServerFeed>>>);
 
-/// A feed that needs the right to list databases.
+/// A right to the server as a whole that something long needs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum ServerRight {
+    List,
+    BackUp,
+    Replicate,
+}
+
+impl ServerRight {
+    pub(super) fn check(self, grant: ServerGrant) -> Result<ServerGrant, WireError> {
+        let (granted, refusal) = match self {
+            Self::List => (grant.list, HttpRefusal::MayNotList),
+            Self::BackUp => (grant.back_up, HttpRefusal::MayNotBackUp),
+            Self::Replicate => (grant.replicate, HttpRefusal::MayNotReplicate),
+        };
+        if granted { Ok(grant) } else { Err(refusal.to_wire()) }
+    }
+}
+
+/// A feed, and the right that it needs.
 pub(super) struct ServerFeed {
     access: ServerRequest,
+    right: ServerRight,
     grant: RwLock<ServerGrant>,
     ended: watch::Sender<Option<WireError>>,
 }
@@ -29,12 +50,14 @@ impl Shared {
     pub(super) async fn begin_feed(
         &self,
         access: ServerRequest,
+        right: ServerRight,
     ) -> Result<Arc<ServerFeed>, WireError> {
         loop {
             let revocations = self.revocations();
-            let grant = self.judge_list(access.clone()).await?;
+            let grant = self.judge_right(access.clone(), right).await?;
             let feed = Arc::new(ServerFeed {
                 access: access.clone(),
+                right,
                 grant: RwLock::new(grant),
                 ended: watch::Sender::new(None),
             });
@@ -49,9 +72,13 @@ impl Shared {
         }
     }
 
-    /// Asks whether databases may be listed.
-    pub(super) async fn judge_list(&self, access: ServerRequest) -> Result<ServerGrant, WireError> {
-        listing(self.judge_server(access).await?.map_err(|denied| denied.to_wire())?)
+    /// Asks for a right to the server.
+    pub(super) async fn judge_right(
+        &self,
+        access: ServerRequest,
+        right: ServerRight,
+    ) -> Result<ServerGrant, WireError> {
+        right.check(self.judge_server(access).await?.map_err(|denied| denied.to_wire())?)
     }
 
     pub(super) fn server_feeds(&self) -> Vec<Arc<ServerFeed>> {
@@ -59,10 +86,6 @@ impl Shared {
         feeds.retain(|feed| feed.strong_count() > 0);
         feeds.iter().filter_map(Weak::upgrade).collect()
     }
-}
-
-fn listing(grant: ServerGrant) -> Result<ServerGrant, WireError> {
-    if grant.list { Ok(grant) } else { Err(HttpRefusal::MayNotList.to_wire()) }
 }
 
 impl ServerFeeds {
@@ -82,7 +105,7 @@ impl ServerFeed {
 
     /// Puts it to the authorizer again.
     pub(super) async fn judge_again(&self, shared: &Shared) -> Result<(), WireError> {
-        let grant = listing(shared.judge_server_again(self.access.clone()).await?)?;
+        let grant = self.right.check(shared.judge_server_again(self.access.clone()).await?)?;
         *self.grant.write().unwrap_or_else(PoisonError::into_inner) = grant;
         Ok(())
     }

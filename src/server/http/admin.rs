@@ -36,9 +36,10 @@ pub(super) async fn security(mut db: Db) -> Answer {
         method if reads(method) => Ok(json_text(StatusCode::OK, Security::text_of(db.database()))),
         &Method::PUT => {
             check_admin(&db)?;
-            let text = db.request.text_body().await?;
+            let text = db.text_body().await?;
             let security: Security = parse_json(&text)?;
-            db.request.shared.set_security(db.database(), &security).await?;
+            let granted = db.writable()?;
+            db.request.shared.set_security(&granted.database, &security).await?;
             administered(&db, "security");
             Ok(json(StatusCode::OK, &ok()))
         }
@@ -53,11 +54,11 @@ pub(super) async fn revs_limit(mut db: Db) -> Answer {
         }
         &Method::PUT => {
             check_admin(&db)?;
-            let text = db.request.text_body().await?;
+            let text = db.text_body().await?;
             let limit: Option<NonZeroU32> = serde_json::from_str(text.trim()).ok();
             let limit =
                 limit.ok_or_else(|| bad_request("`revs_limit` must be a positive integer"))?;
-            let set = db.database().set_revs_limit(limit).await;
+            let set = db.writable()?.database.set_revs_limit(limit).await;
             set.map_err(|error| error.to_wire())?;
             administered(&db, "revs_limit");
             Ok(json(StatusCode::OK, &ok()))
@@ -71,13 +72,14 @@ pub(super) async fn purge(mut db: Db) -> Answer {
         return only("POST");
     }
     check_admin(&db)?;
-    let RevsDiffAsked(asked) = db.request.json_body().await?;
+    let RevsDiffAsked(asked) = db.json_body().await?;
     let mut wanted: Vec<(DocId, Vec<Rev>)> = Vec::with_capacity(asked.len());
     for (id, revs) in asked {
         let revs = revs.iter().map(|text| rev(text)).collect::<Result<_, _>>()?;
         wanted.push((db.doc_id(&id)?, revs));
     }
-    let purged = db.database().purge(&wanted).await.map_err(|error| error.to_wire())?;
+    let purged = db.writable()?.database.purge(&wanted).await;
+    let purged = purged.map_err(|error| error.to_wire())?;
     administered(&db, "purge");
     let text = |revs: Vec<Rev>| revs.iter().map(ToString::to_string).collect();
     let purged: BTreeMap<String, Vec<String>> =
@@ -90,8 +92,8 @@ pub(super) async fn compact(mut db: Db) -> Answer {
         return only("POST");
     }
     check_admin(&db)?;
-    let _: Value = db.request.json_body_if_any().await?;
-    db.request.shared.compactions.begin(db.database());
+    let _: Value = db.json_body_if_any().await?;
+    db.request.shared.compactions.begin(&db.writable()?.database);
     administered(&db, "compact");
     Ok(json(StatusCode::ACCEPTED, &ok()))
 }
@@ -102,8 +104,9 @@ pub(super) async fn view_cleanup(mut db: Db) -> Answer {
         return only("POST");
     }
     check_admin(&db)?;
-    let _: Value = db.request.json_body_if_any().await?;
-    db.database().clean_indexes().await.map_err(|error| error.to_wire())?;
+    let _: Value = db.json_body_if_any().await?;
+    let cleaned = db.writable()?.database.clean_indexes().await;
+    cleaned.map_err(|error| error.to_wire())?;
     Ok(json(StatusCode::ACCEPTED, &ok()))
 }
 
@@ -113,7 +116,7 @@ pub(super) async fn nothing_to_do(mut db: Db) -> Answer {
         return only("POST");
     }
     check_admin(&db)?;
-    let _: Value = db.request.json_body_if_any().await?;
+    let _: Value = db.json_body_if_any().await?;
     Ok(json(StatusCode::ACCEPTED, &ok()))
 }
 

@@ -199,7 +199,7 @@ async fn rows_route(mut db: Db, of: Of) -> Answer {
     let mut paging = match &db.request.method {
         method if reads(method) => Paging::of_query(&db.request.query)?,
         &Method::POST => {
-            let body: Map<String, Value> = db.request.json_body_if_any().await?;
+            let body: Map<String, Value> = db.json_body_if_any().await?;
             Paging::of_query(&db.request.query)?.with_body(body)?
         }
         _ => return only("GET,HEAD,POST"),
@@ -230,7 +230,7 @@ pub(super) async fn queries(mut db: Db) -> Answer {
         return only("POST");
     }
     db.check_read()?;
-    let asked: Queries = db.request.json_body().await?;
+    let asked: Queries = db.json_body().await?;
     // Each may read everything there is.
     const QUERIES_MAX: usize = 100;
     if asked.queries.len() > QUERIES_MAX {

@@ -1,6 +1,7 @@
 //! `_settee/backup`: everything of the server as one stream, for whoever may back it up.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures::StreamExt as _;
@@ -9,12 +10,13 @@ use serde::Deserialize;
 use tokio::sync::Semaphore;
 
 use crate::server::error::{HttpRefusal, ToWire as _};
+use crate::server::observe::Act;
+use crate::server::server_feed::ServerRight;
 use crate::store::{Backup, BackupOptions, Manifest};
 
 use super::answer::{Answer, Out, Stop, streamed};
 use super::only;
 use super::request::Request;
-use super::server_wide::judge;
 
 /// Backups at a time: each reads the whole disk.
 const BACKUPS_MAX: usize = 1;
@@ -43,11 +45,17 @@ pub(super) async fn answer(mut request: Request) -> Answer {
     if request.method != Method::GET && request.method != Method::POST {
         return only("GET,POST");
     }
-    if !judge(&request).await?.back_up {
-        return Err(HttpRefusal::MayNotBackUp.to_wire());
-    }
+    let access = request.server_access()?;
+    let feed = request.shared.begin_feed(access, ServerRight::BackUp).await?;
+    let user = feed.with_grant(|grant| grant.user.clone());
+    request.count_for(user.as_deref())?;
+    let check = Duration::from_millis(request.shared.limits.grant_check_interval_ms);
     let asked = match request.method {
-        Method::POST => request.json_body().await?,
+        Method::POST => tokio::select! {
+            biased;
+            Err(error) = feed.until_ended(check) => return Err(error),
+            asked = request.json_body() => asked?,
+        },
         _ => Asked::default(),
     };
     let Backups { running, bytes_per_second_max } = &request.shared.backups;
@@ -58,9 +66,14 @@ pub(super) async fn answer(mut request: Request) -> Answer {
     let mut backup = request.shared.store.backup(options);
     // What is wrong with the request is told by the status, which goes out with the first piece.
     let first = backup.next().await.transpose().map_err(|error| error.to_wire())?;
+    request.link.tell(user.as_deref(), None, Act::Administered { what: "backup" });
     Ok(streamed("application/vnd.settee.backup", move |out| async move {
         let _permit = permit;
-        send(first, backup, out).await
+        tokio::select! {
+            biased;
+            Err(error) = feed.until_ended(check) => Err(Stop::Failed(error)),
+            sent = send(first, backup, out) => sent,
+        }
     }))
 }
 

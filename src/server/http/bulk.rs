@@ -36,7 +36,7 @@ struct BulkDocs {
 /// in CouchDB; one that is refused is a row.
 pub(super) async fn bulk_docs(mut db: Db) -> Answer {
     check_post(&db)?;
-    let body: BulkDocs = db.request.json_body().await?;
+    let body: BulkDocs = db.json_body().await?;
     let docs = body.docs.ok_or_else(|| HttpRefusal::NoDocs.to_wire())?;
     let docs: Vec<&RawValue> = list(docs.get(), db.doc_limits().bulk_rows_max)?
         .ok_or_else(|| bad_request("`docs` parameter must be an array."))?;
@@ -60,7 +60,7 @@ pub(super) async fn bulk_docs(mut db: Db) -> Answer {
     let documents: Result<Vec<AnyDocument>, ParseError> = docs.iter().map(parse).collect();
     let documents = documents.map_err(|error| error.to_wire())?;
     let proposed = documents.into_iter().map(Ok).collect();
-    let mut rows = db.granted.write(proposed, mode, |_| {}).await?;
+    let mut rows = db.writable()?.write(proposed, mode, |_| {}).await?;
     if mode == EditMode::Replicated {
         rows.retain(|row| !row.ok);
     }
@@ -172,7 +172,7 @@ impl Item {
 pub(super) async fn bulk_get(mut db: Db) -> Answer {
     check_post(&db)?;
     db.check_read()?;
-    let body: BulkGet = db.request.json_body().await?;
+    let body: BulkGet = db.json_body().await?;
     let docs = body.docs.ok_or_else(|| HttpRefusal::NoDocsToGet.to_wire())?;
     let wanted: Vec<Wanted> = list(docs.get(), db.doc_limits().bulk_rows_max)?
         .ok_or_else(|| HttpRefusal::NoDocsToGet.to_wire())?;
@@ -300,7 +300,7 @@ impl AsyncStream for MixedRead {
 
 pub(super) async fn revs_diff(mut db: Db) -> Answer {
     check_post(&db)?;
-    let asked: RevsDiffAsked = db.request.json_body().await?;
+    let asked: RevsDiffAsked = db.json_body().await?;
     let found = calls::revs_missing(&db.granted, asked).await?;
     Ok(json_text(StatusCode::OK, json!(found).to_string()))
 }
@@ -308,7 +308,7 @@ pub(super) async fn revs_diff(mut db: Db) -> Answer {
 /// `_missing_revs`: the same without ancestors, in the older shape.
 pub(super) async fn missing_revs(mut db: Db) -> Answer {
     check_post(&db)?;
-    let asked: RevsDiffAsked = db.request.json_body().await?;
+    let asked: RevsDiffAsked = db.json_body().await?;
     let found = calls::revs_missing(&db.granted, asked).await?;
     let missing: BTreeMap<String, Vec<String>> =
         found.into_iter().map(|(id, row)| (id, row.missing)).collect();

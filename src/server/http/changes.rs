@@ -140,7 +140,7 @@ struct Body {
 pub(super) async fn route(mut db: Db) -> Answer {
     let body: Body = match &db.request.method {
         method if reads(method) => Body::default(),
-        &Method::POST => db.request.json_body_if_any().await?,
+        &Method::POST => db.json_body_if_any().await?,
         _ => return only("GET,HEAD,POST"),
     };
     db.check_read()?;

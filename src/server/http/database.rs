@@ -81,15 +81,15 @@ async fn destroy(db: Db) -> Answer {
              document instead?",
         ));
     }
-    let store = &db.request.shared.store;
-    store.destroy(db.database().name()).await.map_err(|error| error.to_wire())?;
+    let (granted, store) = (db.writable()?, &db.request.shared.store);
+    store.destroy(granted.database.name()).await.map_err(|error| error.to_wire())?;
     administered(&db, "destroy");
     Ok(json(StatusCode::OK, &ok()))
 }
 
 async fn post(mut db: Db) -> Answer {
     db.request.check_json()?;
-    let text = db.request.text_body().await?;
+    let text = db.text_body().await?;
     let written = write_one(&db, text).await?;
     written_answer(&db, &written, StatusCode::CREATED)
 }
@@ -125,6 +125,6 @@ pub(super) async fn commit(mut db: Db) -> Answer {
     if db.request.method != Method::POST {
         return only("POST");
     }
-    let _: serde_json::Value = db.request.json_body_if_any().await?;
+    let _: serde_json::Value = db.json_body_if_any().await?;
     Ok(json(StatusCode::CREATED, &json!({"ok": true, "instance_start_time": "0"})))
 }

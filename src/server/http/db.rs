@@ -4,6 +4,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde::de::DeserializeOwned;
 use warp::reply::Response;
 
 use crate::doc::{DbName, DocId, Rev};
@@ -17,6 +18,7 @@ use crate::server::observe::Act;
 use crate::store::Database;
 
 use super::answer::{Out, Stop, streamed};
+use super::multipart::Parts;
 use super::request::Request;
 
 /// No channel of a WebSocket has this number.
@@ -25,6 +27,7 @@ const NO_CHANNEL: ChannelId = 0;
 /// A request and the database it is for.
 pub(super) struct Db {
     pub request: Request,
+    /// To read from; what changes something asks for [`Db::writable`].
     pub granted: Granted,
     channel: Arc<Channel>,
     /// Keeps it known to the gateway, so that its grant can be revoked.
@@ -79,11 +82,20 @@ impl Db {
         if self.granted.grant.write { Ok(()) } else { Err(Refusal::MayNotWrite.to_wire()) }
     }
 
+    /// The database under the grant of this moment, to change something in it; refused once the
+    /// grant has ended, however long ago it was opened.
+    pub(super) fn writable(&self) -> Result<Granted, WireError> {
+        self.channel.check_open()?;
+        Ok(self.channel.granted())
+    }
+
+    fn check_interval(&self) -> Duration {
+        Duration::from_millis(self.request.shared.limits.grant_check_interval_ms)
+    }
+
     /// Waits for the end of the grant or of the database, and says which it was.
     pub(super) async fn until_ended(&self) -> Result<Infallible, WireError> {
-        let check = Duration::from_millis(self.request.shared.limits.grant_check_interval_ms);
-        let ended = self.channel.until_ended(check).await;
-        Err(ended.unwrap_or_else(|| Refusal::GrantExpired.to_wire()))
+        until_ended(&self.channel, self.check_interval()).await
     }
 
     /// Works on something long as far as the grant holds.
@@ -91,10 +103,35 @@ impl Db {
         &self,
         work: impl Future<Output = Result<T, WireError>>,
     ) -> Result<T, WireError> {
-        tokio::select! {
-            done = work => done,
-            Err(error) = self.until_ended() => Err(error),
-        }
+        while_open(&self.channel, self.check_interval(), work).await
+    }
+
+    /// The whole body as text, read as far as the grant holds.
+    pub(super) async fn text_body(&mut self) -> Result<String, WireError> {
+        let check = self.check_interval();
+        while_open(&self.channel, check, self.request.text_body()).await
+    }
+
+    /// The same as JSON of a POST.
+    pub(super) async fn json_body<T: DeserializeOwned>(&mut self) -> Result<T, WireError> {
+        let check = self.check_interval();
+        while_open(&self.channel, check, self.request.json_body()).await
+    }
+
+    /// The same of a POST that has nothing to say, or an object.
+    pub(super) async fn json_body_if_any<T: DeserializeOwned + Default>(
+        &mut self,
+    ) -> Result<T, WireError> {
+        let check = self.check_interval();
+        while_open(&self.channel, check, self.request.json_body_if_any()).await
+    }
+
+    /// The document that a body in parts begins with.
+    pub(super) async fn document_part(&mut self, parts: &mut Parts) -> Result<String, WireError> {
+        let (check, max) =
+            (self.check_interval(), self.request.shared.limits.request_json_bytes_max);
+        let document = parts.document(max, |bytes| self.request.hold(bytes));
+        while_open(&self.channel, check, document).await
     }
 
     /// A streamed answer that is cut when the grant ends.
@@ -113,6 +150,24 @@ impl Db {
                 Err(error) = ended => Err(Stop::Failed(error)),
             }
         })
+    }
+}
+
+async fn until_ended(channel: &Channel, check: Duration) -> Result<Infallible, WireError> {
+    let ended = channel.until_ended(check).await;
+    Err(ended.unwrap_or_else(|| Refusal::GrantExpired.to_wire()))
+}
+
+/// The end comes first: work that is done at the same time is not carried out.
+async fn while_open<T>(
+    channel: &Channel,
+    check: Duration,
+    work: impl Future<Output = Result<T, WireError>>,
+) -> Result<T, WireError> {
+    tokio::select! {
+        biased;
+        Err(error) = until_ended(channel, check) => Err(error),
+        done = work => done,
     }
 }
 

@@ -254,7 +254,7 @@ async fn put(mut db: Db, id: DocId) -> Answer {
     let written = if media_type.as_deref() == Some(RELATED) {
         put_related(&mut db, &id).await?
     } else {
-        let text = db.request.text_body().await?;
+        let text = db.text_body().await?;
         let text = with_id_and_rev(&db, &text, id.as_str())?;
         write_one(&db, text).await?
     };
@@ -265,8 +265,7 @@ async fn put(mut db: Db, id: DocId) -> Answer {
 async fn put_related(db: &mut Db, id: &DocId) -> Result<Written, WireError> {
     db.check_write()?;
     let mut parts = multipart::Parts::of(&mut db.request)?;
-    let max = db.request.shared.limits.request_json_bytes_max;
-    let text = parts.document(max, |bytes| db.request.hold(bytes)).await?;
+    let text = db.document_part(&mut parts).await?;
     let mut following = multipart::Following::find(&text, db.doc_limits())?;
     let text = with_id_and_rev(db, &text, id.as_str())?;
     let mut document = match AnyDocument::parse(&text, db.doc_limits()) {
@@ -305,7 +304,7 @@ pub(super) async fn write(db: &Db, document: AnyDocument) -> Result<Written, Wir
         Some(false) => EditMode::Replicated,
         _ => EditMode::Edit,
     };
-    let rows = db.granted.write(vec![Ok(document)], mode, |_| {}).await?;
+    let rows = db.writable()?.write(vec![Ok(document)], mode, |_| {}).await?;
     Ok(Written { row: rows.into_iter().next().unwrap_or_default(), deleted })
 }
 

@@ -35,7 +35,7 @@ async fn read(db: &Db, id: LocalId) -> Answer {
 }
 
 async fn put(mut db: Db, id: LocalId) -> Answer {
-    let text = db.request.text_body().await?;
+    let text = db.text_body().await?;
     let text = with_id_and_rev(&db, &text, &format!("{id}"))?;
     let written = write_one(&db, text).await?;
     answer(&db, &written)
@@ -63,7 +63,7 @@ pub(super) async fn list(mut db: Db) -> Answer {
     let paging = match &db.request.method {
         method if reads(method) => Paging::of_query(&db.request.query)?,
         &Method::POST => {
-            let body: Value = db.request.json_body_if_any().await?;
+            let body: Value = db.json_body_if_any().await?;
             if body.get("keys").is_some() {
                 return Err(bad_request("_local_docs takes no keys"));
             }

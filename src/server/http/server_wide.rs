@@ -14,6 +14,7 @@ use crate::server::auth::{Credentials, DeniedKind, ServerGrant};
 use crate::server::error::{HttpRefusal, NOT_UP, Refusal, ToWire as _, bad_request};
 use crate::server::observe::Act;
 use crate::server::revocation::{Revocation, Revoked};
+use crate::server::server_feed::ServerRight;
 use crate::store::{StoreError, Uuid};
 
 use super::all_docs::Paging;
@@ -48,7 +49,8 @@ pub(super) async fn route(request: Request, path: &[&str]) -> Answer {
             if !reads(&request.method) {
                 return only("GET,HEAD");
             }
-            let feed = request.shared.begin_feed(request.server_access()?).await?;
+            let feed =
+                request.shared.begin_feed(request.server_access()?, ServerRight::List).await?;
             super::db_updates::answer(request, feed)
         }
         ["_replicate"] => replicate::replicate(request).await,
@@ -117,7 +119,7 @@ pub(super) async fn judge_with(
 }
 
 async fn check_list(request: &Request) -> Result<(), WireError> {
-    request.shared.judge_list(request.server_access()?).await.map(drop)
+    request.shared.judge_right(request.server_access()?, ServerRight::List).await.map(drop)
 }
 
 /// `DELETE /_settee/grants`: takes back grants by user, token and database.

@@ -76,7 +76,8 @@ pub enum Act {
     SessionEnded,
     /// A database, or the gateway, was administered.
     Administered {
-        /// `create`, `destroy`, `security`, `revs_limit`, `purge`, `compact` or `revoke`.
+        /// `create`, `destroy`, `security`, `revs_limit`, `purge`, `compact`,
+        /// `backup` or `revoke`.
         what: &'static str,
     },
 }

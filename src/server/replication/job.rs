@@ -22,7 +22,8 @@ use crate::replicate::{
 use crate::server::Shared;
 use crate::server::auth::{AccessRequest, Credentials, ServerRequest};
 use crate::server::channel::{Channel, Enlisted, Renewal};
-use crate::server::error::{HttpRefusal, Refusal, ToWire as _, could_not_open, replication_failed};
+use crate::server::error::{Refusal, ToWire as _, could_not_open, replication_failed};
+use crate::server::server_feed::{ServerFeed, ServerRight};
 
 use super::asked::{End, Replication};
 use super::granted_peer::GrantedPeer;
@@ -107,8 +108,8 @@ impl fmt::Debug for Job {
 enum Ended {
     /// What it may do has ended, or what it is about.
     Over(WireError),
-    /// Its grant has run its time, and may be given again.
-    GrantExpired,
+    /// Its grant has run its time or has become another, and may be given again.
+    GrantLost,
     Crashed(WireError),
 }
 
@@ -129,12 +130,15 @@ impl Opened {
     /// Waits for the end of the grant or of the database.
     async fn until_ended(&self, check: Duration) -> Ended {
         let Some((channel, _)) = &self.grant else { return std::future::pending().await };
-        let expired = Refusal::GrantExpired.to_wire();
-        match channel.until_ended(check).await {
-            Some(error) if error != expired => Ended::Over(error),
-            _ => Ended::GrantExpired,
-        }
+        channel.until_ended(check).await.map_or(Ended::GrantLost, Ended::of_grant)
     }
+}
+
+/// Waits for the end of the right to replicate, where it is needed.
+async fn right_ended(right: Option<&ServerFeed>, check: Duration) -> Ended {
+    let Some(right) = right else { return std::future::pending().await };
+    let Err(error) = right.until_ended(check).await;
+    Ended::of_grant(error)
 }
 
 #[derive(Clone, Copy, PartialEq)]
@@ -196,6 +200,10 @@ impl Job {
         self.stop.send_replace(true);
     }
 
+    pub(super) fn is_stopped(&self) -> bool {
+        *self.stop.borrow()
+    }
+
     /// Waits for its end, with the error that it failed with; one that was stopped is given a while.
     pub(crate) async fn ended(&self) -> Option<WireError> {
         let (mut stage, mut stop) = (self.stage.subscribe(), self.stop.subscribe());
@@ -240,14 +248,14 @@ impl Job {
             self.enter(State::Running, None);
             let began = Instant::now();
             let error = match self.attempt(shared).await {
-                Ok(()) if *self.stop.borrow() => return self.enter(State::Stopped, None),
+                Ok(()) if self.is_stopped() => return self.enter(State::Stopped, None),
                 Ok(()) => return self.enter(State::Completed, None),
                 Err(Ended::Over(error)) => return self.fail(shared, error).await,
                 Err(Ended::Crashed(error)) if !self.asked.continuous => {
                     return self.fail(shared, error).await;
                 }
                 Err(Ended::Crashed(error)) => Some(error),
-                Err(Ended::GrantExpired) => None,
+                Err(Ended::GrantLost) => None,
             };
             failures = if began.elapsed() >= SETTLED { 1 } else { failures.saturating_add(1) };
             let pause = match error {
@@ -279,9 +287,13 @@ impl Job {
     }
 
     async fn attempt(&self, shared: &Arc<Shared>) -> Result<(), Ended> {
-        if self.asked.has_remote() {
-            self.owner.check_replicate(shared).await.map_err(Ended::local)?;
-        }
+        let right = if self.asked.has_remote() {
+            let access = self.owner.server_access();
+            let feed = shared.begin_feed(access, ServerRight::Replicate).await;
+            Some(feed.map_err(Ended::local)?)
+        } else {
+            None
+        };
         let source = self.open(shared, Side::Source).await?;
         let target = self.open(shared, Side::Target).await?;
         let keeper = if source.grant.is_some() { &source.peer } else { &target.peer };
@@ -310,6 +322,7 @@ impl Job {
             ended = flow => Ok(ended?),
             ended = source.until_ended(check) => Err(ended),
             ended = target.until_ended(check) => Err(ended),
+            ended = right_ended(right.as_deref(), check) => Err(ended),
             // Nobody reads them one by one; they must not pile up.
             () = async { events.for_each(|_| async {}).await; std::future::pending().await } => {
                 unreachable!("a pending future is never ready")
@@ -348,6 +361,13 @@ impl Ended {
             _ => Self::Crashed(error),
         }
     }
+
+    /// What ended a grant that was held: its like may be given again where it only ran out or changed.
+    fn of_grant(error: WireError) -> Self {
+        let lost = [Refusal::GrantExpired, Refusal::GrantMoved, Refusal::GrantChanged];
+        let is_lost = lost.iter().any(|refusal| error == refusal.to_wire());
+        if is_lost { Self::GrantLost } else { Self::local(error) }
+    }
 }
 
 impl Stage {
@@ -363,14 +383,16 @@ impl Owner {
         &self,
         shared: &Shared,
     ) -> Result<Option<String>, WireError> {
-        let request = ServerRequest {
+        let access = self.server_access();
+        Ok(shared.judge_right(access, ServerRight::Replicate).await?.user)
+    }
+
+    fn server_access(&self) -> ServerRequest {
+        ServerRequest {
             credentials: self.credentials.clone(),
             peer: self.peer,
             headers: Arc::clone(&self.headers),
-        };
-        let judged = shared.judge_server(request).await?;
-        let grant = judged.map_err(|denied| denied.to_wire())?;
-        if grant.replicate { Ok(grant.user) } else { Err(HttpRefusal::MayNotReplicate.to_wire()) }
+        }
     }
 
     /// Opens a local end under the owner's grant, known to the gateway.

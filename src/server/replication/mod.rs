@@ -21,7 +21,7 @@ use std::time::Duration;
 use crate::proto::message::WireError;
 
 use super::Shared;
-use super::error::{HttpRefusal, ToWire as _};
+use super::error::{HttpRefusal, Refusal, ToWire as _};
 
 pub(super) use asked::{Asked, Replication};
 use job::all_ended;
@@ -106,20 +106,38 @@ impl Shared {
             Entered::Running(running) => return Ok(running),
             Entered::New => {}
         }
+        self.begin(&job).await?;
+        Ok(job)
+    }
+
+    /// Keeps a job that has been entered, and starts it.
+    async fn begin(self: &Arc<Self>, job: &Arc<Job>) -> Result<(), WireError> {
         if job.asked.continuous
-            && let Err(error) = self.keep(&job).await
+            && let Err(error) = self.keep(job).await
         {
-            self.replications.forget(&job);
+            self.replications.forget(job);
             return Err(error.to_wire());
         }
+        // Who cancelled it meanwhile may have removed the note before it was there.
+        if job.is_stopped() {
+            let removed = self.keep_no_more(&job.id).await;
+            job.abort();
+            removed.map_err(|error| error.to_wire())?;
+            return Err(if self.is_stopping() {
+                Refusal::Stopping.to_wire()
+            } else {
+                HttpRefusal::ReplicationCancelled.to_wire()
+            });
+        }
         job.start(Arc::clone(self));
-        Ok(job)
+        Ok(())
     }
 
     /// Ends a job: what it is writing is finished, and it is kept no more.
     pub(super) async fn cancel(&self, job: &Arc<Job>) -> Result<(), WireError> {
-        self.keep_no_more(&job.id).await.map_err(|error| error.to_wire())?;
+        // First: a job that is being kept sees it once its note is there.
         job.stop();
+        self.keep_no_more(&job.id).await.map_err(|error| error.to_wire())?;
         job.ended().await;
         self.replications.forget(job);
         Ok(())
@@ -140,5 +158,31 @@ impl Shared {
         let jobs = self.replications.list();
         jobs.iter().for_each(|job| job.stop());
         all_ended(&jobs, wait).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::server::Gateway;
+    use crate::server::auth::Credentials;
+    use crate::store::Store;
+
+    #[tokio::test]
+    async fn a_job_that_is_cancelled_while_it_is_being_kept_is_not_kept() {
+        let gateway = Gateway::builder(Store::memory()).build().unwrap();
+        let shared = &gateway.shared;
+        let body = json!({"source": "here", "target": "there", "continuous": true});
+        let asked = Replication::read(body, shared.store.limits()).unwrap();
+        let credentials = Credentials::new(json!(null));
+        let owner = Owner { credentials, peer: None, headers: Arc::default() };
+        let job = Job::new(shared, asked, owner, None);
+        shared.replications.enter(&job, 1).unwrap();
+        let (cancelled, begun) = tokio::join!(shared.cancel(&job), shared.begin(&job));
+        cancelled.unwrap();
+        assert_eq!(begun.unwrap_err().error, "cancelled");
+        assert!(shared.kept().await.is_empty() && shared.replications.list().is_empty());
     }
 }

@@ -53,7 +53,7 @@ async fn list(db: &Db) -> Answer {
 
 async fn make(db: &mut Db) -> Answer {
     db.check_write()?;
-    let body = db.request.json_body().await?;
+    let body = db.json_body().await?;
     let new = new_index(body, db.doc_limits())?;
     let ddoc = new.ddoc().map_err(|error| error.to_wire())?;
     let changed = change(db, &ddoc, |found| new.changed(found).map_err(|error| error.to_wire()));
@@ -81,7 +81,7 @@ pub(in crate::server::http) async fn bulk_delete(mut db: Db) -> Answer {
         return only("POST");
     }
     db.check_write()?;
-    let mut members = Members::new(db.request.json_body().await?);
+    let mut members = Members::new(db.json_body().await?);
     let ids = members.ddocs("docids")?;
     members.positive("w", 2)?;
     members.check_empty()?;
@@ -138,7 +138,7 @@ async fn change(
         };
         let Some(changed) = becomes(found.as_ref())? else { return Ok(false) };
         let proposed = vec![Ok(AnyDocument::Doc(changed))];
-        let rows = db.granted.write(proposed, EditMode::Edit, |_| {}).await?;
+        let rows = db.writable()?.write(proposed, EditMode::Edit, |_| {}).await?;
         let Some(refused) = rows.iter().find_map(error::of_row) else { return Ok(true) };
         if refused != DocError::Conflict.to_wire() || attempt == ATTEMPTS_MAX {
             return Err(refused);

@@ -47,7 +47,7 @@ async fn asked(db: &mut Db) -> Result<Query, WireError> {
     }
     db.check_read()?;
     let partition = db.request.query.text("partition").is_some();
-    let body = db.request.json_body().await?;
+    let body = db.json_body().await?;
     Query::read(body, partition, db.doc_limits())
 }
 
