@@ -377,6 +377,26 @@ async fn compaction_takes_nothing_that_a_backup_is_about_to_read() {
     assert!(held(&copy).await == before, "the bodies of its seq");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_small_attachment_that_is_written_meanwhile_is_restored() {
+    let dir = tempdir().unwrap();
+    let store = Store::open(dir.path()).unwrap();
+    let db = store.create(&name("db")).await.unwrap();
+    // So many that they are not read at one moment, and so few that they are restored together.
+    for n in 0..200 {
+        put(&db, &format!("{n:03}"), &json!({"text": "x".repeat(5_000)})).await;
+    }
+    let mut backup = store.backup(BackupOptions::default());
+    let first = backup.next().await.expect("it begins").unwrap().to_vec();
+    let document = db.get(&id("000"), &Default::default()).await.unwrap();
+    let edited = Document::new("000", &json!({})).unwrap().with_rev(document.rev.unwrap());
+    let small = Attachment::inline("text/plain", "small");
+    db.put(edited.with_attachment("file", small)).await.unwrap();
+    let archive = rest_of(backup, first).await;
+    let (copy, _dir) = restored(&[&archive]).await;
+    assert_eq!(held(&copy).await, held(&store).await);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_backup_keeps_its_pace() {
     let store = Store::memory();
@@ -466,6 +486,50 @@ async fn a_damaged_archive_is_refused_by_name() {
     let error = restore(&target, &[&base]).await.expect_err("there is a store");
     assert!(error.to_string().contains("empty directory"), "{error}");
     assert_eq!(held(&Store::open(&target).unwrap()).await, expected, "nothing has happened to it");
+}
+
+/// An archive whose reader says when it is begun, and goes on when it is told.
+struct Held {
+    begun: Option<oneshot::Sender<()>>,
+    go_on: std::sync::mpsc::Receiver<()>,
+    archive: std::io::Cursor<Vec<u8>>,
+}
+
+impl std::io::Read for Held {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        if let Some(begun) = self.begun.take() {
+            begun.send(()).expect("the test waits for it");
+            self.go_on.recv().expect("the test tells it");
+        }
+        self.archive.read(buffer)
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_directory_is_restored_to_by_one_at_a_time() {
+    let dir = tempdir().unwrap();
+    let store = Store::open(dir.path()).unwrap();
+    filled(&store).await;
+    let archive = whole(&store).await;
+    let to = tempdir().unwrap();
+    let (begun, has_begun) = oneshot::channel();
+    let (tell, go_on) = std::sync::mpsc::channel();
+    let archive_held = std::io::Cursor::new(archive.clone());
+    let first = Held { begun: Some(begun), go_on, archive: archive_held };
+    let path = to.path().to_owned();
+    let first =
+        tokio::spawn(
+            async move { Store::restore(path, vec![first], RestoreOptions::default()).await },
+        );
+    has_begun.await.expect("it begins");
+    let error = restore(to.path(), &[&archive]).await.expect_err("the other one runs");
+    assert!(matches!(error, StoreError::Locked { .. }), "{error}");
+    let error = Store::open(to.path()).expect_err("it has not finished");
+    assert!(matches!(error, StoreError::Unfinished { .. }), "{error}");
+    tell.send(()).expect("it waits");
+    first.await.unwrap().expect("nobody has disturbed it");
+    let copy = Store::open(to.path()).expect("it is whole");
+    assert_eq!(held(&copy).await, held(&store).await);
 }
 
 #[tokio::test(flavor = "multi_thread")]

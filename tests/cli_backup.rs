@@ -7,9 +7,11 @@ mod binary;
 mod replicas;
 
 use std::fs;
-use std::io::Read as _;
+use std::io::{Read as _, Write as _};
+use std::net::TcpListener;
 use std::path::Path;
 use std::process::Stdio;
+use std::thread;
 
 use binary::{Served, arg, command, place, settee, settee_with};
 use replicas::everything;
@@ -100,6 +102,26 @@ async fn a_gateway_is_backed_up_while_it_serves() {
 }
 
 #[test]
+fn an_answer_that_is_no_archive_takes_no_archives_place() {
+    let dir = tempdir().unwrap();
+    let archive = dir.path().join("archive");
+    fs::write(&archive, "the archive of yesterday").unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/", listener.local_addr().unwrap());
+    let server = thread::spawn(move || {
+        let (mut peer, _) = listener.accept().unwrap();
+        let mut asked = [0; 4096];
+        assert!(peer.read(&mut asked).unwrap() > 0);
+        let answer = "HTTP/1.1 200 OK\r\ncontent-length: 7\r\nconnection: close\r\n\r\nwelcome";
+        peer.write_all(answer.as_bytes()).unwrap();
+    });
+    settee(&["backup", &url, "-o", arg(&archive)]).failure();
+    server.join().unwrap();
+    assert_eq!(fs::read(&archive).unwrap(), b"the archive of yesterday");
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "nothing half is left");
+}
+
+#[test]
 fn a_restore_that_is_killed_leaves_nothing_that_opens() {
     let dir = tempdir().unwrap();
     let (data, archive) = (dir.path().join("data"), dir.path().join("archive"));
@@ -113,10 +135,10 @@ fn a_restore_that_is_killed_leaves_nothing_that_opens() {
         // It reads this much, and waits for more, when it is killed.
         let mut child = command(&["restore", arg(&copy), arg(&fifo)]).spawn().unwrap();
         let mut to = fs::File::options().write(true).open(&fifo).unwrap();
-        std::io::Write::write_all(&mut to, &whole[..part]).unwrap();
+        to.write_all(&whole[..part]).unwrap();
         while part > 0 && !copy.join("sled/db").exists() {
             assert!(child.try_wait().unwrap().is_none(), "it waits for the rest");
-            std::thread::yield_now();
+            thread::yield_now();
         }
         child.kill().unwrap();
         child.wait().unwrap();

@@ -82,12 +82,20 @@ async fn bytes_fit_up_to_the_bound() {
         let shorter = db.put(doc("a", &"x".repeat(99)).with_rev(first.rev)).await.unwrap();
         let same = doc("a", &"y".repeat(100)).with_rev(shorter.rev);
         let same = db.put(same).await.expect("old bodies do not count");
-        let body = parse(&format!(
-            r#"{{"_id":"a","_rev":"{}","_deleted":true,"why":"{}"}}"#,
-            same.rev,
-            "x".repeat(1_000)
-        ));
-        db.put(body).await.expect("a deletion goes through, whatever it says");
+        let tombstone = |length: usize| {
+            let (rev, why) = (&same.rev, "x".repeat(length));
+            parse(&format!(r#"{{"_id":"a","_rev":"{rev}","_deleted":true,"t":"{why}"}}"#))
+        };
+        assert_over(db.put(tombstone(1_000)).await, "bytes of documents");
+        db.put(tombstone(100)).await.expect("a deletion that takes no room goes through");
+        let unknown =
+            |body: &str| parse(&format!(r#"{{"_id":"u","_rev":"1-aa","_deleted":true{body}}}"#));
+        let with_body = unknown(&format!(r#","t":"{}""#, "x".repeat(1_000)));
+        assert!(
+            replicate(&db, vec![with_body]).await.remove(0).is_err(),
+            "tombstones fill a database, too"
+        );
+        assert!(replicate(&db, vec![unknown("")]).await.remove(0).is_ok(), "it has no body");
         store.set_quotas(Vec::new());
         db.put(doc("c", &"x".repeat(10_000))).await.expect("there is no quota any more");
     }
@@ -115,6 +123,28 @@ async fn writers_at_the_same_time_never_go_over_together() {
             }
         }
         assert_eq!(held(&db).await.0, 50);
+    }
+}
+
+#[tokio::test]
+async fn a_writer_that_is_gone_keeps_what_its_write_takes() {
+    for polls in 0..60 {
+        for (_, store, _dir) in stores() {
+            store.set_quotas(rules(Some(1), None));
+            let db = database(&store).await;
+            let mut dropped = Box::pin(db.put(doc("a", "")));
+            for _ in 0..polls {
+                if futures::poll!(&mut dropped).is_ready() {
+                    break;
+                }
+                tokio::task::yield_now().await;
+            }
+            drop(dropped);
+            let _ = db.put(doc("b", "")).await;
+            store.set_quotas(Vec::new());
+            db.put(doc("c", "")).await.expect("everything before it is written");
+            assert!(held(&db).await.0 <= 2, "after {polls} polls");
+        }
     }
 }
 

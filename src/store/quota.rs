@@ -1,11 +1,11 @@
 //! How much a database may hold.
 //!
-//! A write that would make it hold more is refused, document by document; a deletion never is. What
-//! counts is what compaction keeps: open documents, and the bytes of their leaves' bodies. The hard
+//! A write that would make it hold more is refused, document by document; a plain deletion never
+//! is, nor one whose tombstone has no longer body than the leaf that it replaces. What counts is what compaction keeps: open documents, and the bytes of their leaves' bodies. The hard
 //! case are writers at the same time: each reserves what it is about to add before it looks at the
 //! counters, so that together they never go over.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use super::backend::{Counts, DocCommit, StoredDoc};
 use super::error::DocError;
@@ -103,6 +103,10 @@ impl Held {
         }
     }
 
+    pub(super) fn adds_no_bytes(self) -> bool {
+        self.bytes == 0
+    }
+
     #[must_use]
     pub(super) fn plus(self, other: Self) -> Self {
         Self {
@@ -114,26 +118,26 @@ impl Held {
 
 /// What writers are about to add to a database.
 #[derive(Debug, Default)]
-pub(super) struct Reserved(Mutex<Held>);
+pub(super) struct Reserved(Arc<Mutex<Held>>);
 
 impl Reserved {
     /// Reserves; answers what others have reserved already.
-    pub(super) fn take(&self, more: Held) -> (Reservation<'_>, Held) {
+    pub(super) fn take(&self, more: Held) -> (Reservation, Held) {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let others = *all;
         *all = others.plus(more);
-        (Reservation { all: &self.0, held: more }, others)
+        (Reservation { all: Arc::clone(&self.0), held: more }, others)
     }
 }
 
 /// Gives back what was reserved when it is dropped.
 #[derive(Debug)]
-pub(super) struct Reservation<'a> {
-    all: &'a Mutex<Held>,
+pub(super) struct Reservation {
+    all: Arc<Mutex<Held>>,
     held: Held,
 }
 
-impl Drop for Reservation<'_> {
+impl Drop for Reservation {
     fn drop(&mut self) {
         let mut all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
         all.docs = all.docs.saturating_sub(self.held.docs);

@@ -17,7 +17,7 @@ use super::error::{DocError, StoreError};
 use super::merging::{Merging, Place, TreeBounds};
 use super::quota::{Held, Quota, Reservation};
 use super::seq::Seq;
-use crate::doc::{DocId, Document, Rev, RevTree};
+use crate::doc::{Body, DocId, Document, Rev, RevTree};
 
 /// Whether a write makes a revision or brings one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -141,7 +141,7 @@ impl Database {
                     slots.push(slot);
                 }
             }
-            let _reserved = if quota.is_unbound() {
+            let reserved = if quota.is_unbound() {
                 None
             } else {
                 Some(self.refuse_over(quota, &mut work, &mut batch, &mut slots).await?)
@@ -150,7 +150,7 @@ impl Database {
                 return Ok(work.outcomes(|_| None));
             }
             self.alive()?;
-            match self.named(self.backend().commit(self.key(), batch).await)? {
+            match self.named(self.commit_reserved(batch, reserved).await)? {
                 Commit::Done(seqs) => {
                     self.shared.tell_updated();
                     let by_slot: HashMap<usize, u64> = slots.into_iter().zip(seqs).collect();
@@ -170,6 +170,30 @@ impl Database {
         }
     }
 
+    /// Commits; what was reserved stays so until that has ended, although the caller may be gone.
+    async fn commit_reserved(
+        &self,
+        batch: Vec<DocCommit>,
+        reserved: Option<Reservation>,
+    ) -> Result<Commit, StoreError> {
+        let Some(reserved) = reserved else {
+            return self.backend().commit(self.key(), batch).await;
+        };
+        let database = self.clone();
+        let committing = tokio::spawn(async move {
+            let _reserved = reserved;
+            database.backend().commit(database.key(), batch).await
+        });
+        match committing.await {
+            Ok(committed) => committed,
+            Err(error) => match error.try_into_panic() {
+                Ok(panic) => std::panic::resume_unwind(panic),
+                // The runtime shuts down.
+                Err(_) => Err(StoreError::Closed),
+            },
+        }
+    }
+
     /// Takes out of a batch what the quota has no room for, and reserves room for the rest.
     async fn refuse_over(
         &self,
@@ -177,7 +201,7 @@ impl Database {
         work: &mut Work,
         batch: &mut Vec<DocCommit>,
         slots: &mut Vec<usize>,
-    ) -> Result<Reservation<'_>, StoreError> {
+    ) -> Result<Reservation, StoreError> {
         let growths: Vec<Held> = batch
             .iter()
             .zip(&*slots)
@@ -188,7 +212,8 @@ impl Database {
         let mut held = Held::of(&self.counts().await?).plus(others);
         let mut kept = Vec::with_capacity(batch.len());
         for (&slot, more) in slots.iter().zip(growths) {
-            let refused = quota.check(held, more).err().filter(|_| !work.only_deletes(slot));
+            let refused = quota.check(held, more).err();
+            let refused = refused.filter(|_| !work.only_deletes(slot, more));
             kept.push(refused.is_none());
             match refused {
                 None => held = held.plus(more),
@@ -315,8 +340,11 @@ impl Work {
         })
     }
 
-    fn only_deletes(&self, slot: usize) -> bool {
-        self.docs[slot].rows.iter().all(|&row| self.writes[row].deleted)
+    /// Whether a document's writes are deletions that take no room: tombstones may have bodies.
+    fn only_deletes(&self, slot: usize, more: Held) -> bool {
+        let mut writes = self.docs[slot].rows.iter().map(|&row| &self.writes[row]);
+        let is_plain = |write: &Document| write.body.as_str() == Body::empty().as_str();
+        writes.all(|write| write.deleted && (more.adds_no_bytes() || is_plain(write)))
     }
 
     /// Refuses those writes of a document that would have changed it.

@@ -119,21 +119,26 @@ async fn write(
     let file = File::create(&part).map_err(failed)?;
     let written = copy(pieces, BufWriter::new(file), args.gzip, failed).await;
     let finish = |file: BufWriter<File>| {
-        file.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all()?;
-        fs::rename(&part, path)
+        let file = file.into_inner().map_err(io::IntoInnerError::into_error).map_err(failed)?;
+        file.sync_all().map_err(failed)?;
+        // An answer that only looks like an archive must not take an archive's place.
+        let manifest = manifest(&part)?;
+        fs::rename(&part, path).and_then(|()| sync_directory_of(path)).map_err(failed)?;
+        Ok(manifest)
     };
-    let finished = match written {
-        Ok(file) => finish(file).map_err(failed),
-        Err(failure) => Err(failure),
-    };
+    let finished = written.and_then(finish);
     if finished.is_err() {
         // What failed is said already.
         let _ = fs::remove_file(&part);
     }
-    finished?;
-    let manifest = manifest(path)?;
+    let manifest = finished?;
     eprintln!("{} databases in {}", manifest.databases.len(), path.display());
     Ok(())
+}
+
+fn sync_directory_of(path: &Path) -> io::Result<()> {
+    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    File::open(directory.unwrap_or(Path::new(".")))?.sync_all()
 }
 
 /// Where an archive goes.

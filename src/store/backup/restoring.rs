@@ -73,7 +73,7 @@ impl Store {
         let restored = restore_to(&store, archives, options).await;
         store.close().await?;
         let restored = restored?;
-        SledBackend::finish_restoring(path)?;
+        SledBackend::finish_restoring(path, store.uuid())?;
         Ok(restored)
     }
 }
@@ -373,8 +373,10 @@ impl Section {
             return Ok(Err("ends an attachment that has other bytes than its name says"));
         }
         if let Some(small) = &staged.small {
-            self.small_bytes += small.len();
-            self.small.insert(key, staged);
+            let bytes = small.len();
+            if self.small.insert(key, staged).is_none() {
+                self.small_bytes += bytes;
+            }
         }
         Ok(Ok(()))
     }
@@ -425,8 +427,14 @@ impl Section {
             }
         }
         self.docs += docs.len() as u64;
-        self.small.clear();
-        self.small_bytes = 0;
+        // Others came for a document that is still to follow.
+        for (_, body) in docs.iter().flat_map(|doc| &doc.bodies) {
+            for attachment in &body.attachments {
+                let written = self.small.remove(&attachment.blob.key);
+                let bytes = written.and_then(|staged| staged.small);
+                self.small_bytes -= bytes.map_or(0, |bytes| bytes.len());
+            }
+        }
         Ok(())
     }
 

@@ -2,7 +2,8 @@
 //!
 //! The meaning is that of CouchDB's `_find`. An index only narrows what is looked at: each document is
 //! read as it is and judged by the whole selector. A query holds no snapshot. A document that changes
-//! while it runs is found as it was or as it is, once.
+//! while it runs is found as it was or as it is, once. One that moves in the index meanwhile, from behind
+//! the place where the query is to before it, is missed: to find it would need a snapshot.
 
 mod bookmark;
 mod error;

@@ -307,10 +307,32 @@ pub(super) fn ids_of(selector: &Selector) -> Option<KeyRange> {
     };
     let end = match range.upper {
         Bound::Unbounded => None,
+        // Every id is below them.
+        Bound::Included(Json::Array(_) | Json::Object(_))
+        | Bound::Excluded(Json::Array(_) | Json::Object(_)) => None,
         Bound::Included(Json::String(id)) | Bound::Excluded(Json::String(id)) => {
             Some(id.to_string())
         }
         Bound::Included(_) | Bound::Excluded(_) => return None,
     };
     Some(KeyRange { start, end, exclusive_end: false })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::limits::Limits;
+
+    #[test]
+    fn ids_stand_below_arrays_and_objects_and_above_other_values() {
+        let check = |wanted: &str, expected: Option<KeyRange>| {
+            let selector = Selector::parse(wanted, &Limits::default()).expect(wanted);
+            assert_eq!(ids_of(&selector), expected, "{wanted}");
+        };
+        let from_a = || KeyRange { start: Some("a".into()), ..KeyRange::default() };
+        check(r#"{"_id": {"$gt": null, "$lt": {}}}"#, Some(KeyRange::default()));
+        check(r#"{"_id": {"$gte": "a", "$lte": []}}"#, Some(from_a()));
+        check(r#"{"_id": {"$gte": "a", "$lt": 1}}"#, None);
+        check(r#"{"_id": {"$lt": null}}"#, None);
+    }
 }

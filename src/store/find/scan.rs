@@ -1,6 +1,7 @@
 //! Carrying out a query: places are read in pages, documents are judged one by one.
 
 use std::collections::{HashSet, VecDeque};
+use std::hash::{BuildHasher as _, RandomState};
 use std::time::{Duration, Instant};
 
 use super::bookmark::{self, Bookmark};
@@ -55,8 +56,6 @@ pub struct Finder {
     database: Database,
     request: FindRequest,
     source: Source,
-    /// The update seq of the index when it was brought up to date.
-    index_seq: u64,
     /// Places that were read and not yet judged.
     waiting: VecDeque<(IndexEntry, Option<StoredDoc>)>,
     /// The place that was read last.
@@ -64,8 +63,9 @@ pub struct Finder {
     ended: bool,
     /// The place that was told last.
     told: Option<IndexEntry>,
-    /// Documents that changed since the query began, so that they may stand at several places.
-    moved: HashSet<DocId>,
+    /// Hashes of the documents that an index gave: one that changes may stand at several places.
+    given: HashSet<u64>,
+    hasher: RandomState,
     warning: Option<String>,
     execution: Execution,
     began: Instant,
@@ -79,16 +79,16 @@ impl Finder {
         warning: Option<String>,
     ) -> Result<Self, FindError> {
         let read = request.bookmarked()?.map(|bookmark| bookmark.place);
-        let mut finder = Self {
+        let finder = Self {
             source: source(&request.selector, index),
             database,
             request,
-            index_seq: u64::MAX,
             waiting: VecDeque::new(),
             read,
             ended: false,
             told: None,
-            moved: HashSet::new(),
+            given: HashSet::new(),
+            hasher: RandomState::new(),
             warning,
             execution: Execution::default(),
             began: Instant::now(),
@@ -99,9 +99,9 @@ impl Finder {
         Ok(finder)
     }
 
-    async fn bring_up(&mut self) -> Result<(), StoreError> {
+    async fn bring_up(&self) -> Result<(), StoreError> {
         if let Source::Index { index, .. } = &self.source {
-            self.index_seq = self.database.bring_up(index).await?;
+            self.database.bring_up(index).await?;
         }
         Ok(())
     }
@@ -214,7 +214,8 @@ impl Finder {
         let Some(winner) = live.filter(|_| !id.as_str().starts_with(DESIGN)) else {
             return Ok(None);
         };
-        if stored.version.seq > self.index_seq && self.moved.contains(id) {
+        let hash = self.hasher.hash_one(id.as_str());
+        if self.given.contains(&hash) {
             return Ok(None);
         }
         let get = GetOptions { conflicts: self.request.conflicts, ..GetOptions::default() };
@@ -237,8 +238,8 @@ impl Finder {
         if !matches(&self.request.selector) {
             return Ok(None);
         }
-        if stored.version.seq > self.index_seq {
-            self.moved.insert(id.clone());
+        if matches!(self.source, Source::Index { .. }) {
+            self.given.insert(hash);
         }
         Ok(Some(document))
     }

@@ -429,7 +429,7 @@ impl Committer {
             let source = std::io::Error::other("another write of the same flush failed");
             return Err(StoreError::Io { doing: "write to the database", source });
         }
-        if self.acknowledge.is_empty() {
+        if self.acknowledge.is_empty() && self.batch.is_empty() {
             return Ok(());
         }
         // In the last batch of the group, so that it stands for all of them.

@@ -33,6 +33,11 @@ fn encode_state(state: IndexState) -> Vec<u8> {
     value
 }
 
+/// A state that cannot be read is that of an index which is to be removed: it is built again.
+fn state_of(value: &[u8]) -> IndexState {
+    decode_state(value).unwrap_or(IndexState { seq: 0, removing: true })
+}
+
 fn decode_state(value: &[u8]) -> Option<IndexState> {
     let mut reader = Reader(value);
     let removing = reader.byte().filter(|flags| *flags <= 1)? == 1;
@@ -46,16 +51,18 @@ fn state(
     index: IndexKey,
 ) -> Result<Option<IndexState>, StoreError> {
     let key = keys::index(database, index);
-    let Some(value) = get(db, &key)? else { return Ok(None) };
-    decode_state(&value).map(Some).ok_or_else(|| damaged(&key, "is malformed"))
+    Ok(get(db, &key)?.map(|value| state_of(&value)))
 }
 
-fn states(db: &Db, database: DatabaseKey) -> Result<Vec<(IndexKey, IndexState)>, StoreError> {
+pub(super) fn states(
+    db: &Db,
+    database: DatabaseKey,
+) -> Result<Vec<(IndexKey, IndexState)>, StoreError> {
     let rows = scan(db, keys::all(database, Kind::Index), Order::Ascending);
     rows.map(|row| {
         let (key, value) = row?;
-        let found = keys::index_of(&key).zip(decode_state(&value));
-        found.ok_or_else(|| damaged(&key, "is malformed"))
+        let index = keys::index_of(&key).ok_or_else(|| damaged(&key, "is malformed"))?;
+        Ok((index, state_of(&value)))
     })
     .collect()
 }
@@ -99,14 +106,14 @@ fn remove_entry(
     Ok(())
 }
 
-/// Takes a document's entries out of all indexes.
+/// Takes a document's entries out of these indexes, which are all of its database.
 pub(super) fn forget(
     db: &Db,
     writes: &mut Writes,
     database: DatabaseKey,
+    indexes: &[(IndexKey, IndexState)],
     id: &DocId,
 ) -> Result<(), StoreError> {
-    let indexes = states(db, database)?;
     indexes.iter().try_for_each(|(index, _)| remove_entry(db, writes, database, *index, id))
 }
 

@@ -76,13 +76,19 @@ impl Committer {
         ids: Vec<DocId>,
     ) -> Result<Compacted, StoreError> {
         self.check_writable(Some(db))?;
+        let keys: Vec<Vec<u8>> = ids.iter().map(|id| keys::doc(db, id)).collect();
+        self.see(keys.iter())?;
+        let mut found = Vec::with_capacity(ids.len());
+        for (id, key) in ids.into_iter().zip(keys) {
+            if let Some(stored) = StoredState::read(&self.db, &key)? {
+                found.push((id, key, stored));
+            }
+        }
+        // For all of them: what fails in the middle cannot be undone.
+        self.room.take(found.iter().map(|(_, _, stored)| stored.bytes()).sum())?;
         self.load_counts(db)?;
         let mut sum = Compacted::default();
-        for id in ids {
-            let key = keys::doc(db, &id);
-            self.see(std::iter::once(&key))?;
-            let Some(stored) = StoredState::read(&self.db, &key)? else { continue };
-            self.room.take(stored.bytes())?;
+        for (id, key, stored) in found {
             let before = stored.tally;
             let (compacted, after) = merge::compact(&self.db, &mut self.batch, db, &id, stored)
                 .inspect_err(|_| self.shared.poison())?;
@@ -118,6 +124,7 @@ impl Committer {
         self.room.take(found.iter().map(StoredState::bytes).sum())?;
         self.load_counts(db)?;
         self.make_room(docs.len())?;
+        let indexes = index::states(&self.db, db)?;
         let mut seqs = Vec::with_capacity(docs.len());
         for (doc, stored) in docs.into_iter().zip(found) {
             let counts = self.counts_mut(db);
@@ -129,7 +136,7 @@ impl Committer {
                     merge::write(&self.db, batch, db, seq, left, Some(stored)).map(drop)
                 }
                 None => merge::remove(&self.db, &mut self.batch, db, &doc, &stored)
-                    .and_then(|()| index::forget(&self.db, &mut self.batch, db, &doc.id)),
+                    .and_then(|()| index::forget(&self.db, &mut self.batch, db, &indexes, &doc.id)),
             };
             written.inspect_err(|_| self.shared.poison())?;
             seqs.push(seq);
@@ -259,5 +266,95 @@ impl Committer {
         // Another document of the same batch may have brought them.
         self.apply()?;
         Ok(value::get(&self.db, &key)?.is_some())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+    use std::sync::Arc;
+
+    use serde_json::json;
+
+    use super::*;
+    use crate::store::sled::open::{self, read_uuid};
+    use crate::store::sled::shared::{Shared, read_counts};
+    use crate::store::sled::{SledOptions, index};
+    use crate::store::{Database, EditMode, FindRequest, NewIndex, Store};
+    use crate::{DbName, Document};
+
+    async fn database(path: &Path) -> (Store, Database) {
+        let store = Store::open(path).expect("it opens");
+        let name = DbName::parse("db").expect("a name");
+        let db = store.open_or_create(&name).await.expect("it opens");
+        (store, db)
+    }
+
+    async fn put(db: &Database, doc: Document) -> Document {
+        let written = db.bulk_docs(vec![doc.clone()], EditMode::Edit).await.expect("it is written");
+        doc.with_rev(written[0].as_ref().expect("it is written").rev.clone())
+    }
+
+    fn numbered(id: &str, n: u64) -> Document {
+        Document::new(id, &json!({ "n": n })).expect("a document")
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn compaction_that_has_no_room_changes_nothing() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let (store, db) = database(dir.path()).await;
+        for id in ["a", "b"] {
+            let first = put(&db, numbered(id, 1)).await;
+            put(&db, first).await;
+        }
+        let key = db.key();
+        store.close().await.expect("it closes");
+        let (opened, data, mark) =
+            open::open(dir.path(), &SledOptions::default()).expect("it opens");
+        let sled = opened.db.clone();
+        let uuid = read_uuid(&sled).expect("it has one");
+        let shared = Arc::new(Shared::new(uuid, dir.path().to_owned(), opened));
+        let mut committer =
+            Committer::new(sled.clone(), data, mark, shared).expect("it can be read");
+        let before = read_counts(&sled, key).expect("they can be read");
+        let ids = ["a", "b"].map(|id| DocId::parse(id, 9).expect("an id")).to_vec();
+        let first = StoredState::read(&sled, &keys::doc(key, &ids[0])).expect("it can be read");
+        let bytes = first.expect("it is there").bytes() as u64;
+        // Enough for one of them, and not for both.
+        committer.room.leave(7 * bytes);
+        let refused = committer.compact(key, ids.clone());
+        assert!(matches!(refused, Err(StoreError::Io { .. })), "{refused:?}");
+        assert!(committer.batch.is_empty(), "what is left would be written with the next group");
+        assert_eq!(committer.counts_now(key).expect("they can be read"), before);
+        committer.room.end_group();
+        assert_eq!(committer.compact(key, ids).expect("there is room").bodies, 2);
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn an_index_whose_state_is_malformed_is_built_again() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let (store, db) = database(dir.path()).await;
+        db.create_index(&NewIndex::on(&["n"]).expect("fields")).await.expect("it is defined");
+        let wanted = crate::doc::Selector::from_value(&json!({"n": {"$gt": 0}}));
+        let request = FindRequest::new(wanted.expect("a selector"));
+        let gone = put(&db, numbered("a", 1)).await;
+        put(&db, numbered("b", 2)).await;
+        assert_eq!(db.find(request.clone()).await.expect("it is built").docs.len(), 2);
+        let key = db.key();
+        store.close().await.expect("it closes");
+        let (opened, data, _) = open::open(dir.path(), &SledOptions::default()).expect("it opens");
+        let states = index::states(&opened.db, key).expect("they can be read");
+        opened.db.insert(keys::index(key, states[0].0), &[9]).expect("it is written");
+        data.flush(&opened.db).expect("it is flushed");
+        drop(data);
+        drop(opened.close(dir.path()).expect("it closes"));
+
+        let (_store, db) = database(dir.path()).await;
+        let revs = vec![gone.rev.expect("it was written")];
+        db.purge(&[(gone.id, revs)]).await.expect("nobody needs the index");
+        put(&db, numbered("c", 3)).await;
+        let found = db.find(request).await.expect("it is built again").docs;
+        let ids: Vec<&str> = found.iter().map(|document| document.id.as_str()).collect();
+        assert_eq!(ids, ["b", "c"]);
     }
 }

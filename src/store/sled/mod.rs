@@ -138,8 +138,8 @@ impl SledBackend {
     ///
     /// # Errors
     /// [`StoreError::Io`].
-    pub fn finish_restoring(path: &Path) -> Result<(), StoreError> {
-        open::finish_restoring(path)
+    pub fn finish_restoring(path: &Path, store: Uuid) -> Result<(), StoreError> {
+        open::finish_restoring(path, store)
     }
 
     fn run(path: &Path, opened: (Opened, DataFile, Mark)) -> Result<Self, StoreError> {

@@ -64,49 +64,83 @@ pub(super) fn open(
     path: &Path,
     options: &SledOptions,
 ) -> Result<(Opened, DataFile, Mark), StoreError> {
+    check_finished(path)?;
+    let lock = lock(path)?;
+    // Restoring may have begun until it was locked.
+    check_finished(path)?;
+    open_anyway(path, lock, options)
+}
+
+fn check_finished(path: &Path) -> Result<(), StoreError> {
     if path.join(RESTORING_FILE).exists() {
         return Err(StoreError::Unfinished { path: path.to_owned() });
     }
-    open_anyway(path, options)
+    Ok(())
 }
 
 /// Begins to restore: makes a data directory that [`open`] refuses until [`finish_restoring`]. One
-/// that was begun before is begun anew.
+/// that was begun before is begun anew, unless its restoring still runs and holds the lock.
 pub(super) fn begin_restoring(
     path: &Path,
     options: &SledOptions,
 ) -> Result<(Opened, DataFile, Mark), StoreError> {
+    let failed = || doing("make the data directory to restore to");
+    fs::create_dir_all(path).map_err(failed())?;
+    // Before it is locked, too, so that nobody's directory gets a lock file.
+    check_restorable(path).map_err(failed())?;
+    let lock = lock(path)?;
     let begin = || {
-        fs::create_dir_all(path)?;
-        let marker = path.join(RESTORING_FILE);
-        if !marker.exists() {
-            if fs::read_dir(path)?.next().is_some() {
-                return Err(io::Error::new(
-                    io::ErrorKind::AlreadyExists,
-                    "there is something in it; a backup is restored to an empty directory",
-                ));
-            }
-            File::create(&marker)?.sync_all()?;
-            sync_dir(path)?;
-        }
-        for entry in fs::read_dir(path)?.collect::<io::Result<Vec<_>>>()? {
-            if entry.file_name() == RESTORING_FILE {
-                continue;
-            }
-            if entry.file_type()?.is_dir() {
-                fs::remove_dir_all(entry.path())?;
-            } else {
-                fs::remove_file(entry.path())?;
-            }
-        }
-        Ok(())
+        check_restorable(path)?;
+        File::create(path.join(RESTORING_FILE))?.sync_all()?;
+        sync_dir(path)?;
+        remove_begun(path)?;
+        // It stays: with another file in its place, two could hold a lock each.
+        lock.set_len(0)
     };
-    begin().map_err(doing("make the data directory to restore to"))?;
-    open_anyway(path, options)
+    begin().map_err(failed())?;
+    open_anyway(path, lock, options)
 }
 
-/// What was restored is whole, closed and on disk: from here on the directory can be opened.
-pub(super) fn finish_restoring(path: &Path) -> Result<(), StoreError> {
+/// Fails for a directory that holds anything but what a restoring has begun.
+fn check_restorable(path: &Path) -> io::Result<()> {
+    if path.join(RESTORING_FILE).exists() {
+        return Ok(());
+    }
+    for entry in fs::read_dir(path)? {
+        let entry = entry?;
+        if entry.file_name() != LOCK_FILE || entry.metadata()?.len() > 0 {
+            let what = "there is something in it; a backup is restored to an empty directory";
+            return Err(io::Error::new(io::ErrorKind::AlreadyExists, what));
+        }
+    }
+    Ok(())
+}
+
+/// Removes what a restoring has left that did not come to its end.
+fn remove_begun(path: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(path)?.collect::<io::Result<Vec<_>>>()? {
+        let name = entry.file_name();
+        if name == RESTORING_FILE || name == LOCK_FILE {
+            continue;
+        }
+        if entry.file_type()?.is_dir() {
+            fs::remove_dir_all(entry.path())?;
+        } else {
+            fs::remove_file(entry.path())?;
+        }
+    }
+    Ok(())
+}
+
+/// What was restored is whole, closed and on disk: from here on the directory can be opened. Fails
+/// if it holds another store than this one, since restoring was begun anew after the closing.
+pub(super) fn finish_restoring(path: &Path, store: Uuid) -> Result<(), StoreError> {
+    let mut lock = lock(path)?;
+    let mut made = Vec::new();
+    lock.read_to_end(&mut made).map_err(doing("read the lock file"))?;
+    if made != store.to_string().as_bytes() {
+        return Err(StoreError::Unfinished { path: path.to_owned() });
+    }
     let finish = || {
         fs::remove_file(path.join(RESTORING_FILE))?;
         sync_dir(path)
@@ -114,9 +148,11 @@ pub(super) fn finish_restoring(path: &Path) -> Result<(), StoreError> {
     finish().map_err(doing("finish the restored data directory"))
 }
 
-fn open_anyway(path: &Path, options: &SledOptions) -> Result<(Opened, DataFile, Mark), StoreError> {
-    fs::create_dir_all(path).map_err(doing("make the data directory"))?;
-    let mut lock = lock(path)?;
+fn open_anyway(
+    path: &Path,
+    mut lock: File,
+    options: &SledOptions,
+) -> Result<(Opened, DataFile, Mark), StoreError> {
     let mut made = Vec::new();
     lock.read_to_end(&mut made).map_err(doing("read the lock file"))?;
     let sled_dir = path.join(SLED_DIR);
@@ -182,6 +218,7 @@ fn read_group(db: &Db) -> Result<u64, StoreError> {
 }
 
 fn lock(path: &Path) -> Result<File, StoreError> {
+    fs::create_dir_all(path).map_err(doing("make the data directory"))?;
     let mut options = File::options();
     options.create(true).truncate(false).read(true).write(true);
     let file = options.open(path.join(LOCK_FILE));

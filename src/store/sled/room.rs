@@ -28,6 +28,12 @@ impl Room {
         Self { path, left: None }
     }
 
+    /// Stands for a disk with so little left for this group.
+    #[cfg(test)]
+    pub(super) fn leave(&mut self, bytes: u64) {
+        self.left = Some(bytes);
+    }
+
     /// Takes room for so many bytes of rows.
     pub(super) fn take(&mut self, bytes: usize) -> Result<(), StoreError> {
         let left = match self.left {

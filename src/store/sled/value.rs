@@ -40,6 +40,10 @@ impl Writes {
         self.bytes
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        self.ops == 0
+    }
+
     pub(super) fn insert(&mut self, key: &[u8], value: &[u8]) {
         self.ops += 1;
         self.bytes += key.len() + value.len();
