@@ -80,13 +80,14 @@ pub struct Limits {
     /// at most for an hour.
     pub failed_logins_per_minute_max: u32,
     /// Addresses, and as many users, whose requests or failed logins are counted apart; 100,000.
-    /// One more shares its count with all that come after it.
+    /// One more shares its count of requests with all that come after it; its failed logins take the
+    /// place of the oldest.
     pub rate_entries_max: usize,
     /// Milliseconds in which nothing of a request's body comes; 30,000. Over it: 408 `timeout`.
     pub request_body_stall_timeout_ms: u64,
     /// Seconds that a session's cookie is good for; 600. Over it: 401 `unauthorized`.
     pub session_timeout_s: u64,
-    /// Sessions in memory; 10,000. One more ends the oldest.
+    /// Sessions in memory; 10,000. One more ends the oldest of whoever has most of them.
     pub sessions_max: usize,
     /// Milliseconds from the upgrade to the first database opened or identity given; 10,000. Over it: close code 1008.
     pub first_open_timeout_ms: u64,

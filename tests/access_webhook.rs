@@ -38,6 +38,12 @@ struct Came {
     body: String,
 }
 
+impl Came {
+    fn json(&self) -> Value {
+        serde_json::from_str(&self.body).unwrap()
+    }
+}
+
 /// An application's server that answers as it is told, the last answer for ever.
 struct Application {
     url: String,
@@ -133,13 +139,13 @@ fn reads() -> Reply {
 #[tokio::test]
 async fn the_request_is_signed_and_says_what_is_asked() {
     let application = Application::new(vec![reads()]).await;
-    let access = application.access(&json!({}));
+    let access = application.access(&json!({"headers": ["User-Agent", "x-absent"]}));
     let grant = open(&access, "t", "todos").await.unwrap();
     assert_eq!((grant.user_name(), grant.database_name().as_str()), (Some("anna"), "todos"));
     let came = application.came.lock().unwrap()[0].clone();
-    let body: Value = serde_json::from_str(&came.body).unwrap();
+    let body = came.json();
     let expected = json!({"request": "database", "credentials": {"token": "t"},
-        "database": "todos", "create": true, "peer": "10.1.2.3:4567",
+        "database": "todos", "create": true, "peer": "10.1.2.3",
         "headers": {"user-agent": "test/1"}});
     assert_eq!(body, expected);
     let signature = came.head.to_lowercase();
@@ -177,6 +183,42 @@ async fn answers_are_remembered_by_credentials_and_database() {
     open(&none, "t", "todos").await.unwrap();
     open(&none, "t", "todos").await.unwrap();
     assert_eq!(application.calls(), 7);
+}
+
+#[tokio::test]
+async fn no_answer_is_given_to_who_differs_in_what_the_application_judges_by() {
+    let application = Application::new(vec![reads()]).await;
+    let from = |peer: &str, session: &'static str| {
+        let mut headers = HeaderMap::new();
+        headers.insert("x-session", session.parse().unwrap());
+        headers.insert("accept", "*/*".parse().unwrap());
+        let peer = Some(peer.parse().unwrap());
+        AccessRequest { peer, headers: Arc::new(headers), ..request(Value::Null, "todos") }
+    };
+    let access = application.access(&json!({"headers": ["x-session"], "cache_s": 600}));
+    let (anna, berta) = (from("10.0.0.1:1", "anna"), from("10.0.0.1:1", "berta"));
+    let elsewhere = from("10.0.0.2:1", "anna");
+    let at_once = [anna.clone(), berta, elsewhere, from("10.0.0.1:2", "anna")];
+    let answers = at_once.map(|request| access.authorize(request));
+    assert!(futures::future::join_all(answers).await.iter().all(Result::is_ok));
+    assert_eq!(application.calls(), 3, "another port is nobody else");
+    access.authorize(anna).await.unwrap();
+    assert_eq!(application.calls(), 3);
+    let sent: Vec<Value> = application.came.lock().unwrap().iter().map(Came::json).collect();
+    assert!(sent.iter().all(|sent| sent["headers"].get("accept").is_none()), "{sent:?}");
+    assert!(sent.iter().any(|sent| sent["headers"]["x-session"] == "berta"));
+    let unnamed = application.access(&json!({"cache_s": 600}));
+    unnamed.authorize(from("10.0.0.1:1", "anna")).await.unwrap();
+    assert_eq!(application.came.lock().unwrap()[3].json()["headers"], json!({}));
+}
+
+#[tokio::test]
+async fn a_denial_that_is_not_to_be_remembered_is_asked_for_anew() {
+    let denied = json!({"denied": {"reason": "not yet"}, "cache_s": 0});
+    let application = Application::new(vec![Reply::Json(denied), reads()]).await;
+    let access = application.access(&json!({"cache_s": 600}));
+    assert_eq!(open(&access, "t", "todos").await.unwrap_err().reason, "not yet");
+    assert!(open(&access, "t", "todos").await.is_ok());
 }
 
 fn server(credentials: Value) -> ServerRequest {

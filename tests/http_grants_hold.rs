@@ -12,7 +12,7 @@ use http::{Answer, Api, JSON, token_gateway};
 use http_routes::Needs::{self, *};
 use http_routes::{DESTINATION, ROUTES};
 use serde_json::{Value, json};
-use settee::server::{AccessRequest, Gateway, Grant};
+use settee::server::{AccessRequest, Denied, Gateway, Grant, ServerGrant, ServerRequest};
 use settee::{DbName, Store, doc::Selector};
 
 /// Credentials, whether they let a database be opened, and what else they may.
@@ -158,6 +158,19 @@ async fn every_way_to_show_a_token_counts_once() {
         Authorization: Bearer secret\r\n\r\n";
     let answer = api.bytes(twice.as_bytes()).await.rest().await;
     answer.assert_error("twice", 400, "bad_request", "twice");
+}
+
+#[tokio::test]
+async fn a_name_that_was_only_shown_is_told_nowhere() {
+    let gateway = token_gateway(Store::memory());
+    let server_authorizer = |_: ServerRequest| async { Ok::<_, Denied>(ServerGrant::known()) };
+    let api = Api::served(gateway.server_authorizer(server_authorizer));
+    let login = json!({"name": "berta", "password": "a token of another's"});
+    let begun = api.json("POST", "/_session", login).await.json();
+    assert_eq!((&begun["ok"], &begun["name"]), (&json!(true), &Value::Null));
+    let basic = [("Authorization", "Basic YmVydGE6eA==")];
+    let told = api.ask("GET", "/_session", &basic, b"").await.json();
+    assert_eq!(told["userCtx"]["name"], Value::Null);
 }
 
 #[tokio::test]

@@ -11,7 +11,8 @@ use http::{Answer, Api};
 use raw::{Came, HANDSHAKE, Raw};
 use serde_json::json;
 use settee::server::{
-    AccessRequest, Denied, Endpoint, ForwardedHeader, Gateway, GatewayBuilder, Grant, ServerError,
+    AccessRequest, Denied, Endpoint, ForwardedHeader, Gateway, GatewayBuilder, Grant,
+    MetricsAccess, ServerError,
 };
 use settee::transport::{Connector as _, TcpConnector};
 use settee::{Limits, Store};
@@ -56,11 +57,15 @@ async fn the_authorizer_sees_whom_a_listed_proxy_names_and_nobody_elses_word_cou
     get(&plain, &chain).await;
     assert_eq!(asked.last(), "nobody");
     get(&trusting, &[("Forwarded", "for=192.0.2.9")]).await;
-    assert_eq!(asked.last(), "nobody", "the other kind of header is a client's own");
+    assert_eq!(asked.last(), "0.0.0.0", "the other kind of header is a client's own");
+    get(&trusting, &[("X-Forwarded-For", "\"\u{e4}, 192.0.2.1")]).await;
+    assert_eq!(asked.last(), "192.0.2.1", "what a client wrote before hides nothing");
     let forwarded = proxied(asked.gateway()).forwarded_header(ForwardedHeader::Forwarded);
     let forwarded = Api::served(forwarded);
     get(&forwarded, &[("Forwarded", "for=\"[2001:db8::1]:80\""), chain[0]]).await;
     assert_eq!(asked.last(), "2001:db8::1");
+    get(&forwarded, &[("Forwarded", r#"for=6.6.6.6;x="\"", for=192.0.2.4"#)]).await;
+    assert_eq!(asked.last(), "192.0.2.4");
     let mut raw = trusting.served.bytes().await;
     let request = HANDSHAKE.replace("Host:", "X-Forwarded-For: 192.0.2.3\r\nHost:");
     assert_eq!(raw.request(request.as_bytes()).await.0, 101);
@@ -90,7 +95,8 @@ async fn a_pages_origin_is_compared_with_what_the_client_asked_the_proxy_for() {
 #[tokio::test]
 async fn sockets_through_a_proxy_are_counted_by_the_clients_address() {
     let limits = Limits { connections_per_address_max: 1, ..Limits::default() };
-    let api = Api::served(proxied(Asked::default().gateway()).limits(limits));
+    let gateway = proxied(Asked::default().gateway()).metrics(MetricsAccess::Everybody);
+    let api = Api::served(gateway.limits(limits));
     let upgrade = async |address: &str| {
         let mut raw = api.served.bytes().await;
         let request = HANDSHAKE.replace("Host:", &format!("X-Forwarded-For: {address}\r\nHost:"));
@@ -100,6 +106,9 @@ async fn sockets_through_a_proxy_are_counted_by_the_clients_address() {
     let (_first, status) = upgrade("192.0.2.1").await;
     assert_eq!(status, 101);
     assert_eq!(upgrade("192.0.2.1").await.1, 429);
+    let metrics = api.get("/_metrics").await;
+    let counted = "settee_limits_hit_total{limit=\"connections_per_address_max\"} 1";
+    assert!(metrics.text().contains(counted), "{}", metrics.text());
     let (_second, status) = upgrade("192.0.2.2").await;
     assert_eq!(status, 101);
     for _ in 0..5 {

@@ -14,8 +14,10 @@ use http::{Answer, Api, token_gateway};
 use legacy::Legacy;
 use raw::{FIN, HANDSHAKE, LEGACY_HANDSHAKE, Raw, TEXT, frame};
 use serde_json::{Value, json};
+use settee::server::{AccessRequest, Denied, Gateway, Grant, MetricsAccess};
 use settee::{Limits, Store};
 use tokio::io::AsyncReadExt as _;
+use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 use tokio::time::{Instant, timeout};
 
 /// A gateway behind a proxy, so that a test may come from any address.
@@ -141,6 +143,29 @@ async fn same_user_or_address(api: &Api, address: &str, first: Answer) -> Answer
 }
 
 #[tokio::test(start_paused = true)]
+async fn requests_that_are_for_no_database_count_for_their_user() {
+    let login = json!({"name": "anna", "password": "secret"});
+    let cancel = json!({"cancel": true, "replication_id": "none"});
+    for (method, path, body) in [
+        ("GET", "/_all_dbs", Value::Null),
+        ("GET", "/_dbs_info", Value::Null),
+        ("GET", "/_db_updates", Value::Null),
+        ("GET", "/_scheduler/jobs", Value::Null),
+        ("GET", "/_active_tasks", Value::Null),
+        ("POST", "/_replicate", cancel),
+        ("POST", "/_session", login),
+    ] {
+        let api =
+            behind_a_proxy(Limits { requests_per_second_per_user_max: 1, ..Limits::default() });
+        for n in 1..=10 {
+            let answer = api.json(method, path, body.clone()).await;
+            assert_ne!(answer.status, 429, "{path} {n}");
+        }
+        assert_too_many(&api.json(method, path, body).await, "1");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn upgrades_count_as_requests() {
     let limits = Limits { requests_per_second_per_address_max: 1, ..Limits::default() };
     let api = behind_a_proxy(limits);
@@ -205,6 +230,74 @@ async fn failed_logins_of_an_address_are_counted_whatever_the_way() {
             fail(&api, way, "192.0.2.1").await;
         }
         assert_too_many(&from(&api, "192.0.2.1", "secret", "/db").await, "120");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn failed_logins_of_clients_that_no_proxy_names_are_counted_together() {
+    let api = behind_a_proxy(Limits::default());
+    for n in 1..=10 {
+        assert_eq!(fail(&api, "database", "unknown").await, 401, "{n}");
+    }
+    assert_eq!(fail(&api, "database", "\"").await, 429);
+    assert_eq!(fail(&api, "database", "192.0.2.1").await, 401);
+}
+
+/// A judgement under way, which says when it is given up.
+struct Judged(UnboundedSender<&'static str>);
+
+impl Drop for Judged {
+    fn drop(&mut self) {
+        let _ = self.0.send("given up");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn logins_that_their_clients_give_up_are_failures() {
+    let (tell, mut told) = unbounded_channel();
+    let authorizer = move |request: AccessRequest| {
+        let tell = tell.clone();
+        async move {
+            if request.credentials["token"] == "slow" {
+                tell.send("judged").unwrap();
+                let _judged = Judged(tell);
+                std::future::pending::<()>().await;
+            }
+            Ok::<_, Denied>(Grant::database(request.database))
+        }
+    };
+    let gateway = Gateway::builder(Store::memory()).authorizer(authorizer);
+    let api = Api::served(gateway.trusted_proxies(["unix".into()]));
+    let slow = b"GET /db HTTP/1.1\r\nHost: gateway\r\nX-Forwarded-For: 192.0.2.1\r\n\
+        Authorization: Bearer slow\r\n\r\n";
+    for n in 1..=10 {
+        assert_eq!(from(&api, "192.0.2.1", "good", "/db").await.status, 404, "{n}");
+        let mut raw = api.served.bytes().await;
+        raw.write(slow).await;
+        assert_eq!(told.recv().await, Some("judged"));
+        drop(raw);
+        assert_eq!(told.recv().await, Some("given up"));
+    }
+    assert_too_many(&from(&api, "192.0.2.1", "good", "/db").await, "60");
+    assert_eq!(from(&api, "192.0.2.2", "good", "/db").await.status, 404);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_token_of_metrics_cannot_be_guessed() {
+    for wrong in ["guess", "user"] {
+        let metrics = MetricsAccess::Token("scraper".into());
+        let gateway = token_gateway(Store::memory()).metrics(metrics);
+        let api = Api::served(gateway.trusted_proxies(["unix".into()]));
+        for _ in 0..20 {
+            assert_eq!(from(&api, "192.0.2.1", "scraper", "/_metrics").await.status, 200);
+            assert_eq!(from(&api, "192.0.2.1", "secret", "/_metrics").await.status, 200);
+        }
+        for n in 1..=10 {
+            let refused = from(&api, "192.0.2.1", wrong, "/_metrics").await.status;
+            assert!(refused == 401 || refused == 403, "{refused} {n}");
+        }
+        assert_too_many(&from(&api, "192.0.2.1", "scraper", "/_metrics").await, "60");
+        assert_eq!(from(&api, "192.0.2.2", "scraper", "/_metrics").await.status, 200);
     }
 }
 

@@ -24,7 +24,9 @@ use crate::transport::Listener;
 
 use super::census::Seat;
 use super::error::Refusal;
-use super::net::{Arrived, Door, Endpoint, Entered, Patience, PatientStream, Scheme, Told, enter};
+use super::net::{
+    Arrived, Door, Endpoint, Entered, Patience, PatientStream, Scheme, Told, UNNAMED, enter,
+};
 use super::{Gateway, Shared, routes};
 
 /// Pause after a failed accept, e.g. for want of file descriptors.
@@ -52,7 +54,7 @@ impl ConnectionInfo {
         let mut info = self.clone();
         let Some(told) = shared.proxies.told(self.peer, headers) else { return info };
         let Told { client, host, scheme } = told;
-        info.peer = client.or(info.peer);
+        info.peer = client.or(info.peer).or(Some(UNNAMED));
         info.scheme = scheme.or(info.scheme);
         if let Some(host) = host {
             headers.insert(HOST, host);
@@ -246,6 +248,7 @@ async fn entered(shared: &Shared, arrived: Arrived, seat: &Seat) -> Option<Enter
     if door.proxy_header && !shared.proxies.list(entered.peer) {
         let address = entered.peer.map(|peer| peer.ip());
         if let Err(refusal) = address.map_or(Ok(()), |address| seat.comes_from(address)) {
+            shared.observed.limit_hit(refusal.limit());
             tracing::info!(peer = ?entered.peer, ?refusal, "connection refused");
             routes::refuse_connection(entered.stream, refusal).await;
             return None;

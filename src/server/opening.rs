@@ -1,7 +1,7 @@
 //! How a database comes to be open: the authorizer's judgement, the grant's time, the user's
 //! connections, and the database itself. Every protocol of the gateway opens databases here.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ use super::Shared;
 use super::auth::{
     AccessRequest, Credentials, Denied, DeniedKind, Grant, ServerGrant, ServerRequest,
 };
-use super::bounds::Logins;
+use super::bounds::Attempt;
 use super::census::Seat;
 use super::channel::{Channel, Enlisted, Renewal};
 use super::error::{Refusal, ToWire as _};
@@ -44,10 +44,9 @@ impl Shared {
 
     /// The same for what is no connection.
     pub(super) async fn judge_access(&self, access: AccessRequest) -> Result<Grant, WireError> {
-        let login = self.login(&access.credentials, access.peer)?;
+        let login = self.login(&access.credentials, access.peer).await?;
         let judged = unwinding(self.authorizer.authorize(access)).await;
-        let judged = judged.map_err(|panicked| panicked.to_wire())?;
-        let grant = login.judged(judged)?.map_err(|denied| denied.to_wire())?;
+        let grant = verdict(login, judged)?.map_err(|denied| denied.to_wire())?;
         self.usable(grant)
     }
 
@@ -76,10 +75,9 @@ impl Shared {
         &self,
         request: ServerRequest,
     ) -> Result<Result<ServerGrant, Denied>, WireError> {
-        let login = self.login(&request.credentials, request.peer)?;
+        let login = self.login(&request.credentials, request.peer).await?;
         let judged = unwinding(self.server_authorizer.authorize_server(request)).await;
-        let judged = login.judged(judged.map_err(|panicked| panicked.to_wire())?)?;
-        match judged {
+        match verdict(login, judged)? {
             Ok(grant) => self.usable_server(grant).map(Ok),
             Err(denied) => Ok(Err(denied)),
         }
@@ -106,14 +104,13 @@ impl Shared {
 
     /// Begins to look at credentials; refused where too many have failed. Who shows none does not
     /// try to log in.
-    fn login(
+    async fn login(
         &self,
         credentials: &Credentials,
         peer: Option<SocketAddr>,
-    ) -> Result<Login<'_>, WireError> {
+    ) -> Result<Attempt<'_>, WireError> {
         let address = peer.map(|peer| peer.ip()).filter(|_| !credentials.value().is_null());
-        self.logins.check(address).map_err(|refusal| refusal.to_wire())?;
-        Ok(Login { logins: &self.logins, address })
+        self.logins.begin(address).await.map_err(|refusal| refusal.to_wire())
     }
 
     /// Opens the database that a grant names; makes it if the grant allows that and `create` asks
@@ -137,21 +134,15 @@ impl Shared {
     }
 }
 
-/// Credentials that are being looked at.
-struct Login<'a> {
-    logins: &'a Logins,
-    address: Option<IpAddr>,
-}
-
-impl Login<'_> {
-    /// Counts a failure. What was judged while its address came to its bound is not told.
-    fn judged<G>(self, judged: Result<G, Denied>) -> Result<Result<G, Denied>, WireError> {
-        self.logins.check(self.address).map_err(|refusal| refusal.to_wire())?;
-        if judged.as_ref().is_err_and(|denied| denied.kind == DeniedKind::Unauthorized) {
-            self.logins.failed(self.address);
-        }
-        Ok(judged)
-    }
+/// Ends a login with what the authorizer says. That it panicked says nothing of the credentials.
+fn verdict<G>(
+    login: Attempt<'_>,
+    judged: Result<Result<G, Denied>, Refusal>,
+) -> Result<Result<G, Denied>, WireError> {
+    let unauthorized = |denied: &Denied| denied.kind == DeniedKind::Unauthorized;
+    let failed = matches!(&judged, Ok(Err(denied)) if unauthorized(denied));
+    login.end(failed).map_err(|refusal| refusal.to_wire())?;
+    judged.map_err(|panicked| panicked.to_wire())
 }
 
 impl Socket {

@@ -227,6 +227,7 @@ async fn upgrade(
     let (seat, tasks) = match info {
         Some(info) => {
             if let Err(refusal) = address.map_or(Ok(()), |peer| info.seat.comes_from(peer.ip())) {
+                shared.observed.limit_hit(refusal.limit());
                 return Ok(error_response(&refusal.to_wire()));
             }
             info.patience.without_end();

@@ -13,7 +13,10 @@ use crate::server::{Denied, Grant, ServerGrant};
 #[derive(Debug, Clone)]
 pub(super) enum Answer {
     Granted(Box<Granted>),
-    Denied(Denied),
+    Denied {
+        denied: Denied,
+        cache: Option<Duration>,
+    },
     /// The application does not know these credentials; another source is asked.
     Unknown,
     /// There is no answer. It is not remembered.
@@ -83,15 +86,16 @@ impl Answer {
             error.to_string().chars().take(SHOWN_CHARS).collect()
         };
         let Body { grant, denied, cache_s } = serde_json::from_slice(text).map_err(short)?;
+        let cache = cache_s.map(Duration::from_secs);
         match (grant, denied) {
-            (Some(grant), None) => {
-                let granted = Granted::new(grant, cache_s.map(Duration::from_secs))?;
-                Ok(Self::Granted(Box::new(granted)))
+            (Some(grant), None) => Ok(Self::Granted(Box::new(Granted::new(grant, cache)?))),
+            (None, Some(DeniedBody { reason, kind })) => {
+                let denied = match kind {
+                    Some(KindBody::Forbidden) => Denied::forbidden(reason),
+                    Some(KindBody::Unauthorized) | None => Denied::new(reason),
+                };
+                Ok(Self::Denied { denied, cache })
             }
-            (None, Some(DeniedBody { reason, kind })) => Ok(Self::Denied(match kind {
-                Some(KindBody::Forbidden) => Denied::forbidden(reason),
-                Some(KindBody::Unauthorized) | None => Denied::new(reason),
-            })),
             _ => Err("it must have either grant or denied".to_owned()),
         }
     }
@@ -100,7 +104,8 @@ impl Answer {
     pub(super) fn memory(&self, usual: Duration) -> Option<Duration> {
         match self {
             Self::Failed => None,
-            Self::Denied(_) | Self::Unknown => Some(usual),
+            Self::Denied { cache, .. } => Some(cache.unwrap_or(usual)),
+            Self::Unknown => Some(usual),
             Self::Granted(granted) => {
                 let left = granted
                     .expires_at
@@ -243,6 +248,7 @@ mod tests {
         let usual = Duration::from_secs(30);
         let memory = |answer: Value| parse(&answer).unwrap().memory(usual).unwrap();
         assert_eq!(memory(json!({"denied": {"reason": "no"}})), usual);
+        assert!(memory(json!({"denied": {"reason": "no"}, "cache_s": 0})).is_zero());
         assert_eq!(memory(json!({"grant": {"read": true}})), usual);
         assert_eq!(memory(json!({"grant": {"read": true}, "cache_s": 5})).as_secs(), 5);
         assert!(memory(json!({"grant": {"read": true, "expires_in_s": 2}})).as_secs() < 3);

@@ -142,7 +142,7 @@ mod tests {
         let mut waiting = Box::pin(memo.get([1; 32], || async { denied() }));
         assert!(futures::poll!(&mut waiting).is_pending());
         drop(dropped);
-        assert!(matches!(waiting.await, Answer::Denied(_)));
+        assert!(matches!(waiting.await, Answer::Denied { .. }));
     }
 
     #[tokio::test]

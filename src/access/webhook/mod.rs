@@ -1,18 +1,19 @@
 //! The webhook: the application's own server says who may open what.
 //!
 //! Each request for access is posted to it as JSON, and its answer is the grant. An answer is
-//! remembered for a while; equal requests that come meanwhile wait for the same answer. Whatever
-//! goes wrong is a refusal.
+//! remembered for a while; equal requests that come meanwhile wait for the same answer. Requests are
+//! equal if all that is sent of them is. Whatever goes wrong is a refusal.
 
 mod answer;
 mod memo;
 mod settings;
 
+use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use async_trait::async_trait;
 use hmac::Mac as _;
-use http::{HeaderMap, StatusCode};
+use http::{HeaderMap, HeaderName, StatusCode};
 use serde_json::{Map, Value, json};
 use tokio::time::sleep;
 
@@ -20,7 +21,7 @@ use crate::server::{AccessRequest, Denied, Grant, ServerGrant, ServerRequest};
 
 use super::chain::Source;
 use super::error::AccessError;
-use super::secret::{Digest, Digester, Secret, hex, mac};
+use super::secret::{Digester, Secret, hex, mac};
 use answer::Answer;
 use memo::Memo;
 pub use settings::WebhookSettings;
@@ -41,6 +42,7 @@ pub struct Webhook {
     client: reqwest::Client,
     url: reqwest::Url,
     secret: Option<Secret>,
+    headers: Vec<HeaderName>,
     retries: u32,
     answer_bytes_max: usize,
     digester: Digester,
@@ -97,6 +99,10 @@ impl Webhook {
         }
         let secret = Secret::of(settings.secret.as_ref(), settings.secret_file.as_deref())
             .map_err(|error| error.of_entry("setting", "access.webhook.secret"))?;
+        let headers = settings.headers.iter().map(|name| name.parse());
+        let headers = headers
+            .collect::<Result<_, _>>()
+            .map_err(|_| refuse("access.webhook.headers", "each must be the name of a header"))?;
         let client = reqwest::Client::builder()
             .timeout(Duration::from_millis(settings.timeout_ms))
             // Credentials go to the address that was configured, and to no other.
@@ -108,6 +114,7 @@ impl Webhook {
             client,
             url,
             secret,
+            headers,
             retries: settings.retries,
             answer_bytes_max: settings.answer_bytes_max,
             digester: Digester::new(),
@@ -115,8 +122,12 @@ impl Webhook {
         })
     }
 
-    async fn ask(&self, key: Digest, body: Value) -> Answer {
-        self.memo.get(key, || self.fetch(body.to_string())).await
+    /// The answer to all that is sent, and to nothing else: a request that differs in anything that
+    /// the application may judge by is another one.
+    async fn ask(&self, body: &Value) -> Answer {
+        let body = body.to_string();
+        let key = self.digester.of(&[body.as_bytes()]);
+        self.memo.get(key, || self.fetch(body)).await
     }
 
     /// An answer, whatever happens.
@@ -162,11 +173,18 @@ impl Webhook {
         Answer::parse(&text).map_err(Failure::Malformed)
     }
 
-    /// What equal requests have in common. Peer and headers are not part of it.
-    fn key(&self, kind: &str, credentials: &Value, database: &str, create: bool) -> Digest {
-        let credentials = credentials.to_string();
-        let create = [u8::from(create)];
-        self.digester.of(&[kind.as_bytes(), credentials.as_bytes(), database.as_bytes(), &create])
+    /// The headers that are configured, as an object of texts.
+    fn shown(&self, headers: &HeaderMap) -> Value {
+        let mut shown = Map::new();
+        for name in self.headers.iter().filter(|name| headers.contains_key(*name)) {
+            let values = headers
+                .get_all(name)
+                .iter()
+                .map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
+            let values: Vec<String> = values.collect();
+            shown.insert(name.to_string(), Value::String(values.join(", ")));
+        }
+        Value::Object(shown)
     }
 }
 
@@ -180,18 +198,9 @@ fn signature(secret: &Secret, body: &str, now_s: u64) -> String {
     format!("t={now_s},v1={}", hex(&mac.finalize().into_bytes()))
 }
 
-/// Headers as an object of texts; those without secrets are all that a request has here.
-fn shown(headers: &HeaderMap) -> Value {
-    let mut shown = Map::new();
-    for name in headers.keys() {
-        let values = headers
-            .get_all(name)
-            .iter()
-            .map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
-        let values: Vec<String> = values.collect();
-        shown.insert(name.to_string(), Value::String(values.join(", ")));
-    }
-    Value::Object(shown)
+/// Without the port, which is another one for each connection.
+fn address(peer: Option<SocketAddr>) -> Option<IpAddr> {
+    peer.map(|peer| peer.ip().to_canonical())
 }
 
 fn unavailable() -> Denied {
@@ -201,37 +210,33 @@ fn unavailable() -> Denied {
 #[async_trait]
 impl Source for Webhook {
     async fn judge(&self, request: &AccessRequest) -> Option<Result<Grant, Denied>> {
-        let (credentials, database) = (request.credentials.value(), request.database.as_str());
-        let key = self.key("database", credentials, database, request.create);
         let body = json!({
             "request": "database",
-            "credentials": credentials,
-            "database": database,
+            "credentials": request.credentials.value(),
+            "database": request.database.as_str(),
             "create": request.create,
-            "peer": request.peer,
-            "headers": shown(&request.headers),
+            "peer": address(request.peer),
+            "headers": self.shown(&request.headers),
         });
-        match self.ask(key, body).await {
+        match self.ask(&body).await {
             Answer::Unknown => None,
             Answer::Failed => Some(Err(unavailable())),
-            Answer::Denied(denied) => Some(Err(denied)),
+            Answer::Denied { denied, .. } => Some(Err(denied)),
             Answer::Granted(granted) => Some(granted.grant(&request.database)),
         }
     }
 
     async fn judge_server(&self, request: &ServerRequest) -> Option<Result<ServerGrant, Denied>> {
-        let credentials = request.credentials.value();
-        let key = self.key("server", credentials, "", false);
         let body = json!({
             "request": "server",
-            "credentials": credentials,
-            "peer": request.peer,
-            "headers": shown(&request.headers),
+            "credentials": request.credentials.value(),
+            "peer": address(request.peer),
+            "headers": self.shown(&request.headers),
         });
-        match self.ask(key, body).await {
+        match self.ask(&body).await {
             Answer::Unknown => None,
             Answer::Failed => Some(Err(unavailable())),
-            Answer::Denied(denied) => Some(Err(denied)),
+            Answer::Denied { denied, .. } => Some(Err(denied)),
             Answer::Granted(granted) => Some(Ok(granted.server_grant())),
         }
     }

@@ -16,6 +16,9 @@ pub struct WebhookSettings {
     pub secret: Option<Secret>,
     /// A file that holds the secret.
     pub secret_file: Option<PathBuf>,
+    /// Names of headers of the client's request that are sent; none. The application judges by what
+    /// is sent alone, and answers are remembered apart for what differs in it.
+    pub headers: Vec<String>,
     /// Milliseconds in which one try must be answered; 3,000.
     pub timeout_ms: u64,
     /// Further tries after one without an answer or with a status of 500 and more; 1.
@@ -33,6 +36,7 @@ impl Default for WebhookSettings {
             url: String::new(),
             secret: None,
             secret_file: None,
+            headers: Vec::new(),
             timeout_ms: 3_000,
             retries: 1,
             cache_s: 30,

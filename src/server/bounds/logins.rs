@@ -2,14 +2,16 @@
 //! looked at for a time, which grows each time.
 //!
 //! Many guesses at once gain nothing: what is judged while its address has come to its bound is not
-//! told, be it good or bad.
+//! told, be it good or bad. Nor does giving up: the work was done, so it counts as a failure. And few
+//! of an address are judged at a time, so that those of others come to their turn.
 
 use std::collections::HashMap;
 use std::fmt;
 use std::net::IpAddr;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
 use crate::limits::Limits;
@@ -24,8 +26,11 @@ const DELAY_MAX: Duration = Duration::from_secs(3600);
 /// How long after its last failure an address is remembered.
 const MEMORY: Duration = Duration::from_secs(2 * 3600);
 
-/// Between two looks for addresses to forget, when there are as many as may be.
-const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
+/// Logins of one address that are judged at a time; more wait.
+const AT_ONCE_MAX: usize = 32;
+
+/// The part of a full table that makes room at a time: looking for it is work.
+const EVICTED_PART: usize = 16;
 
 /// The failures of a gateway's clients.
 pub(in crate::server) struct Logins {
@@ -36,9 +41,8 @@ pub(in crate::server) struct Logins {
 
 #[derive(Default)]
 struct State {
-    /// `None` is for all that have no entry of their own.
-    entries: HashMap<Option<IpAddr>, Entry>,
-    swept: Option<Instant>,
+    entries: HashMap<IpAddr, Entry>,
+    judging: HashMap<IpAddr, Judging>,
 }
 
 struct Entry {
@@ -47,6 +51,24 @@ struct Entry {
     last: Instant,
     blocked_until: Option<Instant>,
     delay: Duration,
+}
+
+/// The logins of one address that are judged or wait for it.
+struct Judging {
+    places: usize,
+    turns: Arc<Semaphore>,
+}
+
+/// One of them.
+struct Place<'a> {
+    logins: &'a Logins,
+    address: IpAddr,
+}
+
+/// Credentials that are being looked at. Dropped before its end it counts as a failure.
+pub(in crate::server) struct Attempt<'a> {
+    /// `None` for what is not counted.
+    pending: Option<(Place<'a>, OwnedSemaphorePermit)>,
 }
 
 impl fmt::Debug for Logins {
@@ -68,38 +90,64 @@ impl Logins {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether credentials from this address are looked at. Peers without an address are not told
-    /// apart and not counted.
+    /// What an address is counted as. Peers without one are not told apart and not counted.
+    fn counted(&self, address: Option<IpAddr>) -> Option<IpAddr> {
+        address.filter(|_| self.per_minute_max > 0).map(network_of)
+    }
+
+    /// Waits for its turn among those of its address; refused where too many have failed.
+    pub(in crate::server) async fn begin(
+        &self,
+        address: Option<IpAddr>,
+    ) -> Result<Attempt<'_>, TooMuch> {
+        self.check(address)?;
+        let Some(counted) = self.counted(address) else { return Ok(Attempt { pending: None }) };
+        let (place, turns) = self.place(counted);
+        let turn = turns.acquire_owned().await.expect("nobody closes it");
+        // Those that went before it may have failed.
+        self.check(address)?;
+        Ok(Attempt { pending: Some((place, turn)) })
+    }
+
+    fn place(&self, address: IpAddr) -> (Place<'_>, Arc<Semaphore>) {
+        let mut state = self.lock();
+        let judging = state
+            .judging
+            .entry(address)
+            .or_insert_with(|| Judging { places: 0, turns: Arc::new(Semaphore::new(AT_ONCE_MAX)) });
+        judging.places += 1;
+        (Place { logins: self, address }, Arc::clone(&judging.turns))
+    }
+
+    /// Whether credentials from this address are looked at.
     pub(in crate::server) fn check(&self, address: Option<IpAddr>) -> Result<(), TooMuch> {
-        let Some(address) = address.filter(|_| self.per_minute_max > 0) else { return Ok(()) };
-        let state = self.lock();
-        let entry = state.entries.get(&Some(network_of(address)));
-        let entry = match entry {
-            None if state.entries.len() >= self.entries_max => state.entries.get(&None),
-            entry => entry,
-        };
-        let left = entry
-            .and_then(|entry| entry.blocked_until?.checked_duration_since(Instant::now()))
-            .filter(|left| !left.is_zero());
+        let Some(address) = self.counted(address) else { return Ok(()) };
+        let left =
+            self.lock().entries.get(&address).and_then(|entry| entry.blocked(Instant::now()));
         match left {
             None => Ok(()),
             Some(left) => Err(TooMuch::FailedLogins { retry_s: seconds(left) }),
         }
     }
 
-    /// Counts a failure.
+    /// Counts a failure; none of an address that has come to its bound.
     pub(in crate::server) fn failed(&self, address: Option<IpAddr>) {
-        let Some(address) = address.filter(|_| self.per_minute_max > 0) else { return };
-        let mut state = self.lock();
-        let key = state.key(network_of(address), self.entries_max);
+        let Some(address) = self.counted(address) else { return };
         let now = Instant::now();
-        let entry = state.entries.entry(key).or_insert(Entry {
+        let mut state = self.lock();
+        if !state.entries.contains_key(&address) {
+            state.make_room(self.entries_max, now);
+        }
+        let entry = state.entries.entry(address).or_insert(Entry {
             failures: 0,
             first: now,
             last: now,
             blocked_until: None,
             delay: WINDOW,
         });
+        if entry.blocked(now).is_some() {
+            return;
+        }
         if entry.first + WINDOW <= now {
             (entry.failures, entry.first) = (0, now);
         }
@@ -114,19 +162,65 @@ impl Logins {
     }
 }
 
+impl Entry {
+    /// For how long it is still refused.
+    fn blocked(&self, now: Instant) -> Option<Duration> {
+        self.blocked_until?.checked_duration_since(now).filter(|left| !left.is_zero())
+    }
+}
+
 impl State {
-    /// The key to count under: the address if there is room for it.
-    fn key(&mut self, address: IpAddr, entries_max: usize) -> Option<IpAddr> {
-        let key = Some(address);
-        if self.entries.contains_key(&key) || self.entries.len() < entries_max {
-            return key;
+    /// Forgets, for one more address, those that failed longest ago; whoever is refused at the
+    /// moment comes last.
+    fn make_room(&mut self, entries_max: usize, now: Instant) {
+        if self.entries.len() < entries_max {
+            return;
         }
-        let now = Instant::now();
-        if self.swept.is_none_or(|swept| swept + SWEEP_INTERVAL <= now) {
-            self.swept = Some(now);
-            self.entries.retain(|_, entry| entry.last + MEMORY > now);
+        self.entries.retain(|_, entry| entry.last + MEMORY > now);
+        let excess = (self.entries.len() + 1).saturating_sub(entries_max);
+        if excess == 0 {
+            return;
         }
-        if self.entries.len() < entries_max { key } else { None }
+        let rank = |(address, entry): (&IpAddr, &Entry)| {
+            (entry.blocked(now).is_some(), entry.last, *address)
+        };
+        let mut ranked: Vec<(bool, Instant, IpAddr)> = self.entries.iter().map(rank).collect();
+        ranked.sort_unstable();
+        for (_, _, address) in ranked.into_iter().take(excess + entries_max / EVICTED_PART) {
+            self.entries.remove(&address);
+        }
+    }
+}
+
+impl Attempt<'_> {
+    /// Ends it with its verdict, which is told only if its address has not come to its bound.
+    pub(in crate::server) fn end(mut self, failed: bool) -> Result<(), TooMuch> {
+        let Some((place, _turn)) = self.pending.take() else { return Ok(()) };
+        place.logins.check(Some(place.address))?;
+        if failed {
+            place.logins.failed(Some(place.address));
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Attempt<'_> {
+    fn drop(&mut self) {
+        if let Some((place, _)) = &self.pending {
+            place.logins.failed(Some(place.address));
+        }
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        let mut state = self.logins.lock();
+        if let Some(judging) = state.judging.get_mut(&self.address) {
+            judging.places -= 1;
+            if judging.places == 0 {
+                state.judging.remove(&self.address);
+            }
+        }
     }
 }
 
@@ -176,19 +270,70 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn addresses_beyond_the_bound_are_counted_together_and_forgotten_in_time() {
+    async fn one_address_too_many_takes_the_place_of_the_oldest_that_is_not_refused() {
         let logins = logins(2, 3);
-        for n in 1..=3 {
+        logins.failed(Some(address(1)));
+        logins.failed(Some(address(1)));
+        for n in 2..=100 {
+            advance(Duration::from_millis(1)).await;
+            assert_eq!(logins.check(Some(address(n))), Ok(()), "nobody pays for others");
             logins.failed(Some(address(n)));
+            assert!(logins.lock().entries.len() <= 3);
         }
-        logins.failed(Some(address(4)));
-        logins.failed(Some(address(5)));
-        assert!(logins.check(Some(address(6))).is_err(), "as one of all others");
-        assert_eq!(logins.check(Some(address(1))), Ok(()), "it has its own count");
-        assert_eq!(logins.lock().entries.len(), 4);
+        assert!(logins.check(Some(address(1))).is_err(), "it is still refused");
+        logins.failed(Some(address(100)));
+        assert!(logins.check(Some(address(100))).is_err(), "the newest keep their counts");
+        for n in 101..=110 {
+            logins.failed(Some(address(n)));
+            logins.failed(Some(address(n)));
+            assert!(logins.check(Some(address(n))).is_err());
+        }
+        assert_eq!(logins.lock().entries.len(), 3);
         advance(Duration::from_secs(3 * 3600)).await;
         logins.failed(Some(address(7)));
         assert_eq!(logins.lock().entries.len(), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_given_up_has_failed_and_what_is_judged_counts_by_its_verdict() {
+        let logins = logins(2, 100);
+        for _ in 0..5 {
+            logins.begin(Some(address(1))).await.unwrap().end(false).unwrap();
+            logins.begin(None).await.unwrap().end(true).unwrap();
+        }
+        drop(logins.begin(Some(address(1))).await.unwrap());
+        let late = logins.begin(Some(address(1))).await.unwrap();
+        logins.begin(Some(address(1))).await.unwrap().end(true).unwrap();
+        assert!(logins.begin(Some(address(1))).await.is_err());
+        assert!(late.end(false).is_err(), "its verdict is not told");
+        assert!(logins.lock().judging.is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn few_of_an_address_are_judged_at_a_time() {
+        let logins = logins(2, 100);
+        let mut judged = Vec::new();
+        for _ in 0..AT_ONCE_MAX {
+            judged.push(logins.begin(Some(address(1))).await.unwrap());
+        }
+        let mut waiting = Box::pin(logins.begin(Some(address(1))));
+        let mut given_up = Box::pin(logins.begin(Some(address(1))));
+        assert!(futures::poll!(&mut waiting).is_pending());
+        assert!(futures::poll!(&mut given_up).is_pending());
+        drop(given_up);
+        assert!(logins.lock().entries.is_empty(), "who gave up waiting made no work");
+        logins.begin(Some(address(2))).await.unwrap().end(false).unwrap();
+        judged.pop().unwrap().end(false).unwrap();
+        waiting.await.unwrap().end(false).unwrap();
+        judged.pop().unwrap().end(true).unwrap();
+        judged.push(logins.begin(Some(address(1))).await.unwrap());
+        judged.push(logins.begin(Some(address(1))).await.unwrap());
+        let mut late = Box::pin(logins.begin(Some(address(1))));
+        assert!(futures::poll!(&mut late).is_pending());
+        judged.pop().unwrap().end(true).unwrap();
+        assert!(late.await.is_err(), "it is not judged any more");
+        drop(judged);
+        assert!(logins.lock().judging.is_empty());
     }
 
     #[test]

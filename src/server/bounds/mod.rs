@@ -6,7 +6,7 @@ mod memory;
 mod pace;
 mod requests;
 
-pub(super) use logins::Logins;
+pub(super) use logins::{Attempt, Logins};
 pub(super) use memory::{Held, Intake, Memory};
 pub(super) use pace::Pace;
 pub(super) use requests::Requests;

@@ -33,17 +33,32 @@ pub(super) async fn metrics(request: Request) -> Answer {
     if !reads(&request.method) {
         return only("GET,HEAD");
     }
-    let by_setting = match &request.shared.metrics_access {
-        MetricsAccess::Everybody => true,
-        MetricsAccess::Token(token) => shows(&request, token),
-        MetricsAccess::Administrators => false,
-    };
-    if !by_setting {
-        check_administer(&request).await?;
+    match &request.shared.metrics_access {
+        MetricsAccess::Everybody => {}
+        MetricsAccess::Token(token) => check_token(&request, token).await?,
+        MetricsAccess::Administrators => check_administer(&request).await?,
     }
     let mut response = warp::reply::Response::new(request.shared.metrics_text().await.into());
     set(&mut response, CONTENT_TYPE, OPEN_METRICS);
     Ok(response)
+}
+
+/// Lets in who shows the token or administers the server. A wrong token is a failed login. What the
+/// server's authorizer does not know is counted there; what it knows, and denies, here.
+async fn check_token(request: &Request, token: &str) -> Result<(), WireError> {
+    let address = request.peer.map(|peer| peer.ip());
+    let shows_any = !request.credentials()?.value().is_null();
+    if shows_any {
+        request.shared.logins.check(address).map_err(|refusal| refusal.to_wire())?;
+    }
+    if shows(request, token) {
+        return Ok(());
+    }
+    let checked = check_administer(request).await;
+    if shows_any && checked.as_ref().is_err_and(|error| error.status == 403) {
+        request.shared.logins.failed(address);
+    }
+    checked
 }
 
 /// Whether the request shows a token. Digests are compared, so that the time tells nothing of it.

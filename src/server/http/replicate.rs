@@ -29,7 +29,8 @@ impl Owner {
 }
 
 async fn check_replicate(request: &Request) -> Result<(), WireError> {
-    Owner::of(request)?.check_replicate(&request.shared).await.map(drop)
+    let user = Owner::of(request)?.check_replicate(&request.shared).await?;
+    request.count_for(user.as_deref())
 }
 
 pub(super) async fn replicate(mut request: Request) -> Answer {
@@ -43,6 +44,7 @@ pub(super) async fn replicate(mut request: Request) -> Answer {
         Asked::Cancel(asked) => {
             // Who may make it may end it.
             let user = owner.check(&request.shared, &asked).await?;
+            request.count_for(user.as_deref())?;
             cancel(&request, &asked.id(request.shared.store.uuid(), user.as_deref())).await
         }
         Asked::CancelId(id) => {
@@ -55,6 +57,7 @@ pub(super) async fn replicate(mut request: Request) -> Answer {
 async fn start(request: &Request, owner: Owner, asked: Replication) -> Answer {
     let shared = &request.shared;
     let user = owner.check(shared, &asked).await?;
+    request.count_for(user.as_deref())?;
     let job = shared.replicate(asked, owner, user).await?;
     if job.asked.continuous {
         return Ok(json(StatusCode::ACCEPTED, &json!({"ok": true, "_local_id": job.id})));

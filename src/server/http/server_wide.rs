@@ -49,8 +49,9 @@ pub(super) async fn route(request: Request, path: &[&str]) -> Answer {
             if !reads(&request.method) {
                 return only("GET,HEAD");
             }
-            let feed =
-                request.shared.begin_feed(request.server_access()?, ServerRight::List).await?;
+            let access = request.server_access()?;
+            let feed = request.shared.begin_feed(access, ServerRight::List).await?;
+            request.count_for(feed.with_grant(|grant| grant.user.clone()).as_deref())?;
             super::db_updates::answer(request, feed)
         }
         ["_replicate"] => replicate::replicate(request).await,
@@ -119,7 +120,9 @@ pub(super) async fn judge_with(
 }
 
 async fn check_list(request: &Request) -> Result<(), WireError> {
-    request.shared.judge_right(request.server_access()?, ServerRight::List).await.map(drop)
+    let access = request.server_access()?;
+    let grant = request.shared.judge_right(access, ServerRight::List).await?;
+    request.count_for(grant.user.as_deref())
 }
 
 /// `DELETE /_settee/grants`: takes back grants by user, token and database.
@@ -187,14 +190,9 @@ async fn tell_session(request: &Request) -> Answer {
         let grant = judge(request).await?;
         let cookie = request.header(&http::header::AUTHORIZATION)?.is_none();
         info["authenticated"] = json!(if cookie { "cookie" } else { "default" });
-        let name = grant.user.clone().or_else(|| shown_name(&request.credentials().ok()?));
-        json!({"name": name, "roles": roles(&grant)})
+        json!({"name": grant.user, "roles": roles(&grant)})
     };
     Ok(json(StatusCode::OK, &json!({"ok": true, "userCtx": context, "info": info})))
-}
-
-fn shown_name(credentials: &Credentials) -> Option<String> {
-    credentials["name"].as_str().map(str::to_owned)
 }
 
 #[derive(Deserialize)]
@@ -222,17 +220,18 @@ async fn begin_session(mut request: Request) -> Answer {
             return Err(HttpRefusal::NotJson.to_wire());
         }
     };
-    let credentials =
-        Credentials::new(json!({"name": login.name.clone(), "password": login.password}));
+    let credentials = Credentials::new(json!({"name": login.name, "password": login.password}));
     let access = request.server_access_with(credentials.clone());
     let judged = request.shared.judge_server(access).await?;
     let grant = judged.map_err(|denied| match denied.kind {
         DeniedKind::Unauthorized => HttpRefusal::BadLogin.to_wire(),
         DeniedKind::Forbidden | DeniedKind::Unavailable => denied.to_wire(),
     })?;
+    request.count_for(grant.user.as_deref())?;
     let cookie = request.shared.sessions.begin(credentials, &grant);
-    let name = grant.user.clone().unwrap_or(login.name);
-    request.link.tell(Some(&name), None, Act::SessionBegun);
+    // A name that was shown may be anybody's: a token counts as the password of any.
+    let name = grant.user.as_deref();
+    request.link.tell(name, None, Act::SessionBegun);
     let body = json!({"ok": true, "name": name, "roles": roles(&grant)});
     let mut response = json(StatusCode::OK, &body);
     let cookie = request.shared.sessions.set_cookie(Some(&cookie), request.is_secure());

@@ -4,7 +4,7 @@
 //! put to the authorizer with every request, so that a session never allows more than they do, and a
 //! session that was ended or forgotten is over at once. A restart ends all of them.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -55,14 +55,14 @@ impl Sessions {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Begins a session; the oldest makes room. The cookie's value.
+    /// Begins a session; the oldest of whoever has most of them makes room. The cookie's value.
     pub(super) fn begin(&self, credentials: Credentials, grant: &ServerGrant) -> String {
         let now_s = now_s();
         let (id, ends_s) = (random(), now_s + self.time.as_secs().max(1));
         let mut open = self.lock();
         open.retain(|session| session.ends_s > now_s);
         if open.len() >= self.max {
-            open.pop_front();
+            make_room(&mut open);
         }
         let (user, token) = (grant.user.clone(), grant.token.clone());
         open.push_back(Session { id, ends_s, credentials, user, token });
@@ -124,6 +124,25 @@ impl Sessions {
     fn signer(&self, bytes: &[u8]) -> Hmac<Sha256> {
         let signer = Hmac::<Sha256>::new_from_slice(&self.key);
         signer.expect("a key may have any length").chain_update(bytes)
+    }
+}
+
+impl Session {
+    fn owner(&self) -> (Option<&str>, Option<&str>) {
+        (self.user.as_deref(), self.token.as_deref())
+    }
+}
+
+/// Nobody is logged out because somebody else logs in too often.
+fn make_room(open: &mut VecDeque<Session>) {
+    let mut counts: HashMap<_, usize> = HashMap::new();
+    for session in open.iter() {
+        *counts.entry(session.owner()).or_default() += 1;
+    }
+    let most = counts.values().max().copied();
+    let oldest = open.iter().position(|session| counts.get(&session.owner()).copied() == most);
+    if let Some(oldest) = oldest {
+        open.remove(oldest);
     }
 }
 
@@ -191,5 +210,20 @@ mod tests {
         let cookies: Vec<String> = (0..3).map(|n| begin(&sessions, json!({"n": n}))).collect();
         assert_eq!(sessions.find(&cookies[0]), None);
         assert!(sessions.find(&cookies[1]).is_some() && sessions.find(&cookies[2]).is_some());
+    }
+
+    #[test]
+    fn nobody_is_logged_out_by_the_sessions_of_another_user() {
+        let sessions = Sessions::new(Duration::from_secs(60), 3);
+        let begin = |user: &str| {
+            let grant = ServerGrant::known().user(user);
+            sessions.begin(Credentials::new(json!({"name": user})), &grant)
+        };
+        let berta = begin("berta");
+        let annas: Vec<String> = (0..10).map(|_| begin("anna")).collect();
+        assert!(sessions.find(&berta).is_some());
+        let left: Vec<bool> = annas.iter().map(|cookie| sessions.find(cookie).is_some()).collect();
+        assert_eq!(left[..8], [false; 8], "the oldest go");
+        assert_eq!(left[8..], [true; 2]);
     }
 }

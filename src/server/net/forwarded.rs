@@ -3,15 +3,21 @@
 //!
 //! A header is a list to which each proxy on the way adds at the end. What a client wrote stands
 //! before that, so the list is read from its end, and the first address that is not itself a listed
-//! proxy's is the client's.
+//! proxy's is the client's. What it wrote may be anything, an opening quote or any byte, and changes
+//! nothing of how the rest is read.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 use ipnet::IpNet;
 
 /// The word that lists peers without an address: those at a Unix socket.
 const UNIX: &str = "unix";
+
+/// All clients of listed proxies without an address that do not say whom they speak for: they are
+/// counted together, and not let go uncounted.
+pub(in crate::server) const UNNAMED: SocketAddr =
+    SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
@@ -121,9 +127,11 @@ impl Proxies {
 
     fn told_by_forwarded(&self, headers: &HeaderMap) -> Told {
         let mut told = Told::default();
-        for element in entries(headers, &http::header::FORWARDED).rev() {
+        let lines = headers.get_all(http::header::FORWARDED);
+        for element in lines.iter().flat_map(elements).rev() {
+            let pairs = split_quoted(element, ';').unwrap_or_default();
             let parameter = |wanted: &str| {
-                split_quoted(element, ';').find_map(|pair| {
+                pairs.iter().find_map(|pair| {
                     let (name, value) = pair.split_once('=')?;
                     let found = name.trim().eq_ignore_ascii_case(wanted);
                     found.then(|| value.trim().trim_matches('"'))
@@ -143,23 +151,59 @@ impl Proxies {
     }
 }
 
-/// What a header lists, over all its lines.
+/// What an `X-Forwarded-` header lists, over all its lines. Nothing is quoted there. An entry that is
+/// no text is empty.
 fn entries<'a>(
     headers: &'a HeaderMap,
     name: &HeaderName,
 ) -> impl DoubleEndedIterator<Item = &'a str> + use<'a> {
-    let lines = headers.get_all(name).iter().map(|line| line.to_str().unwrap_or_default());
-    let entries: Vec<&str> = lines.flat_map(|line| split_quoted(line, ',')).collect();
-    entries.into_iter().map(str::trim)
+    let lines = headers.get_all(name).iter();
+    lines.flat_map(|line| line.as_bytes().split(|byte| *byte == b',')).map(text)
 }
 
-/// Splits where a separator is not within quotes.
-fn split_quoted(text: &str, separator: char) -> impl Iterator<Item = &str> {
-    let mut quoted = false;
-    text.split(move |char| {
-        quoted ^= char == '"';
-        char == separator && !quoted
+fn text(bytes: &[u8]) -> &str {
+    std::str::from_utf8(bytes).unwrap_or_default().trim()
+}
+
+/// The elements of one line of `Forwarded`. Of a line that breaks the grammar only what follows the
+/// last comma, which the nearest proxy wrote; an empty one hides what was before.
+fn elements(line: &HeaderValue) -> Vec<&str> {
+    let whole = line.to_str().ok().and_then(|line| split_quoted(line, ','));
+    whole.unwrap_or_else(|| {
+        let last = line.as_bytes().rsplit(|byte| *byte == b',').next().map_or("", text);
+        vec!["", last]
     })
+}
+
+/// Splits where a separator is not within a quoted string (RFC 9110, section 5.6.4); `None` if there
+/// are quotes that do not enclose a whole value.
+fn split_quoted(text: &str, separator: char) -> Option<Vec<&str>> {
+    enum At {
+        Plain,
+        Quoted,
+        Escaped,
+        Closed,
+    }
+    let (mut at, mut previous, mut start, mut pieces) = (At::Plain, ' ', 0, Vec::new());
+    for (index, char) in text.char_indices() {
+        at = match (at, char) {
+            (At::Plain, '"') if previous == '=' => At::Quoted,
+            (At::Plain, '"' | '\\') => return None,
+            (At::Quoted, '\\') => At::Escaped,
+            (At::Quoted, '"') => At::Closed,
+            (At::Quoted | At::Escaped, _) => At::Quoted,
+            (At::Closed, ' ' | '\t') => At::Closed,
+            (At::Closed, ',' | ';') | (At::Plain, _) => At::Plain,
+            (At::Closed, _) => return None,
+        };
+        if char == separator && matches!(at, At::Plain) {
+            pieces.push(text[start..index].trim());
+            start = index + 1;
+        }
+        previous = char;
+    }
+    pieces.push(text[start..].trim());
+    matches!(at, At::Plain | At::Closed).then_some(pieces)
 }
 
 /// `192.0.2.1`, `192.0.2.1:80`, `2001:db8::1`, `[2001:db8::1]`, `[2001:db8::1]:80`.
@@ -190,7 +234,7 @@ mod tests {
     fn headers(lines: &[(&str, &str)]) -> HeaderMap {
         let line = |(name, value): &(&str, &str)| {
             let name = HeaderName::from_bytes(name.as_bytes()).unwrap();
-            (name, HeaderValue::from_str(value).unwrap())
+            (name, HeaderValue::from_bytes(value.as_bytes()).unwrap())
         };
         let mut headers = HeaderMap::new();
         for (name, value) in lines.iter().map(line) {
@@ -245,6 +289,8 @@ mod tests {
         check(&["203.0.113.9:4711"], "203.0.113.9");
         check(&["2001:db8::9"], "2001:db8::9");
         check(&["[2001:db8::9]:80"], "2001:db8::9");
+        check(&["\", 203.0.113.9"], "203.0.113.9");
+        check(&["ä\", 6.6.6.6, 203.0.113.9"], "203.0.113.9");
         check(&["6.6.6.6, unknown"], "none");
         check(&[], "none");
         let unlisted = client(
@@ -283,6 +329,32 @@ mod tests {
         assert_eq!(whole, expected);
         assert_eq!(told("for=\"a,b;c\""), Told::default());
         assert_eq!(told("for=_hidden, for=10.1.1.1").client, Some("10.1.1.1:0".parse().unwrap()));
+    }
+
+    #[test]
+    fn nothing_that_a_client_writes_before_a_proxy_hides_or_replaces_what_it_says() {
+        let check = |sent: &str, appended: &str, expected: &str| {
+            let line = format!("{sent}, {appended}");
+            let found = client(ForwardedHeader::Forwarded, "10.0.0.1:1", &[("forwarded", &line)]);
+            assert_eq!(found.as_deref(), Some(expected), "{line}");
+        };
+        for sent in [
+            r#"for=6.6.6.6;x="\"""#,
+            r#"for=6.6.6.6;x="\""#,
+            r#"for=6.6.6.6;x=""#,
+            r#"for=6.6.6.6;x="\"#,
+            r#"for=6.6.6.6;x="a"b"#,
+            "for=6.6.6.6;x=ä\"",
+            "\"",
+            "\\",
+        ] {
+            check(sent, "for=203.0.113.9", "203.0.113.9");
+            check(sent, r#"for="[2001:db8::9]:47";proto=https"#, "2001:db8::9");
+            check(sent, r#"for=203.0.113.9;host="x\"""#, "203.0.113.9");
+        }
+        check(r#"for=6.6.6.6;x=""#, "for=203.0.113.9, for=10.1.1.1", "10.1.1.1");
+        check("\"", r#"for=203.0.113.9;host="x, for=6.6.6.6""#, "none");
+        check("for=6.6.6.6", r#"for=203.0.113.9;host="x, for=6.6.6.6""#, "203.0.113.9");
     }
 
     #[test]

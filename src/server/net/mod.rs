@@ -14,5 +14,5 @@ pub use tls::{TlsError, TlsIdentity};
 
 pub(super) use endpoint::{Arrived, Door};
 pub(super) use entry::{Entered, enter};
-pub(super) use forwarded::{Proxies, Scheme, Told};
+pub(super) use forwarded::{Proxies, Scheme, Told, UNNAMED};
 pub(super) use patient::{Patience, PatientStream};
