@@ -166,6 +166,32 @@ async fn requests_that_are_for_no_database_count_for_their_user() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn events_are_messages_and_no_faster() {
+    let limits = Limits {
+        messages_per_second_max: 100,
+        messages_burst_max: 50,
+        messages_overrun_timeout_ms: 5_000,
+        ..Limits::default()
+    };
+    let api = Api::with(Store::memory(), limits);
+    let mut raw = api.served.socket().await;
+    raw.ask(json!(["identify", {"token": "secret"}])).await;
+    let began = Instant::now();
+    let event = json!({"event": "said", "targets": {"broadcast": true}, "payload": null});
+    for n in 1..=150 {
+        raw.text(&json!(["send", n, event]).to_string()).await;
+    }
+    loop {
+        let came = raw.json().await;
+        if came[0] == "sent" && came[1] == 150 {
+            break;
+        }
+    }
+    let took = began.elapsed().as_millis();
+    assert!((950..=1_050).contains(&took), "{took} ms for 100 more than the burst");
+}
+
+#[tokio::test(start_paused = true)]
 async fn upgrades_count_as_requests() {
     let limits = Limits { requests_per_second_per_address_max: 1, ..Limits::default() };
     let api = behind_a_proxy(limits);
