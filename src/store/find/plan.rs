@@ -306,9 +306,9 @@ pub(super) fn ids_of(selector: &Selector) -> Option<KeyRange> {
         Bound::Unbounded | Bound::Included(_) | Bound::Excluded(_) => None,
     };
     let end = match range.upper {
-        Bound::Unbounded => None,
-        // Every id is below them.
-        Bound::Included(Json::Array(_) | Json::Object(_))
+        // Every id is below arrays and objects.
+        Bound::Unbounded
+        | Bound::Included(Json::Array(_) | Json::Object(_))
         | Bound::Excluded(Json::Array(_) | Json::Object(_)) => None,
         Bound::Included(Json::String(id)) | Bound::Excluded(Json::String(id)) => {
             Some(id.to_string())

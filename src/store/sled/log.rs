@@ -205,6 +205,7 @@ fn number(reader: &mut Reader<'_>) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::sled::open::wait_closed;
 
     #[test]
     fn numbers_are_read_as_sled_writes_them() {
@@ -234,10 +235,16 @@ mod tests {
             db.flush().expect("it is flushed");
         }
         drop(db);
+        wait_closed(dir.path(), dir.path()).expect("it closes");
         check(dir.path()).expect("it is whole");
         let path = dir.path().join("db");
         let mut bytes = fs::read(&path).expect("it can be read");
-        bytes[SEGMENT_BYTES + 1_000] ^= 1;
+        // Segments are used again: the newest one, where damage may be a torn end, stands anywhere.
+        let numbers =
+            bytes.chunks(SEGMENT_BYTES).map(|segment| header(segment).map(|it| it.number));
+        let in_order = numbers.enumerate().filter_map(|(at, number)| Some((number?, at)));
+        let (_, oldest) = in_order.min().expect("there are segments");
+        bytes[oldest * SEGMENT_BYTES + 1_000] ^= 1;
         fs::write(&path, bytes).expect("it can be written");
         let damaged = check(dir.path()).expect_err("a checksum is wrong").to_string();
         assert!(damaged.contains("db does not have its checksum"), "{damaged}");

@@ -137,7 +137,8 @@ impl SledBackend {
     /// Lets a directory be opened to which a backup was restored, and that was closed since.
     ///
     /// # Errors
-    /// [`StoreError::Io`].
+    /// [`StoreError::Io`]; [`StoreError::Locked`] or [`StoreError::Unfinished`] if restoring was begun
+    /// anew meanwhile, so that it holds another store than the one with this uuid.
     pub fn finish_restoring(path: &Path, store: Uuid) -> Result<(), StoreError> {
         open::finish_restoring(path, store)
     }
