@@ -255,7 +255,7 @@ async fn the_end_of_a_grant_ends_membership() {
     join_present(&mut witness, "a", json!(null)).await;
     assert_eq!(raw.json().await[2], "join");
     // The wall clock is looked at again at least so often; only the monotonic one is paused.
-    let short = json!({"token": "short", "user": "anna", "ms": 30});
+    let short = json!({"token": "short", "user": "anna", "ms": 300});
     let again = raw.ask(json!(["identify", short])).await;
     assert_eq!((&again[0], &again[1]["channels"]), (&json!("identified"), &json!(["a"])));
     let ended = raw.json().await;

@@ -6,10 +6,11 @@ mod syncing;
 #[path = "support/web.rs"]
 mod web;
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use serde_json::json;
+use serde_json::{Value, json};
 use settee::http_peer::{HttpOptions, sync};
 use settee::replicate::{Directions, Lifetime, SyncError};
 use settee::store::EditMode;
@@ -302,4 +303,118 @@ async fn writes_that_are_refused_are_denied_and_trouble_is_an_error() {
     failed(json(201, r#"[{"id":"z","error":"forbidden"}]"#), "that was not sent").await;
     failed(json(201, "{}"), "malformed").await;
     failed(json(401, r#"{"error":"unauthorized","reason":"who"}"#), "who (unauthorized)").await;
+}
+
+#[tokio::test]
+async fn one_invalid_document_does_not_keep_the_others_from_being_pushed() {
+    let written = Arc::new(AtomicUsize::new(0));
+    for status in [400, 403, 412] {
+        let here = local().await;
+        for id in ["a", "bad", "c"] {
+            put(&here, id, "1").await;
+        }
+        let counted = Arc::clone(&written);
+        let web = Web::scripted(move |first, body| {
+            if first.contains("_revs_diff") {
+                let asked: Value = serde_json::from_str(body).unwrap();
+                let asked = asked.as_object().unwrap().iter();
+                let rows = asked.map(|(id, revs)| (id.clone(), json!({ "missing": revs })));
+                json(200, &Value::Object(rows.collect()).to_string())
+            } else if first.contains("_bulk_docs") && body.contains("\"bad\"") {
+                json(status, r#"{"error":"bad","reason":"no"}"#)
+            } else if first.contains("_bulk_docs") {
+                counted.fetch_add(body.matches("\"_id\"").count(), Ordering::SeqCst);
+                json(201, "[]")
+            } else {
+                good(first)
+            }
+        })
+        .await;
+        let mut options = options(Directions::PushOnly);
+        options.replication.checkpoints = false;
+        let ended = Watched::new(sync(&here, web.remote("db"), options)).ended().await;
+        assert_eq!(ended.denied[0].id.as_str(), "bad");
+        assert_eq!(ended.summary().push.unwrap().doc_write_failures, 1, "{status}");
+        assert_eq!(written.swap(0, Ordering::SeqCst), 2, "{status}");
+    }
+    let web = Web::scripted(|first, _| {
+        let lost = first.contains("_revs_diff") || first.contains("_bulk_docs");
+        if lost { json(404, r#"{"error":"not_found","reason":"gone"}"#) } else { good(first) }
+    })
+    .await;
+    let here = local().await;
+    put(&here, "a", "1").await;
+    let error = sync(&here, web.remote("db"), options(Directions::PushOnly)).finished().await;
+    assert!(error.unwrap_err().to_string().contains("gone"));
+}
+
+#[tokio::test]
+async fn an_attachment_that_is_cut_or_too_long_is_not_stored() {
+    for bytes in ["12345", "123456789012345"] {
+        let web = Web::scripted(move |first, _| {
+            if first.contains("_bulk_get") {
+                let stub = r#""_attachments":{"f":{"content_type":"text/plain","revpos":1,"digest":"md5-6Jb+Z5HqJzp9Yxcm5jPkDg==","length":10,"stub":true}}"#;
+                json(200, &FOUND.replace("\"_revisions\"", &format!("{stub},\"_revisions\"")))
+            } else if first.contains("/db/a/f") {
+                json(200, bytes)
+            } else {
+                good(first)
+            }
+        })
+        .await;
+        let (here, ended) = pull(&web).await;
+        let error = ended.expect_err(bytes).to_string();
+        assert!(error.contains("an attachment was cut"), "{error}");
+        assert_eq!(count_of(&here).await, 0, "{bytes}");
+    }
+}
+
+#[tokio::test]
+async fn a_deletion_between_two_pages_of_a_first_pull_arrives() {
+    let web = Web::scripted(|first, body| {
+        if first.contains("_changes") && first.contains("since=0") {
+            json(200, &CHANGES.replace("\"pending\":0", "\"pending\":1"))
+        } else if first.contains("_changes") && first.contains("since=1-x") {
+            json(200, r#"{"results":[{"seq":"2-x","id":"a","deleted":true,"changes":[{"rev":"2-b"}]}],"last_seq":"2-x","pending":0}"#)
+        } else if first.contains("_changes") {
+            json(200, r#"{"results":[],"last_seq":"2-x","pending":0}"#)
+        } else if first.contains("_bulk_get") && body.contains("2-b") {
+            json(200, r#"{"results":[{"id":"a","docs":[{"ok":{"_id":"a","_rev":"2-b","_deleted":true,"_revisions":{"start":2,"ids":["b","a"]}}}]}]}"#)
+        } else {
+            good(first)
+        }
+    })
+    .await;
+    let here = local().await;
+    let mut options = options(Directions::PullOnly);
+    options.replication.batch_size = 1;
+    sync(&here, web.remote("db"), options).finished().await.unwrap();
+    assert_eq!(count_of(&here).await, 0, "it was deleted");
+}
+
+#[tokio::test]
+async fn documents_are_committed_before_their_checkpoint() {
+    for status in [201, 404, 405] {
+        let here = local().await;
+        put(&here, "a", "1").await;
+        let web = Web::scripted(move |first, body| {
+            if first.contains("_ensure_full_commit") {
+                json(status, "{}")
+            } else if first.contains("_revs_diff") {
+                let asked: Value = serde_json::from_str(body).unwrap();
+                json(200, &json!({"a": {"missing": asked["a"]}}).to_string())
+            } else if first.contains("_bulk_docs") {
+                json(201, "[]")
+            } else {
+                good(first)
+            }
+        })
+        .await;
+        let options = options(Directions::PushOnly);
+        sync(&here, web.remote("db"), options).finished().await.unwrap();
+        let asked = web.asked();
+        let at = |part: &str| asked.iter().position(|first| first.contains(part)).unwrap();
+        assert!(at("_bulk_docs") < at("POST /db/_ensure_full_commit"), "{asked:?}");
+        assert!(at("POST /db/_ensure_full_commit") < at("PUT /db/_local"), "{asked:?}");
+    }
 }

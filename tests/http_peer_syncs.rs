@@ -9,12 +9,12 @@ use std::sync::{Arc, Mutex};
 
 use settee::doc::Attachment;
 use settee::http_peer::{HttpOptions, Remote, sync};
-use settee::replicate::{Direction, Directions, Lifetime, replicate};
+use settee::replicate::{Direction, Directions, Lifetime, LocalPeer, Peer as _, replicate};
 use settee::server::{AccessRequest, Denied, Gateway, GatewayBuilder, Grant, ProposedWrite};
 use settee::store::{BulkGetOptions, OpenRevs};
 use settee::{Database, Document, Selector, Store, SyncState};
 use syncing::*;
-use web::{Web, quick};
+use web::{Web, json, quick};
 
 fn gateway(store: &Store) -> GatewayBuilder {
     Gateway::builder(store.clone()).authorizer(|request: AccessRequest| async move {
@@ -274,4 +274,99 @@ async fn many_attachments_of_one_document_travel() {
     let back = local().await;
     sync(&back, remote(&web), one_shot_options(Directions::PullOnly)).finished().await.unwrap();
     assert_equal(&back, &there).await;
+}
+
+#[tokio::test]
+async fn what_is_deleted_during_a_first_live_pull_is_deleted_here() {
+    let (there, web) = served().await;
+    let here = local().await;
+    put(&there, "gone", "1").await;
+    let options = quick(Directions::PullOnly, Lifetime::Live);
+    let mut live = Watched::new(sync(&here, remote(&web), options));
+    live.up_to_date().await.unwrap();
+    delete(&there, "gone").await;
+    put(&there, "after", "1").await;
+    until_text(&here, "after", "1").await;
+    assert_eq!(text(&here, "gone").await, None);
+    live.stop().await;
+}
+
+/// A database that takes whatever is pushed.
+#[derive(Default)]
+struct Taking {
+    checkpoint: Option<String>,
+    pushed: String,
+    fails: bool,
+}
+
+impl Taking {
+    fn answer(&mut self, first: &str, body: &str) -> Vec<u8> {
+        let missing = || json(404, r#"{"error":"not_found","reason":"missing"}"#);
+        if first.starts_with("GET /db HTTP") {
+            return json(200, r#"{"db_name":"db","uuid":"00000000000000000000000000000001"}"#);
+        }
+        if first.starts_with("GET /db/_local") {
+            return self.checkpoint.as_ref().map_or_else(missing, |text| json(200, text));
+        }
+        if std::mem::take(&mut self.fails) {
+            return json(503, r#"{"error":"busy","reason":"it restarts"}"#);
+        }
+        if first.starts_with("PUT /db/_local") {
+            self.checkpoint = Some(body.to_owned());
+        } else if first.contains("_revs_diff") {
+            let asked: serde_json::Value = serde_json::from_str(body).unwrap();
+            let asked = asked.as_object().unwrap().iter();
+            let rows = asked.map(|(id, revs)| (id.clone(), serde_json::json!({ "missing": revs })));
+            return json(200, &serde_json::Value::Object(rows.collect()).to_string());
+        } else if first.contains("_bulk_docs") {
+            self.pushed.push_str(body);
+            return json(201, "[]");
+        }
+        json(201, r#"{"ok":true}"#)
+    }
+}
+
+#[tokio::test]
+async fn a_remote_that_is_made_anew_gets_everything_again() {
+    let (state, mut seen) = tokio::sync::watch::channel(Taking::default());
+    let state = Arc::new(state);
+    let answering = Arc::clone(&state);
+    let web = Web::scripted(move |first, body| {
+        let mut answer = Vec::new();
+        answering.send_modify(|state| answer = state.answer(first, body));
+        answer
+    })
+    .await;
+    let here = local().await;
+    put(&here, "early", "1").await;
+    let options = HttpOptions { request_retries: 0, ..quick(Directions::PushOnly, Lifetime::Live) };
+    let live = Watched::new(sync(&here, web.remote("db"), options));
+    seen.wait_for(|state| state.checkpoint.is_some()).await.unwrap();
+    // The source's half of the checkpoint is written after this one.
+    put(&here, "between", "1").await;
+    seen.wait_for(|state| state.pushed.contains("between")).await.unwrap();
+    state.send_modify(|state| *state = Taking { fails: true, ..Taking::default() });
+    put(&here, "late", "1").await;
+    let all =
+        |state: &Taking| ["early", "between", "late"].iter().all(|id| state.pushed.contains(id));
+    let again = tokio::time::timeout(std::time::Duration::from_secs(60), seen.wait_for(all));
+    again.await.expect("everything is pushed").unwrap();
+    drop(live);
+}
+
+#[tokio::test]
+async fn large_documents_are_read_a_few_at_a_time_and_all_arrive() {
+    let (here, there) = (local().await, local().await);
+    let mut wanted = Vec::new();
+    for n in 0..5 {
+        wanted
+            .push((id(&format!("d{n}")), put(&here, &format!("d{n}"), &"x".repeat(3 << 20)).await));
+    }
+    let first = LocalPeer(here.clone()).fetch(wanted).await.unwrap();
+    assert_eq!((first.docs.len(), first.rest.len()), (3, 2));
+    replicate(&here, &there, one_shot_options(Directions::Both).replication)
+        .finished()
+        .await
+        .unwrap();
+    assert_equal(&here, &there).await;
 }

@@ -11,7 +11,8 @@ use std::sync::{Arc, Mutex};
 use http::{Api, JSON, docs, token_gateway};
 use serde_json::{Value, json};
 use settee::server::{
-    AccessRequest, AuditEvent, Denied, Gateway, Grant, MetricsAccess, ProposedWrite, ServerGrant,
+    AccessRequest, AuditEvent, Denied, Gateway, Grant, MetricsAccess, ProposedWrite, Revocation,
+    ServerGrant,
 };
 use settee::store::MemoryBackend;
 use settee::{Limits, Store};
@@ -310,6 +311,10 @@ async fn who_did_what_is_told_in_its_order() {
     assert_eq!(revoked, 1);
     let told: Vec<Value> = taken().iter().map(|event| event["event"].clone()).collect();
     assert_eq!(told, ["opened", "wrote", "administered"], "{written}");
+    let revocation = Revocation { user: Some("berta".into()), ..Revocation::default() };
+    api.served.gateway.revoke_grants(&revocation).unwrap();
+    let ordered = json!({"event": "administered", "what": "revoke", "user": "berta"});
+    assert_eq!(taken(), [ordered], "an order is told though it ends nothing");
 }
 
 #[tokio::test]

@@ -449,6 +449,26 @@ async fn more_jobs_than_allowed_are_refused() {
 }
 
 #[tokio::test]
+async fn one_owner_does_not_take_every_place_and_a_kept_body_is_bounded() {
+    let store = Store::memory();
+    for db in ["a", "b", "c"] {
+        store.create(&name(db)).await.unwrap();
+    }
+    let api = Api::with(store, Limits { replications_max: 2, ..Limits::default() });
+    let body = |target: &str| json!({"source": "a", "target": target, "continuous": true});
+    assert_eq!(api.json("POST", "/_replicate", body("b")).await.status, 202);
+    let second = api.json("POST", "/_replicate", body("c")).await;
+    second.assert_error("second", 429, "too_many_requests", "1 replications");
+    let anna = [("Authorization", "Bearer user"), ("Content-Type", "application/json")];
+    let other = api.ask("POST", "/_replicate", &anna, body("c").to_string().as_bytes()).await;
+    assert_eq!(other.status, 202, "{}", other.text());
+    let mut long = body("b");
+    long["doc_ids"] = (0..1_100).map(|n| format!("{n:01000}")).collect();
+    let refused = api.json("POST", "/_replicate", long).await;
+    assert_eq!(refused.status, 413, "{}", refused.text());
+}
+
+#[tokio::test]
 async fn ten_thousand_documents_each_way() {
     let two = two().await;
     fill(&two.here, "here", 10_000).await;

@@ -14,13 +14,24 @@ pub(super) struct Info {
     uuid: Option<String>,
     /// The part of the database that is shown, of a gateway of this kind.
     pub view: Option<String>,
+    instance_start_time: Option<Value>,
 }
+
+/// More seconds than the clock of any server tells, and fewer milliseconds.
+const SECONDS_MAX: u64 = 100_000_000_000;
 
 impl Info {
     /// What names the database for ever.
     pub(super) fn incarnation(&self) -> Option<&str> {
         let uuid = self.uuid.as_deref();
         uuid.filter(|text| text.len() == 32 && text.bytes().all(|byte| byte.is_ascii_hexdigit()))
+    }
+
+    /// When the database was made, in seconds, of CouchDB 3.3 and newer. Older ones tell 0, or like
+    /// PouchDB's server when it was opened, in finer units: that would be new at each start.
+    pub(super) fn made_at(&self) -> Option<u64> {
+        let seconds = place(self.instance_start_time.as_ref()?).parse().ok()?;
+        (1..SECONDS_MAX).contains(&seconds).then_some(seconds)
     }
 }
 
@@ -42,8 +53,6 @@ pub(super) struct Changes {
 pub(super) struct ChangeRow {
     pub id: String,
     pub changes: Vec<ChangedRev>,
-    #[serde(default)]
-    pub deleted: bool,
 }
 
 #[derive(Debug, Deserialize)]
@@ -75,6 +84,16 @@ pub(super) enum Branch {
     Ok(Box<RawValue>),
     Missing(String),
     Error(Row),
+}
+
+impl Branch {
+    /// The length of a document's text.
+    pub(super) fn bytes(&self) -> usize {
+        match self {
+            Self::Ok(text) => text.get().len(),
+            Self::Missing(_) | Self::Error(_) => 0,
+        }
+    }
 }
 
 /// What became of one document.

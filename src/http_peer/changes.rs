@@ -75,8 +75,9 @@ impl Reader {
             self.since.clone_from(&last_seq);
             let more = changes.pending.unwrap_or(1).max(1);
             let pending = if self.at_end { 0 } else { more };
-            let shown = |row: &ChangeRow| !(self.request.skip_tombstones && row.deleted);
-            let rows = changes.results.into_iter().filter(shown);
+            // Tombstones are never left out: the places of another server do not tell which of them
+            // are older than the feed, and a newer one deletes what the target has by now.
+            let rows = changes.results.into_iter();
             let rows = rows.map(|row| self.changed(row)).collect::<Result<_, _>>()?;
             return Ok(ChangeBatch { rows, last_seq, pending });
         }

@@ -15,6 +15,7 @@ use crate::doc::{
 use crate::limits::Limits;
 use crate::proto::call::RevsDiffReply;
 use crate::proto::message::WireError;
+use crate::replicate::local_peer::FETCH_BYTES_TARGET;
 use crate::replicate::peer::{
     AttachmentBytes, ChangeStream, ChangesRequest, Fetched, RefusedDoc, WriteAnswer,
 };
@@ -23,10 +24,10 @@ use crate::store::StoreError;
 
 use super::answers::{Branch, BulkGet, Info, Row, Welcome};
 use super::changes::{self, path_of};
-use super::exchange::{Ask, Exchange, Failure, broke};
+use super::exchange::{Ask, Exchange, Failure, broke, disconnected};
 use super::remote::{Remote, encoded};
 use super::sync::HttpOptions;
-use super::upload::{self, STAGED_MAX, Staged};
+use super::upload::{self, STAGED_MAX, Staged, measured};
 
 /// Text of documents in one `_bulk_docs`.
 const WRITE_BYTES_TARGET: usize = 1024 * 1024;
@@ -44,6 +45,8 @@ pub(crate) struct HttpPeer {
     view: Option<String>,
     /// Whether the server has turned out to have no `_bulk_get`.
     one_by_one: AtomicBool,
+    /// Whether documents were written and no commit was asked for since.
+    is_uncommitted: AtomicBool,
     staged: Staged,
 }
 
@@ -77,6 +80,7 @@ impl HttpPeer {
             identity,
             view: info.view,
             one_by_one: AtomicBool::new(false),
+            is_uncommitted: AtomicBool::new(false),
             staged: Staged::default(),
         })
     }
@@ -98,8 +102,8 @@ impl HttpPeer {
 
     /// What a server without `_bulk_get` is asked instead.
     async fn open_revs(&self, wanted: &[(DocId, Rev)]) -> Result<Fetched, Failure> {
-        let mut found = Fetched::default();
-        for one in wanted {
+        let (mut found, mut bytes) = (Fetched::default(), 0);
+        for (index, one) in wanted.iter().enumerate() {
             let revs = encoded(&json!([one.1.to_string()]).to_string());
             let path = path_of(&one.0);
             let url = self.exchange.url(&format!("{path}?revs=true&open_revs={revs}"));
@@ -107,6 +111,7 @@ impl HttpPeer {
             match self.exchange.json::<Vec<Branch>>(&Ask::get(url)).await {
                 Ok(branches) => {
                     for branch in branches {
+                        bytes += branch.bytes();
                         taken.take(one.0.as_str(), branch, &self.exchange.limits)?;
                     }
                 }
@@ -116,6 +121,10 @@ impl HttpPeer {
             let part = taken.all()?;
             found.docs.extend(part.docs);
             found.refused.extend(part.refused);
+            if bytes >= FETCH_BYTES_TARGET {
+                found.rest = wanted[index + 1..].to_vec();
+                break;
+            }
         }
         Ok(found)
     }
@@ -179,19 +188,50 @@ impl HttpPeer {
                         refuse_row(&row, &docs, answer)?;
                     }
                 }
-                Err(PeerError::Refused(error)) if error.status == 413 && docs.len() > 1 => {
+                Err(error) => {
+                    // What `_bulk_docs` does not find is the database.
+                    let told = error.about_document().filter(|told| told.status != 404);
+                    let Some(told) = told else { return Err(error) };
+                    if let [(document, _)] = &*docs {
+                        refuse(document, told, answer);
+                        continue;
+                    }
                     todo.push(docs.split_off(docs.len() / 2));
                     todo.push(docs);
-                }
-                Err(error) => {
-                    let (Some(told), [(document, _)]) = (error.about_document(), &*docs) else {
-                        return Err(error);
-                    };
-                    refuse(document, told, answer);
                 }
             }
         }
         Ok(())
+    }
+
+    async fn write_all(&self, docs: Vec<Document>) -> Result<WriteAnswer, PeerError> {
+        let mut answer = WriteAnswer::default();
+        let (mut part, mut bytes) = (Vec::new(), 0);
+        for document in docs {
+            // A stub that the server lacks fails the request that it is in: it gets one of its own.
+            let is_stub = |a: &Attachment| matches!(a.data, AttachmentData::Stub { .. });
+            if document.attachments.values().any(is_stub) {
+                match upload::put(&self.exchange, &self.staged, &document).await {
+                    Ok(()) => {}
+                    Err(error) => match error.about_document() {
+                        Some(told) => refuse(&document, told, &mut answer),
+                        None => return Err(error),
+                    },
+                }
+                continue;
+            }
+            let text = document.to_json();
+            if bytes > 0 && bytes + text.len() > WRITE_BYTES_TARGET {
+                self.bulk_docs(std::mem::take(&mut part), &mut answer).await?;
+                bytes = 0;
+            }
+            bytes += text.len();
+            part.push((document, text));
+        }
+        if !part.is_empty() {
+            self.bulk_docs(part, &mut answer).await?;
+        }
+        Ok(answer)
     }
 
     async fn local_with_rev(&self, id: &LocalId) -> Result<Option<Map<String, Value>>, PeerError> {
@@ -199,6 +239,19 @@ impl HttpPeer {
         match self.exchange.json::<Map<String, Value>>(&ask).await.map_err(PeerError::from) {
             Err(PeerError::Refused(error)) if error.status == 404 => Ok(None),
             found => Ok(Some(found?)),
+        }
+    }
+
+    /// Has the server write to disk what it has taken: CouchDB 1 may answer before, and a checkpoint
+    /// must not outlive the documents that it stands for.
+    async fn commit(&self) -> Result<(), PeerError> {
+        if !self.is_uncommitted.swap(false, Ordering::SeqCst) {
+            return Ok(());
+        }
+        let ask = Ask::post(self.exchange.url("_ensure_full_commit"), "{}".into());
+        match self.exchange.json::<Value>(&ask).await.map_err(PeerError::from) {
+            Err(PeerError::Refused(error)) if matches!(error.status, 404 | 405 | 501) => Ok(()),
+            done => done.map(drop),
         }
     }
 
@@ -215,7 +268,8 @@ async fn identity(exchange: &Exchange, info: &Info) -> Result<String, PeerError>
     let (server, name) = exchange.remote.server_and_name();
     match exchange.json::<Welcome>(&Ask::get(format!("{server}/"))).await.map_err(PeerError::from) {
         Ok(Welcome { uuid: Some(uuid) }) if !uuid.is_empty() => {
-            Ok(format!("{uuid}/{}", info.db_name))
+            let made_at = info.made_at().map(|seconds| format!("/{seconds}"));
+            Ok(format!("{uuid}/{}{}", info.db_name, made_at.unwrap_or_default()))
         }
         // What is at another moment would be another replication.
         Err(error) if error.is_transient() => Err(error),
@@ -394,8 +448,12 @@ impl Peer for HttpPeer {
         while let Some(part) = todo.pop() {
             match (self.fetch_part(part).await, part) {
                 (Ok(fetched), _) => {
-                    found.docs.extend(fetched.docs);
+                    found.docs = fetched.docs;
                     found.refused.extend(fetched.refused);
+                    // As many bytes as one answer may have are enough at a time.
+                    let left = todo.into_iter().rev().flatten().cloned();
+                    found.rest = fetched.rest.into_iter().chain(left).collect();
+                    break;
                 }
                 (Err(Failure::TooLarge), [(id, rev)]) => {
                     let (id, rev, error) = (id.clone(), Some(rev.clone()), too_large());
@@ -412,40 +470,17 @@ impl Peer for HttpPeer {
     }
 
     async fn write(&self, docs: Vec<Document>) -> Result<WriteAnswer, PeerError> {
-        let mut answer = WriteAnswer::default();
-        let (mut part, mut bytes) = (Vec::new(), 0);
-        for document in docs {
-            // A stub that the server lacks fails the request that it is in: it gets one of its own.
-            let is_stub = |a: &Attachment| matches!(a.data, AttachmentData::Stub { .. });
-            if document.attachments.values().any(is_stub) {
-                match upload::put(&self.exchange, &self.staged, &document).await {
-                    Ok(()) => {}
-                    Err(error) => match error.about_document() {
-                        Some(told) => refuse(&document, told, &mut answer),
-                        None => return Err(error),
-                    },
-                }
-                continue;
-            }
-            let text = document.to_json();
-            if bytes > 0 && bytes + text.len() > WRITE_BYTES_TARGET {
-                self.bulk_docs(std::mem::take(&mut part), &mut answer).await?;
-                bytes = 0;
-            }
-            bytes += text.len();
-            part.push((document, text));
-        }
-        if !part.is_empty() {
-            self.bulk_docs(part, &mut answer).await?;
-        }
-        Ok(answer)
+        // What failed may have been written in part.
+        let answer = self.write_all(docs).await;
+        self.is_uncommitted.store(true, Ordering::SeqCst);
+        answer
     }
 
     async fn attachment(
         &self,
         document: &Document,
         name: &str,
-        _: &Attachment,
+        attachment: &Attachment,
     ) -> Result<AttachmentBytes, PeerError> {
         let rev = document.rev.as_ref().map(ToString::to_string).unwrap_or_default();
         let name: Vec<String> = name.split('/').map(encoded).collect();
@@ -464,7 +499,13 @@ impl Peer for HttpPeer {
                 Ok(piece.map(|piece| (piece, (exchange, Some(response)))))
             }
         });
-        Ok(pieces.boxed())
+        // Its digest proves nothing here: CouchDB's is of the bytes as it has compressed them.
+        Ok(match attachment.length() {
+            Some(length) => {
+                measured(pieces.boxed(), length, || disconnected("an attachment was cut")).boxed()
+            }
+            None => pieces.boxed(),
+        })
     }
 
     async fn stage(
@@ -482,6 +523,7 @@ impl Peer for HttpPeer {
     }
 
     async fn set_local(&self, id: &LocalId, body: Body) -> Result<(), PeerError> {
+        self.commit().await?;
         let mut tries = 0;
         loop {
             let there = self.local_with_rev(id).await?;

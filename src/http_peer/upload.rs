@@ -166,7 +166,8 @@ fn body(
     let one = |text: String| futures::stream::once(async move { Ok(Bytes::from(text)) });
     let parts = futures::stream::iter(followers).flat_map(move |follower| {
         let Follower { head, length, bytes, .. } = follower;
-        one(head).chain(measured(bytes, length))
+        let other = || PeerError::Refused(other_length());
+        one(head).chain(measured(bytes, length, other))
     });
     let pieces = one(first).chain(parts).chain(one(last));
     let pieces = pieces.map(move |piece: Result<Bytes, PeerError>| {
@@ -180,21 +181,21 @@ fn body(
     pieces.boxed()
 }
 
-/// The same bytes, which must be as many as were announced.
-fn measured(
+/// The same bytes, which must be as many as were announced, or end with the error of `other`.
+pub(super) fn measured(
     bytes: AttachmentBytes,
     length: u64,
-) -> impl futures::Stream<Item = Result<Bytes, PeerError>> + Send {
-    futures::stream::unfold(Some((bytes, length)), |state| async move {
+    other: fn() -> PeerError,
+) -> impl futures::Stream<Item = Result<Bytes, PeerError>> + Send + use<> {
+    futures::stream::unfold(Some((bytes, length)), move |state| async move {
         let (mut bytes, left) = state?;
-        let other = || Err(PeerError::Refused(other_length()));
         match bytes.next().await {
             Some(Ok(piece)) => match left.checked_sub(piece.len() as u64) {
                 Some(left) => Some((Ok(piece), Some((bytes, left)))),
-                None => Some((other(), None)),
+                None => Some((Err(other()), None)),
             },
             Some(Err(error)) => Some((Err(error), None)),
-            None if left > 0 => Some((other(), None)),
+            None if left > 0 => Some((Err(other()), None)),
             None => None,
         }
     })

@@ -77,6 +77,13 @@ pub struct HistoryEntry {
 }
 
 impl Checkpoint {
+    /// Whether a run has written to it, as far as it remembers.
+    #[must_use]
+    pub fn has_run(&self, session_id: &str) -> bool {
+        self.session_id == session_id
+            || self.history.iter().any(|entry| entry.session_id == session_id)
+    }
+
     /// The next checkpoint of a run, after `self` (of whichever run).
     #[must_use]
     pub fn next(&self, session_id: &str, last_seq: &str) -> Self {

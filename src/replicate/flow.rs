@@ -6,16 +6,14 @@
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use futures::StreamExt as _;
 use tokio::sync::{Notify, watch};
-use tokio::time::{Instant, sleep_until};
 
-use crate::doc::{AttachmentData, Body, DocId, Document, LocalId, Rev, Selector};
-use crate::proto::checkpoint::{Checkpoint, ReplicationIdentity, common_point};
+use crate::doc::{AttachmentData, DocId, Document, Rev, Selector};
 use crate::proto::recent::RecentRevs;
 
+use super::checkpoints::{Checkpoints, Reach};
 use super::denied::DeniedList;
 use super::events::{ChangeEvent, DeniedEvent, Direction, Reporter, WrittenRev};
 use super::local_peer::MISSING_STUB;
@@ -33,9 +31,6 @@ const OPTIMISTIC_DOCS_MAX: usize = 16;
 
 /// Documents fetched and written at a time within a batch; bounds what is in memory.
 const FETCH_DOCS_MAX: usize = 100;
-
-/// How long progress waits to be written down, so that a busy sync writes few checkpoints.
-const CHECKPOINT_DELAY: Duration = Duration::from_secs(1);
 
 /// What both directions of a sync share.
 #[derive(Clone)]
@@ -61,20 +56,8 @@ pub(crate) struct FlowContext {
 }
 
 impl FlowContext {
-    fn tally(&self) -> std::sync::MutexGuard<'_, Tally> {
+    pub(super) fn tally(&self) -> std::sync::MutexGuard<'_, Tally> {
         self.tally.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// The place up to which this very sync has brought a replication.
-    fn reached_before(&self, direction: Direction, id: &LocalId) -> Option<String> {
-        let reached = self.reached.lock().unwrap_or_else(PoisonError::into_inner);
-        let before = reached[direction as usize].as_ref().filter(|(of, _)| of == id);
-        before.map(|(_, last_seq)| last_seq.clone())
-    }
-
-    fn reach(&self, direction: Direction, id: &LocalId, last_seq: &str) {
-        let mut reached = self.reached.lock().unwrap_or_else(PoisonError::into_inner);
-        reached[direction as usize] = Some((id.clone(), last_seq.to_owned()));
     }
 
     /// Returns when the sync is cancelled.
@@ -93,12 +76,6 @@ pub(crate) enum Look {
     First,
     Again,
 }
-
-/// A replication and the place of its source up to which it came.
-type Reached = (LocalId, String);
-
-/// How far each direction came.
-pub(crate) type Reach = Arc<Mutex<[Option<Reached>; 2]>>;
 
 /// Revisions that one direction moved, for the other not to send back.
 pub(crate) type Moved = Arc<Mutex<RecentRevs>>;
@@ -291,8 +268,12 @@ impl Flow {
         let wanted = self.wanted(rows, batch.pending, &mut at_hand).await?;
         self.write(at_hand.into(), &mut done).await?;
         for wanted in wanted.chunks(FETCH_DOCS_MAX) {
-            let fetched = self.source.fetch(wanted.to_vec()).await?;
-            self.write(fetched, &mut done).await?;
+            let mut wanted = wanted.to_vec();
+            while !wanted.is_empty() {
+                let mut fetched = self.source.fetch(wanted).await?;
+                wanted = std::mem::take(&mut fetched.rest);
+                self.write(fetched, &mut done).await?;
+            }
         }
         self.progress().in_flight -= 1;
         Ok(done)
@@ -338,7 +319,7 @@ impl Flow {
     }
 
     async fn write(&self, fetched: Fetched, done: &mut Done) -> Result<(), PeerError> {
-        let Fetched { docs, refused: unreadable } = fetched;
+        let Fetched { docs, refused: unreadable, .. } = fetched;
         if docs.is_empty() && unreadable.is_empty() {
             return Ok(());
         }
@@ -482,18 +463,24 @@ impl Flow {
             Done { last_seq, pending, ..Done::default() }
         };
         for wanted in wanted.chunks(FETCH_DOCS_MAX) {
-            let fetched = self.source.fetch(wanted.to_vec()).await?;
-            let gone: Vec<(DocId, Rev)> = wanted
-                .iter()
-                .filter(|(id, rev)| {
-                    let same = |of: &DocId, other: Option<&Rev>| of == id && other == Some(rev);
-                    !fetched.docs.iter().any(|d| same(&d.id, d.rev.as_ref()))
-                        && !fetched.refused.iter().any(|r| same(&r.id, r.rev.as_ref()))
-                })
-                .cloned()
-                .collect();
-            self.context.denied.forget(self.direction, &gone).await?;
-            self.write(fetched, &mut done).await?;
+            let mut wanted = wanted.to_vec();
+            while !wanted.is_empty() {
+                let mut fetched = self.source.fetch(wanted.clone()).await?;
+                let rest = std::mem::take(&mut fetched.rest);
+                let gone: Vec<(DocId, Rev)> = wanted
+                    .into_iter()
+                    .filter(|one| {
+                        let (id, rev) = one;
+                        let same = |of: &DocId, other: Option<&Rev>| of == id && other == Some(rev);
+                        !fetched.docs.iter().any(|d| same(&d.id, d.rev.as_ref()))
+                            && !fetched.refused.iter().any(|r| same(&r.id, r.rev.as_ref()))
+                            && !rest.contains(one)
+                    })
+                    .collect();
+                self.context.denied.forget(self.direction, &gone).await?;
+                self.write(fetched, &mut done).await?;
+                wanted = rest;
+            }
         }
         self.context.reporter.denied_count(self.context.denied.len());
         self.progress().in_flight -= 1;
@@ -508,76 +495,4 @@ impl Flow {
 enum Bytes {
     New,
     All,
-}
-
-/// The checkpoint documents of one direction.
-struct Checkpoints<'a> {
-    flow: &'a Flow,
-    id: LocalId,
-    latest: Checkpoint,
-    since: Option<String>,
-    reached: Option<String>,
-    due_at: Option<Instant>,
-}
-
-impl<'a> Checkpoints<'a> {
-    async fn open(flow: &'a Flow) -> Result<Self, PeerError> {
-        let identity = ReplicationIdentity {
-            source: flow.source.identity(),
-            target: flow.target.identity(),
-            doc_ids: flow
-                .context
-                .doc_ids
-                .as_ref()
-                .map(|ids| ids.iter().map(ToString::to_string).collect()),
-            selector: flow.context.selector.as_ref().map(ToString::to_string),
-            view: flow.source.view(),
-        };
-        let id = identity.id();
-        let id = LocalId::parse(&id, id.len()).map_err(crate::store::StoreError::from)?;
-        let (mut at_source, mut at_target) = (None, None);
-        if flow.context.checkpoints {
-            let read = |body: Option<Body>| body.and_then(|body| body.to::<Checkpoint>().ok());
-            let both = futures::try_join!(flow.source.local(&id), flow.target.local(&id))?;
-            (at_source, at_target) = (read(both.0), read(both.1));
-        }
-        let common = common_point(at_source.as_ref(), at_target.as_ref());
-        let latest = at_target.or(at_source).filter(|_| common.is_some()).unwrap_or_default();
-        let told = flow.context.since.clone();
-        let since = flow.context.reached_before(flow.direction, &id).or(told).or(common);
-        Ok(Self { flow, id, latest, since, reached: None, due_at: None })
-    }
-
-    fn since(&self) -> Option<String> {
-        self.since.clone()
-    }
-
-    fn reach(&mut self, last_seq: &str) {
-        self.flow.context.reach(self.flow.direction, &self.id, last_seq);
-        if self.latest.last_seq != last_seq {
-            self.reached = Some(last_seq.to_owned());
-            self.due_at.get_or_insert_with(|| Instant::now() + CHECKPOINT_DELAY);
-        }
-    }
-
-    async fn due(&self) {
-        match self.due_at {
-            Some(at) => sleep_until(at).await,
-            None => std::future::pending().await,
-        }
-    }
-
-    async fn save(&mut self) -> Result<(), PeerError> {
-        self.due_at = None;
-        let Some(reached) = self.reached.take().filter(|_| self.flow.context.checkpoints) else {
-            return Ok(());
-        };
-        let next = self.latest.next(&self.flow.context.session_id, &reached);
-        let body = Body::from_value(&next).map_err(crate::store::StoreError::from)?;
-        self.flow.target.set_local(&self.id, body.clone()).await?;
-        self.flow.source.set_local(&self.id, body).await?;
-        self.latest = next;
-        self.flow.context.tally().checkpointed_seq = Some(reached);
-        Ok(())
-    }
 }

@@ -15,6 +15,9 @@ use super::peer::{
     PeerError, RefusedDoc, WriteAnswer,
 };
 
+/// Bodies of documents that are read at a time; the last one may be as large as a document is.
+pub(crate) const FETCH_BYTES_TARGET: usize = 8 * 1024 * 1024;
+
 /// A local database.
 #[derive(Debug, Clone)]
 pub struct LocalPeer(pub Database);
@@ -47,11 +50,9 @@ impl Peer for LocalPeer {
     }
 
     async fn fetch(&self, wanted: Vec<(DocId, Rev)>) -> Result<Fetched, PeerError> {
-        let item = |(id, rev)| BulkGetItem { id, rev: Some(rev) };
-        let items: Vec<BulkGetItem> = wanted.into_iter().map(item).collect();
-        let options = BulkGetOptions { revs: true, ..BulkGetOptions::default() };
-        let found = self.0.bulk_get(&items, options).await?;
-        Ok(documents(found).into())
+        let (items, options) = read_of(&wanted);
+        let found = self.0.bulk_get_page(&items, options, FETCH_BYTES_TARGET).await?;
+        Ok(fetched(found, &wanted))
     }
 
     async fn write(&self, docs: Vec<Document>) -> Result<WriteAnswer, PeerError> {
@@ -135,13 +136,22 @@ pub(crate) fn batches(feed: Feed, rows_max: usize, live: bool) -> ChangeStream {
     futures::stream::unfold(Some(feed), move |feed| next_batch(feed, rows_max, live)).boxed()
 }
 
-/// The documents that were found.
-pub(crate) fn documents(found: Vec<BulkGetResult>) -> Vec<Document> {
+/// How revisions are read to be sent.
+pub(crate) fn read_of(wanted: &[(DocId, Rev)]) -> (Vec<BulkGetItem>, BulkGetOptions) {
+    let item = |(id, rev): &(DocId, Rev)| BulkGetItem { id: id.clone(), rev: Some(rev.clone()) };
+    let options = BulkGetOptions { revs: true, ..BulkGetOptions::default() };
+    (wanted.iter().map(item).collect(), options)
+}
+
+/// The documents that were found; those that did not fit the page are the rest.
+pub(crate) fn fetched(found: Vec<BulkGetResult>, wanted: &[(DocId, Rev)]) -> Fetched {
     let document = |rev| match rev {
         OpenRev::Found(document) => Some(*document),
         OpenRev::Missing(_) => None,
     };
-    found.into_iter().flat_map(|result| result.revs).filter_map(document).collect()
+    let rest = wanted[found.len()..].to_vec();
+    let docs = found.into_iter().flat_map(|result| result.revs).filter_map(document).collect();
+    Fetched { docs, rest, ..Fetched::default() }
 }
 
 type Next = Option<(Result<ChangeBatch, PeerError>, Option<Feed>)>;

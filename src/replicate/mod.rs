@@ -7,6 +7,7 @@
 
 #[cfg(any(feature = "client", feature = "http-peer"))]
 mod backoff;
+mod checkpoints;
 mod denied;
 pub mod events;
 mod flow;
@@ -25,6 +26,8 @@ use tokio::task::JoinHandle;
 
 #[cfg(any(feature = "client", feature = "http-peer"))]
 pub use backoff::Backoff;
+#[cfg(feature = "server")]
+pub(crate) use checkpoints::Reach;
 pub use denied::DeniedDoc;
 pub(crate) use denied::DeniedList;
 pub use events::{
@@ -32,8 +35,6 @@ pub use events::{
     SyncState, SyncStatus, SyncSummary, WrittenRev,
 };
 pub(crate) use events::{EventStream, Reporter};
-#[cfg(feature = "server")]
-pub(crate) use flow::Reach;
 pub(crate) use flow::{Flow, FlowContext, Look, Moved};
 pub use local_peer::LocalPeer;
 pub use peer::{Peer, PeerError};

@@ -101,7 +101,8 @@ pub struct ChangesRequest {
     pub selector: Option<Selector>,
     /// Whether to go on when there is nothing more.
     pub live: bool,
-    /// Whether deleted documents are left out, since the reader has nothing yet.
+    /// Whether documents that were deleted before this feed is opened may be left out, since the
+    /// reader has nothing yet.
     pub skip_tombstones: bool,
     /// Documents in a batch, at most.
     pub batch_size: usize,
@@ -127,11 +128,14 @@ pub struct Fetched {
     pub docs: Vec<Document>,
     /// Revisions that are there and cannot be taken, since they are over a bound or not shown.
     pub refused: Vec<RefusedDoc>,
+    /// Revisions that did not fit beside the others, to be asked for next. Fewer than were asked
+    /// for.
+    pub rest: Vec<(DocId, Rev)>,
 }
 
 impl From<Vec<Document>> for Fetched {
     fn from(docs: Vec<Document>) -> Self {
-        Self { docs, refused: Vec::new() }
+        Self { docs, ..Self::default() }
     }
 }
 
@@ -182,7 +186,8 @@ pub trait Peer: Send + Sync + 'static {
         wanted: Vec<(DocId, Vec<Rev>)>,
     ) -> Result<Vec<(DocId, RevsDiff)>, PeerError>;
 
-    /// Revisions with their histories; those that are not stored any more are left out.
+    /// Revisions with their histories; those that are not stored any more are left out. What would
+    /// be too much to have in memory at once is given back as the rest.
     async fn fetch(&self, wanted: Vec<(DocId, Rev)>) -> Result<Fetched, PeerError>;
 
     /// Writes revisions as they are, on disk when this returns.

@@ -294,7 +294,13 @@ impl Connection {
                 connection.opened(&channel).await
             };
             match answer.await {
-                Err(error) => channel.end(Some(error)),
+                Err(error) => {
+                    let refused = |grant: &Grant| {
+                        connection.socket.link.refused(Some(&grant.database), &error);
+                    };
+                    channel.with_grant(refused);
+                    channel.end(Some(error));
+                }
                 Ok(opened) if connection.lock().is_current(id, number) => {
                     // An answer that cannot be sent has nobody to go to.
                     let _ = connection.send(ServerMessage::Opened { channel: id, opened }).await;

@@ -439,11 +439,7 @@ impl Gateway {
         for channel in self.shared.open_channels() {
             let picked = channel.with_grant(|grant| condition(grant.user_name(), &grant.database));
             if picked {
-                channel.end(Some(error::revoked(reason)));
-                channel.with_grant(|grant| {
-                    let act = Act::Administered { what: "revoke" };
-                    self.shared.observed.tell(grant.user_name(), Some(&grant.database), act);
-                });
+                self.shared.end_revoked(&channel, reason);
                 revoked += 1;
             }
         }

@@ -11,8 +11,12 @@ use crate::proto::message::WireError;
 
 use super::channel::Channel;
 use super::error::{self, HttpRefusal, Refusal, ToWire as _};
+use super::observe::Act;
 use super::security::narrowed;
 use super::{Gateway, Shared};
+
+/// What the audit trail says of it.
+const REVOKE: &str = "revoke";
 
 /// Blocks in force at a time.
 const BLOCKS_MAX: usize = 10_000;
@@ -163,19 +167,29 @@ impl Shared {
         self.revocations.fetch_add(1, Ordering::SeqCst);
     }
 
+    /// Ends a channel, and tells whose it was.
+    pub(super) fn end_revoked(&self, channel: &Channel, reason: &str) {
+        channel.end(Some(error::revoked(reason)));
+        channel.with_grant(|grant| {
+            let act = Act::Administered { what: REVOKE };
+            self.observed.tell(grant.user_name(), Some(&grant.database), act);
+        });
+    }
+
     pub(super) fn revoke(&self, revocation: &Revocation) -> Result<Revoked, WireError> {
         if let Some(time) = revocation.block {
             self.blocks.add(revocation, time).map_err(|refusal| refusal.to_wire())?;
         }
         self.begin_revocation();
-        let reason = || error::revoked(&revocation.reason);
+        let act = Act::Administered { what: REVOKE };
+        self.observed.tell(revocation.user.as_deref(), revocation.database.as_ref(), act);
         let mut revoked = Revoked::default();
         for channel in self.open_channels() {
             let fits = channel.with_grant(|grant| {
                 revocation.fits(grant.user_name(), grant.token_name(), Some(&grant.database))
             });
             if fits {
-                channel.end(Some(reason()));
+                self.end_revoked(&channel, &revocation.reason);
                 revoked.channels += 1;
             }
         }
@@ -183,7 +197,7 @@ impl Shared {
             let fits = |user: Option<&str>, token: Option<&str>| revocation.fits(user, token, None);
             for feed in self.server_feeds() {
                 if feed.with_grant(|grant| fits(grant.user.as_deref(), grant.token.as_deref())) {
-                    feed.end(reason());
+                    feed.end(error::revoked(&revocation.reason));
                     revoked.feeds += 1;
                 }
             }

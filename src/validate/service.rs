@@ -97,7 +97,7 @@ struct Verdict {
 #[derive(Debug, thiserror::Error)]
 enum Unanswered {
     #[error("the service cannot be reached or did not answer in time")]
-    Failed(#[from] reqwest::Error),
+    Failed(#[source] reqwest::Error),
     #[error("the service answered with status {status}")]
     Status { status: u16 },
     #[error("the service's answer is longer than {max} bytes")]
@@ -106,6 +106,13 @@ enum Unanswered {
     Answer { problem: String },
     #[error("the service gave {verdicts} verdicts on {changes} changes")]
     Count { verdicts: usize, changes: usize },
+}
+
+impl From<reqwest::Error> for Unanswered {
+    fn from(error: reqwest::Error) -> Self {
+        // The address may hold a key.
+        Self::Failed(error.without_url())
+    }
 }
 
 impl Service {
@@ -197,8 +204,11 @@ impl Service {
 
 fn client(timeout: Duration) -> Result<Client, ValidateError> {
     // Documents go to the address that was given and to no other.
-    let client = Client::builder().redirect(reqwest::redirect::Policy::none()).timeout(timeout);
-    client.build().map_err(|error| ValidateError::Client { problem: error.to_string() })
+    let client = Client::builder().redirect(reqwest::redirect::Policy::none()).no_proxy();
+    client
+        .timeout(timeout)
+        .build()
+        .map_err(|error| ValidateError::Client { problem: error.to_string() })
 }
 
 #[async_trait]
@@ -296,5 +306,18 @@ impl fmt::Debug for Service {
             .field("host", &self.url.host_str())
             .field("unreachable", &self.unreachable)
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_failure_does_not_show_the_address() {
+        let client = client(TIMEOUT).unwrap();
+        let failed = client.get("http://127.0.0.1:1/judge?key=secret").send().await.unwrap_err();
+        let told = format!("{:?}", Unanswered::from(failed));
+        assert!(!told.contains("secret") && !told.contains("judge"), "{told}");
     }
 }

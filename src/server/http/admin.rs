@@ -107,6 +107,7 @@ pub(super) async fn view_cleanup(mut db: Db) -> Answer {
     let _: Value = db.json_body_if_any().await?;
     let cleaned = db.writable()?.database.clean_indexes().await;
     cleaned.map_err(|error| error.to_wire())?;
+    administered(&db, "view_cleanup");
     Ok(json(StatusCode::ACCEPTED, &ok()))
 }
 

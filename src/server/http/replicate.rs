@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use crate::proto::message::WireError;
 use crate::server::error::{HttpRefusal, Refusal, ToWire as _};
+use crate::server::observe::Act;
 use crate::server::replication::{
     Asked, Job, Owner, Replication, State, completed, described, task,
 };
@@ -45,11 +46,13 @@ pub(super) async fn replicate(mut request: Request) -> Answer {
             // Who may make it may end it.
             let user = owner.check(&request.shared, &asked).await?;
             request.count_for(user.as_deref())?;
-            cancel(&request, &asked.id(request.shared.store.uuid(), user.as_deref())).await
+            let store = request.shared.store.uuid();
+            let id = asked.id(store, user.as_deref(), &owner.credentials);
+            cancel(&request, &id, user).await
         }
         Asked::CancelId(id) => {
-            check_replicate(&request).await?;
-            cancel(&request, &id).await
+            let user = owner.check_replicate(&request.shared).await?;
+            cancel(&request, &id, user).await
         }
     }
 }
@@ -59,6 +62,7 @@ async fn start(request: &Request, owner: Owner, asked: Replication) -> Answer {
     let user = owner.check(shared, &asked).await?;
     request.count_for(user.as_deref())?;
     let job = shared.replicate(asked, owner, user).await?;
+    told(request, job.user.as_deref(), "replicate");
     if job.asked.continuous {
         return Ok(json(StatusCode::ACCEPTED, &json!({"ok": true, "_local_id": job.id})));
     }
@@ -72,9 +76,15 @@ async fn start(request: &Request, owner: Owner, asked: Replication) -> Answer {
     }
 }
 
-async fn cancel(request: &Request, id: &str) -> Answer {
+/// Tells who made a job or ended it.
+fn told(request: &Request, user: Option<&str>, what: &'static str) {
+    request.link.tell(user, None, Act::Administered { what });
+}
+
+async fn cancel(request: &Request, id: &str, user: Option<String>) -> Answer {
     let job = find(request, id)?;
     request.shared.cancel(&job).await?;
+    told(request, user.as_deref(), "cancel_replication");
     Ok(json(StatusCode::OK, &json!({"ok": true, "_local_id": job.id})))
 }
 

@@ -11,6 +11,7 @@ use crate::limits::Limits;
 use crate::proto::legacy::call::{Call, ErrorObject, event_text, failure_text, method, reply_text};
 use crate::proto::legacy::mux::Number;
 use crate::proto::legacy::record::granted_text;
+use crate::proto::message::WireError;
 use crate::store::StoreError;
 
 use super::super::auth::AccessRequest;
@@ -196,7 +197,16 @@ impl OpenChannel {
         let link = &self.connection.socket.link;
         link.called(&call.call.method, began);
         let answer = answer.unwrap_or_else(|panicked| Err(panicked.to_wire().into()));
-        answer.as_ref().err().into_iter().for_each(|error| link.failed(&error.name));
+        if let Err(error) = &answer {
+            let (name, reason) = (error.name.clone(), error.message.clone());
+            match error.status {
+                Some(status) => self.channel.with_grant(|grant| {
+                    let error = WireError { status, error: name, reason };
+                    link.refused(Some(&grant.database), &error);
+                }),
+                None => link.failed(&name),
+            }
+        }
         self.answer(call, answer, answers);
     }
 

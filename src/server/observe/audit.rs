@@ -76,8 +76,8 @@ pub enum Act {
     SessionEnded,
     /// A database, or the gateway, was administered.
     Administered {
-        /// `create`, `destroy`, `security`, `revs_limit`, `purge`, `compact`,
-        /// `backup` or `revoke`.
+        /// `create`, `destroy`, `security`, `revs_limit`, `purge`, `compact`, `view_cleanup`,
+        /// `backup`, `revoke`, `replicate` or `cancel_replication`.
         what: &'static str,
     },
 }

@@ -8,6 +8,7 @@ use crate::doc::{BlobHasher, DbName, DocId, Selector};
 use crate::http_peer::Remote;
 use crate::limits::Limits;
 use crate::proto::message::WireError;
+use crate::server::auth::Credentials;
 use crate::server::error::{HttpRefusal, ToWire as _, bad_request};
 use crate::store::{StoreError, Uuid};
 
@@ -147,8 +148,9 @@ impl Replication {
         [&self.source, &self.target].iter().any(|end| matches!(end, End::Remote(_)))
     }
 
-    /// Names the job. The same asked for by the same user is the same job.
-    pub(crate) fn id(&self, store: Uuid, user: Option<&str>) -> String {
+    /// Names the job. The same asked for by the same user is the same job; who has no name is known
+    /// by the credentials.
+    pub(crate) fn id(&self, store: Uuid, user: Option<&str>, credentials: &Credentials) -> String {
         let mut doc_ids: Vec<&str> = self.doc_ids.iter().flatten().map(DocId::as_str).collect();
         doc_ids.sort_unstable();
         let parts = json!([
@@ -158,6 +160,7 @@ impl Replication {
             self.doc_ids.as_ref().map(|_| doc_ids),
             self.selector.as_ref().map(Selector::as_str),
             user,
+            user.is_none().then(|| credentials.value()),
         ]);
         let mut id = BlobHasher::of(parts.to_string().as_bytes()).key.to_string();
         id.truncate(32);
@@ -251,7 +254,8 @@ mod tests {
 
     #[test]
     fn the_same_asked_for_is_the_same_job() {
-        let id = |body: Value, user| started(body).id(Uuid([1; 16]), user);
+        let shown = |token: &str| Credentials::new(json!({ "token": token }));
+        let id = |body: Value, user| started(body).id(Uuid([1; 16]), user, &shown("one"));
         let plain = id(json!({"source": "a", "target": "b"}), None);
         assert_eq!(plain, id(json!({"target": "b", "source": "a", "cancel": false}), None));
         for other in [
@@ -263,6 +267,11 @@ mod tests {
         ] {
             assert_ne!(plain, other);
         }
+        let by = |user, token| {
+            started(json!({"source": "a", "target": "b"})).id(Uuid([1; 16]), user, &shown(token))
+        };
+        assert_ne!(plain, by(None, "two"), "another owner without a name");
+        assert_eq!(by(Some("anna"), "one"), by(Some("anna"), "two"));
     }
 
     #[test]

@@ -8,7 +8,7 @@ use crate::doc::{
     AnyDocument, Attachment, AttachmentData, Body, DocId, Document, LocalId, Rev, RevsDiff,
 };
 use crate::proto::message::WireError;
-use crate::replicate::local_peer::{batches, documents, feed_options};
+use crate::replicate::local_peer::{FETCH_BYTES_TARGET, batches, feed_options, fetched, read_of};
 use crate::replicate::peer::{
     AttachmentBytes, ChangeStream, ChangesRequest, Fetched, RefusedDoc, WriteAnswer,
 };
@@ -16,7 +16,7 @@ use crate::replicate::{LocalPeer, Peer, PeerError};
 use crate::server::channel::Channel;
 use crate::server::error::{Refusal, ToWire as _, of_row};
 use crate::server::granted::Granted;
-use crate::store::{BulkGetItem, BulkGetOptions, EditMode, Written};
+use crate::store::{EditMode, Written};
 
 /// A database that a grant opened.
 pub(super) struct GrantedPeer(pub Arc<Channel>);
@@ -75,11 +75,10 @@ impl Peer for GrantedPeer {
     }
 
     async fn fetch(&self, wanted: Vec<(DocId, Rev)>) -> Result<Fetched, PeerError> {
-        let item = |(id, rev)| BulkGetItem { id, rev: Some(rev) };
-        let items: Vec<BulkGetItem> = wanted.into_iter().map(item).collect();
-        let options = BulkGetOptions { revs: true, ..BulkGetOptions::default() };
+        let (items, options) = read_of(&wanted);
         let granted = self.readable()?;
-        Ok(documents(granted.bulk_get_page(&items, options, usize::MAX).await?).into())
+        let found = granted.bulk_get_page(&items, options, FETCH_BYTES_TARGET).await?;
+        Ok(fetched(found, &wanted))
     }
 
     async fn write(&self, docs: Vec<Document>) -> Result<WriteAnswer, PeerError> {

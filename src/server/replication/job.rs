@@ -159,7 +159,7 @@ impl Job {
         let mut stage = Stage { state, since: now, error, history };
         stage.note("added", None);
         Arc::new(Self {
-            id: asked.id(shared.store.uuid(), user.as_deref()),
+            id: asked.id(shared.store.uuid(), user.as_deref(), &owner.credentials),
             asked,
             user,
             started: now,
@@ -171,6 +171,12 @@ impl Job {
             stop: watch::Sender::new(false),
             task: Mutex::default(),
         })
+    }
+
+    /// Whether both have one owner; who has no name is known by the credentials.
+    pub(super) fn is_of(&self, other: &Self) -> bool {
+        self.user == other.user
+            && (self.user.is_some() || self.owner.credentials == other.owner.credentials)
     }
 
     pub(super) fn start(self: &Arc<Self>, shared: Arc<Shared>) {

@@ -19,6 +19,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::proto::message::WireError;
+use crate::store::StoreError;
 
 use super::Shared;
 use super::error::{HttpRefusal, Refusal, ToWire as _};
@@ -30,6 +31,12 @@ pub(super) use shown::{completed, described, task};
 
 /// Jobs that have ended for want of a grant, which are still shown; the oldest is forgotten.
 const ENDED_MAX: usize = 100;
+
+/// One owner may have one in so many of the gateway's jobs.
+const OWNER_SHARE: usize = 2;
+
+/// What is kept of a continuous job; `doc_ids` and a selector may be long.
+const KEPT_BYTES_MAX: usize = 1024 * 1024;
 
 /// The jobs of a gateway, by id.
 #[derive(Debug, Default)]
@@ -66,6 +73,10 @@ impl Replications {
         if running.len() >= max {
             return Err(HttpRefusal::TooManyReplications { max }.to_wire());
         }
+        let share = max.div_ceil(OWNER_SHARE);
+        if running.iter().filter(|other| other.is_of(job)).count() >= share {
+            return Err(HttpRefusal::TooManyReplications { max: share }.to_wire());
+        }
         let oldest = ended.iter().min_by_key(|job| job.started).map(|job| job.id.clone());
         if let Some(oldest) = oldest.filter(|_| ended.len() >= ENDED_MAX) {
             jobs.remove(&oldest);
@@ -101,6 +112,11 @@ impl Shared {
         owner: Owner,
         user: Option<String>,
     ) -> Result<Arc<Job>, WireError> {
+        let count = asked.body.to_string().len();
+        if asked.continuous && count > KEPT_BYTES_MAX {
+            let (what, max) = ("bytes of a continuous replication", KEPT_BYTES_MAX as u64);
+            return Err(StoreError::TooLarge { what, count: count as u64, max }.to_wire());
+        }
         let job = Job::new(self, asked, owner, user);
         match self.replications.enter(&job, self.limits.replications_max)? {
             Entered::Running(running) => return Ok(running),

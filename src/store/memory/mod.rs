@@ -322,7 +322,9 @@ impl Backend for MemoryBackend {
         Ok(bytes.map(|bytes| Box::new(BytesReader(bytes)) as Box<dyn BlobReader>))
     }
 
-    async fn compact(&self, db: DatabaseKey, ids: Vec<DocId>) -> Result<Compacted, StoreError> {
+    async fn compact(&self, db: DatabaseKey, mut ids: Vec<DocId>) -> Result<Compacted, StoreError> {
+        ids.sort_unstable();
+        ids.dedup();
         let mut state = self.lock();
         state.writing()?;
         state.database_mut(db)?;

@@ -73,9 +73,12 @@ impl Committer {
     pub(super) fn compact(
         &mut self,
         db: DatabaseKey,
-        ids: Vec<DocId>,
+        mut ids: Vec<DocId>,
     ) -> Result<Compacted, StoreError> {
         self.check_writable(Some(db))?;
+        // Each once: all are read before one is written.
+        ids.sort_unstable();
+        ids.dedup();
         let keys: Vec<Vec<u8>> = ids.iter().map(|id| keys::doc(db, id)).collect();
         self.see(keys.iter())?;
         let mut found = Vec::with_capacity(ids.len());
