@@ -133,6 +133,11 @@ fn too_many(reason: impl fmt::Display) -> WireError {
     wire(429, "too_many_requests", reason)
 }
 
+/// An error that has been told already, in the words it was told in.
+pub(super) fn told(status: u16, error: String, reason: String) -> WireError {
+    WireError { status, error, reason }
+}
+
 fn wire(status: u16, error: &str, reason: impl fmt::Display) -> WireError {
     WireError { status, error: error.to_owned(), reason: reason.to_string() }
 }

@@ -11,12 +11,11 @@ use crate::limits::Limits;
 use crate::proto::legacy::call::{Call, ErrorObject, event_text, failure_text, method, reply_text};
 use crate::proto::legacy::mux::Number;
 use crate::proto::legacy::record::granted_text;
-use crate::proto::message::WireError;
 use crate::store::StoreError;
 
 use super::super::auth::AccessRequest;
 use super::super::channel::Channel;
-use super::super::error::{CloseReason, ToWire as _};
+use super::super::error::{CloseReason, ToWire as _, told};
 use super::super::opening::unwinding;
 use super::super::outbox::Gone;
 use super::{Legacy, WaitingCall, calls, feed};
@@ -201,7 +200,7 @@ impl OpenChannel {
             let (name, reason) = (error.name.clone(), error.message.clone());
             match error.status {
                 Some(status) => self.channel.with_grant(|grant| {
-                    let error = WireError { status, error: name, reason };
+                    let error = told(status, name, reason);
                     link.refused(Some(&grant.database), &error);
                 }),
                 None => link.failed(&name),
