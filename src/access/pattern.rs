@@ -7,7 +7,7 @@
 
 use serde::Deserialize;
 
-use crate::doc::DbName;
+use crate::doc::{DbName, fits};
 
 use super::error::AccessError;
 use super::identity::Identity;
@@ -111,22 +111,6 @@ impl Pattern {
             parts.last_mut().expect("there is one at least").push_str(&text);
         }
         fits(database.as_str(), &parts)
-    }
-}
-
-/// Whether a text is these parts with anything between them.
-fn fits(text: &str, parts: &[String]) -> bool {
-    match parts {
-        [] => text.is_empty(),
-        [only] => text == only,
-        [first, middle @ .., last] => {
-            let Some(mut rest) = text.strip_prefix(first.as_str()) else { return false };
-            for part in middle {
-                let Some(at) = rest.find(part.as_str()) else { return false };
-                rest = &rest[at + part.len()..];
-            }
-            rest.ends_with(last.as_str())
-        }
     }
 }
 

@@ -307,6 +307,7 @@ pub(crate) fn push_attachment(out: &mut String, attachment: &Attachment) {
 }
 
 /// Appends one attachment whose bytes follow the document.
+#[cfg(feature = "http-peer")]
 pub(crate) fn push_following(out: &mut String, attachment: &Attachment) {
     use fmt::Write as _;
     // What another store tells may be the digest of compressed bytes, which are not what follows.

@@ -2,9 +2,9 @@
 
 use serde::Serialize;
 
-use super::attachment::{
-    Attachment, Attachments, parse_attachments, push_attachment, push_attachments, push_following,
-};
+use super::attachment::{Attachment, Attachments, parse_attachments, push_attachments};
+#[cfg(feature = "http-peer")]
+use super::attachment::{push_attachment, push_following};
 use super::body::{Body, is_reserved};
 use super::error::{ParseError, printable};
 use super::id::{AnyId, DocId, LocalId};
@@ -196,6 +196,7 @@ impl Document {
 
     /// The same with `follows` for attachments whose bytes come after the document, in a body in
     /// parts.
+    #[cfg(feature = "http-peer")]
     pub(crate) fn to_json_with_following(
         &self,
         follows: impl Fn(&str, &Attachment) -> bool,

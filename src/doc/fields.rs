@@ -1,8 +1,6 @@
 //! Some fields of a document: the values that an index has of it, and the parts that a reader asked
 //! for.
 
-use std::borrow::Cow;
-
 use super::document::Document;
 use super::selector::{self, FieldPath};
 use super::value::Json;
@@ -14,6 +12,7 @@ pub(crate) fn values(document: &Document, fields: &[FieldPath]) -> Option<Vec<Js
     fields.iter().map(|field| field.find(&view).cloned().map(Json::into_owned)).collect()
 }
 
+#[cfg(feature = "server")]
 /// A document that has some of its fields only, at the places where they were; elements of an array
 /// become members that are named by their places, as in CouchDB (`mango_fields:extract`).
 pub(crate) fn pick(document: &Document, fields: &[FieldPath]) -> String {
@@ -28,6 +27,7 @@ pub(crate) fn pick(document: &Document, fields: &[FieldPath]) -> String {
     picked.to_string()
 }
 
+#[cfg(feature = "server")]
 /// Sets the value at a path, over whatever is in its way.
 fn put<'t>(into: &mut Json<'t>, path: &[String], value: Json<'t>) {
     let Some((first, rest)) = path.split_first() else {
@@ -39,7 +39,7 @@ fn put<'t>(into: &mut Json<'t>, path: &[String], value: Json<'t>) {
     }
     let Json::Object(members) = into else { return };
     let place = members.iter().position(|(key, _)| key == first).unwrap_or_else(|| {
-        members.push((Cow::Owned(first.clone()), Json::Null));
+        members.push((first.clone().into(), Json::Null));
         members.len() - 1
     });
     put(&mut members[place].1, rest, value);

@@ -15,6 +15,7 @@ pub(crate) mod json;
 mod rev;
 mod rev_tree;
 pub mod selector;
+mod stars;
 mod value;
 pub(crate) mod varint;
 
@@ -29,9 +30,12 @@ pub use document::{
 };
 pub use error::ParseError;
 pub(crate) use error::printable;
-pub(crate) use fields::{pick, values};
+#[cfg(feature = "server")]
+pub(crate) use fields::pick;
+pub(crate) use fields::values;
 pub use id::{AnyId, DbName, DocId, LocalId};
 pub use rev::{GENERATION_MAX, Rev, RevHash, RevPath};
 pub use rev_tree::{Leaf, RevState, RevTree, RevsDiff};
 pub use selector::{FieldPath, Selector, SelectorError};
+pub(crate) use stars::fits;
 pub use value::Json;

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::backend::{Counts, DocCommit, StoredDoc};
 use super::error::DocError;
-use crate::doc::{DbName, RevTree};
+use crate::doc::{DbName, RevTree, fits};
 
 /// How much a database may hold. The default is no bound.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -61,16 +61,8 @@ pub struct QuotaRule {
 
 impl QuotaRule {
     fn is_for(&self, name: &DbName) -> bool {
-        let mut parts = self.databases.split('*');
-        let first = parts.next().unwrap_or_default();
-        let Some(mut rest) = name.as_str().strip_prefix(first) else { return false };
-        let mut parts: Vec<&str> = parts.collect();
-        let Some(last) = parts.pop() else { return rest.is_empty() };
-        for part in parts {
-            let Some(at) = rest.find(part) else { return false };
-            rest = &rest[at + part.len()..];
-        }
-        rest.ends_with(last)
+        let parts: Vec<&str> = self.databases.split('*').collect();
+        fits(name.as_str(), &parts)
     }
 }
 

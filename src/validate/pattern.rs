@@ -2,7 +2,7 @@
 
 use std::str::FromStr;
 
-use crate::doc::DbName;
+use crate::doc::{DbName, fits};
 
 use super::error::ValidateError;
 
@@ -25,18 +25,7 @@ impl DbPattern {
     /// Whether a database is meant.
     #[must_use]
     pub fn matches(&self, name: &DbName) -> bool {
-        let name = name.as_str();
-        let [first, middle @ .., last] = &*self.parts else {
-            return self.parts.first().is_some_and(|whole| whole == name);
-        };
-        let Some(mut rest) = name.strip_prefix(first.as_str()) else { return false };
-        for part in middle {
-            match rest.find(part.as_str()) {
-                Some(at) => rest = &rest[at + part.len()..],
-                None => return false,
-            }
-        }
-        rest.ends_with(last.as_str())
+        fits(name.as_str(), &self.parts)
     }
 }
 

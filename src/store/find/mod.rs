@@ -13,11 +13,13 @@ mod scan;
 use std::fmt;
 
 pub use error::FindError;
-pub(crate) use plan::{Plan, Reason, Way};
+#[cfg(feature = "server")]
+pub(crate) use plan::Reason;
+pub(crate) use plan::{Plan, Way};
 pub use scan::{Execution, Finder};
 
 use super::database::Database;
-use super::index::{DESIGN, Index, SortField};
+use super::index::{DESIGN, SortField};
 use crate::doc::{Document, Selector};
 
 /// Documents that a page has at most if nothing else is asked for.
@@ -155,8 +157,9 @@ impl Database {
     }
 }
 
+#[cfg(feature = "server")]
 /// Whether an index has all of a query's fields, so that CouchDB would not read documents.
-pub(crate) fn covers(index: &Index, fields: &[String]) -> bool {
+pub(crate) fn covers(index: &super::index::Index, fields: &[String]) -> bool {
     let columns: Vec<String> = index.fields.iter().map(|by| by.field.to_string()).collect();
     !fields.is_empty() && fields.iter().all(|field| field == "_id" || columns.contains(field))
 }

@@ -45,6 +45,7 @@ pub(crate) enum Reason {
     AlphabeticallyComesAfter,
 }
 
+#[cfg(feature = "server")]
 impl Reason {
     pub(crate) fn name(self) -> &'static str {
         match self {
@@ -68,6 +69,7 @@ impl Reason {
 pub(crate) struct Plan<'i> {
     pub way: Way<'i>,
     /// The other ways, and why they were not taken.
+    #[cfg_attr(not(feature = "server"), expect(dead_code, reason = "only `_explain` shows them"))]
     pub others: Vec<(Way<'i>, Reason)>,
     /// Why the index that was named is not used.
     pub warning: Option<String>,

@@ -147,6 +147,7 @@ impl Index {
     }
 
     /// Its definition, as lists of indexes show it.
+    #[cfg(feature = "server")]
     pub(crate) fn definition(&self) -> Json<'static> {
         let fields = self.fields.iter().map(|field| Json::Object(vec![field.json()])).collect();
         let mut definition = vec![("fields".into(), Json::Array(fields))];
