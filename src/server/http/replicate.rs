@@ -29,9 +29,11 @@ impl Owner {
     }
 }
 
-async fn check_replicate(request: &Request) -> Result<(), WireError> {
+/// Asks for the right to replicate, and counts the request for its user, whom it returns.
+async fn check_replicate(request: &Request) -> Result<Option<String>, WireError> {
     let user = Owner::of(request)?.check_replicate(&request.shared).await?;
-    request.count_for(user.as_deref())
+    request.count_for(user.as_deref())?;
+    Ok(user)
 }
 
 pub(super) async fn replicate(mut request: Request) -> Answer {
@@ -51,7 +53,7 @@ pub(super) async fn replicate(mut request: Request) -> Answer {
             cancel(&request, &id, user).await
         }
         Asked::CancelId(id) => {
-            let user = owner.check_replicate(&request.shared).await?;
+            let user = check_replicate(&request).await?;
             cancel(&request, &id, user).await
         }
     }
