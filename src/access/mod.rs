@@ -49,6 +49,7 @@ pub use password::hash_password;
 pub use pattern::Pattern;
 pub use rule::{Policy, Right, Roles, Rule, RuleSettings, ServerRight};
 pub use secret::Secret;
+pub(crate) use secret::{hex, mac};
 pub use settings::{RoleSettings, Settings, SourceKind, TokenSettings, UserSettings};
 pub use tokens::Tokens;
 pub use users::Users;

@@ -110,11 +110,11 @@ impl fmt::Debug for Digester {
 }
 
 /// HMAC-SHA256.
-pub(super) fn mac(key: &[u8]) -> Hmac<Sha256> {
+pub(crate) fn mac(key: &[u8]) -> Hmac<Sha256> {
     Hmac::new_from_slice(key).expect("HMAC takes keys of any length")
 }
 
 /// Lower-case hex digits.
-pub(super) fn hex(bytes: &[u8]) -> String {
+pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -5,12 +5,12 @@ use std::fmt;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use hmac::{Hmac, KeyInit as _, Mac as _};
+use hmac::Mac as _;
 use reqwest::{Client, Url};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
-use sha2::Sha256;
 
+use crate::access::{hex, mac};
 use crate::doc::{AttachmentData, BlobHasher, DbName, Document};
 use crate::server::{Denied, ProposedWrite, Validator};
 
@@ -288,14 +288,9 @@ fn verdict(verdict: Verdict) -> Result<(), Denied> {
 }
 
 fn signature(secret: &[u8], body: &[u8]) -> String {
-    use std::fmt::Write as _;
-    let mut mac = Hmac::<Sha256>::new_from_slice(secret).expect("HMAC takes keys of any length");
+    let mut mac = mac(secret);
     mac.update(body);
-    let mut text = String::from("sha256=");
-    for byte in mac.finalize().into_bytes() {
-        let _ = write!(text, "{byte:02x}");
-    }
-    text
+    format!("sha256={}", hex(&mac.finalize().into_bytes()))
 }
 
 impl fmt::Debug for Service {

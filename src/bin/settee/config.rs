@@ -97,8 +97,9 @@ impl Config {
         toml::from_str(text).map_err(|error| problem::told(&error, text))
     }
 
-    /// Checks everything that can be checked without the data directory.
-    pub fn check(&self) -> Result<Chain, Failure> {
+    /// Checks everything that can be checked without the data directory, and makes of it who judges
+    /// access and documents.
+    pub fn check(&self) -> Result<(Chain, Validators), Failure> {
         self.limits.validate()?;
         if let Some(policy) = self.compaction.policy() {
             policy.validate().map_err(ServerError::from)?;
@@ -107,7 +108,7 @@ impl Config {
         if empty || self.metrics.has_empty_token() {
             return Err(Failure::EmptyToken);
         }
-        self.validate.validators()?;
+        let validators = self.validate.validators()?;
         let chain = self.access.build_with(&self.tokens)?;
         match (self.open, chain.is_empty()) {
             (false, true) => return Err(Failure::NoTokens),
@@ -116,7 +117,7 @@ impl Config {
         }
         match &self.static_dir {
             Some(path) if !path.is_dir() => Err(Failure::NoStaticDir { path: path.clone() }),
-            _ => Ok(chain),
+            _ => Ok((chain, validators)),
         }
     }
 }

@@ -93,14 +93,14 @@ impl Args {
         if settings.open != open {
             return Err(Failure::OpenChanged);
         }
-        settings.check()
+        settings.check().map(|(chain, _)| chain)
     }
 }
 
 pub async fn run(args: Args) -> Result<(), Failure> {
     let settings = args.settings()?;
-    let access = Access::new(settings.check()?);
-    let validators = settings.validate.validators()?;
+    let (chain, validators) = settings.check()?;
+    let access = Access::new(chain);
     let open = settings.open;
     let logs = Logs::begin(&settings.log)?;
     let (trail, writing) = settings.audit.path.as_deref().map(Trail::open).transpose()?.unzip();
