@@ -35,9 +35,10 @@ const SLOW_BODIES: usize = 100;
 /// What a slow reader asks for again and again.
 const LARGE_DOC_BYTES: usize = 200_000;
 
-/// What a connection of each kind may have in memory: `outbound_bytes_max` and a message for a slow
-/// reader, a buffer or two for the others.
-const SLOW_READER_BYTES_MAX: u64 = (1 << 20) + 4 * LARGE_DOC_BYTES as u64;
+/// What a connection of each kind may have in memory: for a slow reader `outbound_bytes_max`, a
+/// message over it, one that is being written, and four answers that wait for room; a buffer or two
+/// for the others.
+const SLOW_READER_BYTES_MAX: u64 = (1 << 20) + 6 * LARGE_DOC_BYTES as u64;
 const OTHER_BYTES_MAX: u64 = 16 * 1024;
 
 /// Between two bytes of a slow header or body.

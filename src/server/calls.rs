@@ -197,6 +197,11 @@ pub(super) fn is_waited_for(method: &str) -> bool {
     method != method::CHANGES
 }
 
+/// Whether a method answers at once with as much as it finds, not as a stream.
+pub(super) fn answers_at_any_size(method: &str) -> bool {
+    matches!(method, method::GET | method::REVS_DIFF)
+}
+
 /// Runs a call to its end.
 pub(super) async fn run(mut call: Call, method: &str, params: &RawValue) -> Answer {
     let answer = match method {

@@ -364,7 +364,9 @@ impl Connection {
             None => None,
         };
         // What is read for a client that takes nothing would only wait: do not read it.
-        if self.socket.outbox.room(0).await.is_err() {
+        let outbox = &self.socket.outbox;
+        let turn = if calls::answers_at_any_size(method) { outbox.turn().await.ok() } else { None };
+        if outbox.room(0).await.is_err() {
             return;
         }
         let (began, done_for) = (Instant::now(), Arc::clone(&context.channel));
@@ -377,9 +379,11 @@ impl Connection {
         }
         drop(done_for);
         let text = answer.encode(channel, call);
+        drop(answer);
         // The call counts until its answer has room, so that answers nobody takes are bounded, and
         // nothing comes between the look at its number and the answer's place in the queue.
-        let Ok(room) = self.socket.outbox.room(text.len()).await else { return };
+        let Ok(room) = outbox.room(text.len()).await else { return };
+        drop(turn);
         let mut state = self.lock();
         if state.end_call(channel, call, number) {
             room.text(text);

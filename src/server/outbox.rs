@@ -1,14 +1,15 @@
 //! What waits to be written to one connection, bounded by bytes.
 //!
 //! A sender waits until its message fits; a message larger than the bound fits when nothing else
-//! waits. So a connection holds at most the bound and one message, however many calls answer at once.
+//! waits. So the outbox holds at most the bound and one message, however many calls answer at once;
+//! and those that make an answer of any size take turns, so that few such answers wait for room.
 
 use std::sync::Arc;
 
 // Unlike tokio's, an empty queue of this kind holds no block of slots: 2 KiB less for each idle
 // connection.
 use futures::channel::mpsc;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
 use tokio_tungstenite::tungstenite::{Message, Utf8Bytes};
 
 use super::error::CloseReason;
@@ -16,12 +17,16 @@ use super::error::CloseReason;
 /// Counted for each message beside its bytes, so that many empty ones are bounded as well.
 const MESSAGE_COST_BYTES: usize = 64;
 
+/// Answers of any size that a connection makes, or has made and has no room for.
+const TURNS: usize = 4;
+
 /// The sending end; clones share it.
 #[derive(Clone)]
 pub(super) struct Outbox {
     sender: mpsc::UnboundedSender<Outgoing>,
     room: Arc<Semaphore>,
     bytes_max: u32,
+    turns: Arc<Semaphore>,
 }
 
 /// Tells how much waits in an outbox, and keeps nothing of it alive.
@@ -55,7 +60,8 @@ impl Outbox {
         let (sender, receiver) = mpsc::unbounded();
         let bytes_max = u32::try_from(bytes_max).unwrap_or(u32::MAX).max(1);
         let room = Arc::new(Semaphore::new(bytes_max as usize));
-        (Self { sender, room, bytes_max }, receiver)
+        let turns = Arc::new(Semaphore::new(TURNS));
+        (Self { sender, room, bytes_max, turns }, receiver)
     }
 
     pub(super) fn waiting(&self) -> Waiting {
@@ -78,7 +84,8 @@ impl Outbox {
     pub(super) fn lane(&self, bytes_max: usize) -> Self {
         let bytes_max = u32::try_from(bytes_max).unwrap_or(u32::MAX).max(1);
         let room = Arc::new(Semaphore::new(bytes_max as usize));
-        Self { sender: self.sender.clone(), room, bytes_max }
+        let turns = Arc::clone(&self.turns);
+        Self { sender: self.sender.clone(), room, bytes_max, turns }
     }
 
     pub(super) async fn binary(&self, bytes: bytes::Bytes) -> Result<(), Gone> {
@@ -95,6 +102,11 @@ impl Outbox {
             return Err(Gone);
         }
         Ok(Room { sender: self.sender.clone(), permit })
+    }
+
+    /// Waits for a turn to make an answer of any size; it is over when the answer has room.
+    pub(super) async fn turn(&self) -> Result<SemaphorePermit<'_>, Gone> {
+        self.turns.acquire().await.map_err(|_| Gone)
     }
 
     /// Waits until nothing else waits: room for one message of any size.
@@ -130,6 +142,20 @@ impl Room {
 mod tests {
     use super::*;
     use futures::{FutureExt as _, StreamExt as _};
+
+    #[tokio::test]
+    async fn few_answers_of_any_size_are_made_at_a_time() {
+        let (outbox, _receiver) = Outbox::new(1_000);
+        let lane = outbox.lane(100);
+        let mut turns = Vec::new();
+        while let Some(turn) = outbox.turn().now_or_never() {
+            turns.push(turn.unwrap());
+        }
+        assert_eq!(turns.len(), TURNS);
+        assert!(lane.turn().now_or_never().is_none(), "a lane has no turns of its own");
+        turns.pop();
+        outbox.turn().now_or_never().expect("one is free again").unwrap();
+    }
 
     #[tokio::test]
     async fn a_full_lane_leaves_the_other_its_room() {
