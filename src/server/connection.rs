@@ -334,7 +334,7 @@ impl Connection {
                 // Counted before the task first runs, so that a stop cannot pass it by.
                 let busy = calls::is_waited_for(&method).then(|| connection.socket.busy());
                 let task = tasks.spawn(async move {
-                    Box::pin(connection.run_call(context, number, &method, &params)).await;
+                    connection.run_call(context, number, &method, &params).await;
                     drop((busy, held));
                 });
                 if let Some(slot) = state.slots.get_mut(&channel) {
@@ -370,7 +370,8 @@ impl Connection {
             return;
         }
         let (began, done_for) = (Instant::now(), Arc::clone(&context.channel));
-        let answer = unwinding(calls::run(context, method, params)).await;
+        // In a box, so that a call that waits for its turn takes little.
+        let answer = unwinding(Box::pin(calls::run(context, method, params))).await;
         let answer = answer.unwrap_or_else(|panicked| Answer::Fail(panicked.to_wire()));
         self.socket.link.called(method, began);
         if let Answer::Fail(error) = &answer {
