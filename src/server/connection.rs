@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
+use futures::FutureExt as _;
 use serde_json::Value;
 use serde_json::value::RawValue;
 use tokio::sync::mpsc;
@@ -180,11 +181,9 @@ impl Connection {
             },
         );
         let access = self.socket.access_request(request.credentials, name, request.create);
-        let task = Arc::clone(self).keep_channel(channel, number, access);
-        let watcher = tasks.spawn(async move {
-            // An answer that cannot be sent has nobody to go to.
-            let _ = task.await;
-        });
+        // An answer that cannot be sent has nobody to go to. Mapped, since an async block would hold
+        // the task twice.
+        let watcher = tasks.spawn(Arc::clone(self).keep_channel(channel, number, access).map(drop));
         if let Some(slot) = state.slots.get_mut(&channel) {
             slot.watcher = Some(watcher);
         }
