@@ -161,6 +161,20 @@ pub struct Limits {
     /// Replications that the gateway carries out at a time; 100. One more is refused with 429
     /// `too_many_requests`.
     pub replications_max: usize,
+    /// Milliseconds that opening a database may take with what the application does for it, and its
+    /// other hooks each; 10,000. Over it: 503 `service_unavailable`.
+    pub database_open_timeout_ms: u64,
+    /// Clients that may wait for one database to be opened or closed; 1000. One more is refused with
+    /// 503 `service_unavailable`.
+    pub database_waiting_max: usize,
+    /// Milliseconds that a database stays active after its last client has left; 30,000. Then it is
+    /// closed, and an ephemeral one is gone.
+    pub database_linger_ms: u64,
+    /// Ephemeral databases at a time; 1000. One more is refused with 503 `service_unavailable`.
+    pub ephemeral_databases_max: usize,
+    /// Bytes that all ephemeral databases together may have in memory; 256 MiB. Writes over it: 507
+    /// `insufficient_storage`.
+    pub ephemeral_bytes_max: u64,
     /// Milliseconds that calls in progress get when the gateway stops; 20,000. Then close code 1012.
     pub drain_timeout_ms: u64,
 }
@@ -218,6 +232,11 @@ impl Default for Limits {
             silence_timeout_ms: 45_000,
             grant_check_interval_ms: 60_000,
             replications_max: 100,
+            database_open_timeout_ms: 10_000,
+            database_waiting_max: 1_000,
+            database_linger_ms: 30_000,
+            ephemeral_databases_max: 1_000,
+            ephemeral_bytes_max: 256 * 1024 * 1024,
             drain_timeout_ms: 20_000,
         }
     }
@@ -279,6 +298,8 @@ impl Limits {
             ("presence_state_bytes_max", self.presence_state_bytes_max as u64),
             ("ping_interval_ms", self.ping_interval_ms),
             ("grant_check_interval_ms", self.grant_check_interval_ms),
+            ("database_open_timeout_ms", self.database_open_timeout_ms),
+            ("database_waiting_max", self.database_waiting_max as u64),
         ];
         if let Some((name, _)) = positive.iter().find(|(_, value)| *value == 0) {
             return refuse(name, 0, "it must be at least 1");

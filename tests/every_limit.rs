@@ -82,6 +82,8 @@ fn case(field: &str) -> Option<Case> {
     use Case::{Request, Test};
     const HERE: &str = "tests/limits_hold.rs";
     const RATES: &str = "tests/rates_hold.rs";
+    const LIFE: &str = "tests/life_cycle.rs";
+    const EPHEMERAL: &str = "tests/ephemeral_databases.rs";
     const EVENTS: &str = "tests/events.rs";
     let request = |size, refused, of| Request { size, refused, of };
     Some(match field {
@@ -162,6 +164,13 @@ fn case(field: &str) -> Option<Case> {
         "presence_members_max" | "presence_state_bytes_max" => {
             Test(EVENTS, "members_and_their_states_are_bounded")
         }
+        "database_open_timeout_ms" => {
+            Test(LIFE, "a_hook_that_takes_too_long_refuses_and_the_next_client_tries_again")
+        }
+        "database_waiting_max" => Test(LIFE, "only_so_many_wait_for_one_database"),
+        "database_linger_ms" => Test(LIFE, "a_database_closes_some_time_after_its_last_client"),
+        "ephemeral_databases_max" => Test(EPHEMERAL, "there_are_only_so_many_of_them"),
+        "ephemeral_bytes_max" => Test(EPHEMERAL, "their_memory_has_one_bound"),
         "drain_timeout_ms" => Test(HERE, "a_stop_waits_for_calls_only_so_long"),
         _ => return None,
     })

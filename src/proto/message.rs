@@ -232,6 +232,9 @@ pub struct Info {
     pub update_seq: String,
     /// Names the database for ever; another one made under the same name has another.
     pub uuid: String,
+    /// Whether it is in memory behind the gateway, and goes some time after its last client.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub ephemeral: bool,
 }
 
 /// What a grant allows, as the client is told.

@@ -20,10 +20,13 @@ use tokio::sync::Mutex;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
+use crate::doc::DbName;
+use crate::store::StoreError;
 use crate::transport::Listener;
 
 use super::census::Seat;
 use super::error::Refusal;
+use super::life::IgnoredIn;
 use super::net::{
     Arrived, Door, Endpoint, Entered, Patience, PatientStream, Scheme, Told, UNNAMED, enter,
 };
@@ -153,7 +156,7 @@ pub(super) async fn serve(
                 // The peer's own doing: it went away while it waited to be accepted.
                 Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
                 Err(error) => {
-                    tracing::warn!(%error, "cannot accept a connection");
+                    shared.life.ignored.tell(IgnoredIn::Accepting, None, error);
                     sleep(ACCEPT_BACKOFF).await;
                 }
             },
@@ -165,13 +168,16 @@ pub(super) async fn serve(
     let drain = Duration::from_millis(shared.limits.drain_timeout_ms);
     let finish = async { while connections.join_next().await.is_some() {} };
     let pause = shared.pause_replications(drain);
-    let ended = async { tokio::join!(timeout(drain, finish), upgraded.join_all(), pause) };
+    let ended = async {
+        let _ = tokio::join!(timeout(drain, finish), upgraded.join_all(), pause);
+        shared.life.close_all().await;
+    };
     let late = |arrived, seat| {
         let service = TowerToHyperService::new(service.clone());
         drive(Arc::clone(shared), arrived, Arc::new(seat), upgraded.clone(), service)
     };
     tokio::select! {
-        _ = ended => {}
+        () = ended => {}
         () = answer_late(shared, &mut arrivals, late) => {}
     }
 }
@@ -220,14 +226,23 @@ fn admit(shared: &Shared, arrived: &Arrived) -> Result<Seat, Refusal> {
 fn maintain(shared: &Shared) -> JoinSet<()> {
     let mut maintaining = JoinSet::new();
     if let Some(policy) = shared.compaction {
-        let store = shared.store.clone();
-        maintaining.spawn(async move { store.keep_compacted(policy).await });
+        for ephemeral in [false, true] {
+            let store = shared.life.store(ephemeral).clone();
+            let failed = told(shared, IgnoredIn::Compaction);
+            maintaining.spawn(async move { store.keep_compacted_telling(policy, failed).await });
+        }
     }
     if let Some(policy) = shared.tombstones {
-        let store = shared.store.clone();
-        maintaining.spawn(async move { store.keep_tombstones_purged(policy).await });
+        let (store, failed) = (shared.store.clone(), told(shared, IgnoredIn::Tombstones));
+        maintaining
+            .spawn(async move { store.keep_tombstones_purged_telling(policy, failed).await });
     }
     maintaining
+}
+
+fn told(shared: &Shared, place: IgnoredIn) -> impl Fn(&DbName, &StoreError) + Send + Sync + use<> {
+    let ignored = shared.life.ignored.clone();
+    move |database, error| ignored.tell(place, Some(database), error)
 }
 
 /// What a listed proxy's PROXY header and TLS come to, and the address that is known by then.

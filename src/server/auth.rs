@@ -291,6 +291,8 @@ pub struct Grant {
     pub(super) create: bool,
     /// Whether it is made even if the client does not ask for that.
     pub(super) create_on_open: bool,
+    /// Whether it is in memory and goes when nobody is in it.
+    pub(super) ephemeral: bool,
     pub(super) destroy: bool,
     pub(super) administer: bool,
     /// The same as the authorizer gave it, whatever the database's security object adds.
@@ -316,6 +318,7 @@ impl Grant {
             write: true,
             create: false,
             create_on_open: false,
+            ephemeral: false,
             destroy: false,
             administer: false,
             given_administer: false,
@@ -351,6 +354,15 @@ impl Grant {
     #[must_use]
     pub fn creating_on_open(self) -> Self {
         Self { create: true, create_on_open: true, ..self }
+    }
+
+    /// The same for a database in memory, made when it is first opened, and gone with everything in it
+    /// `database_linger_ms` after its last client has left, or when the gateway ends. Everything else
+    /// is as with one on disk, but lists of databases, backups and `_db_updates` leave it out. A name
+    /// is one of both: while one of a kind is there, a grant for the other is refused with 412.
+    #[must_use]
+    pub fn ephemeral(self) -> Self {
+        Self { create: true, create_on_open: true, ephemeral: true, ..self }
     }
 
     /// The same, and the client may destroy the database.

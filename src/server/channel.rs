@@ -10,13 +10,15 @@ use tokio::time::sleep;
 use crate::doc::{AttachmentData, AttachmentDigest, DocId, Document, Rev};
 use crate::proto::message::{ChannelId, WireError};
 use crate::proto::recent::RecentRevs;
-use crate::store::{Database, Store, StoreError};
+use crate::store::{Store, StoreError};
 
 use super::Shared;
 use super::auth::{AccessRequest, Credentials, Grant};
 use super::error::{Refusal, ToWire as _};
 use super::granted::Granted;
+use super::life::Stay;
 use super::observe::Link;
+use super::opening::Opened;
 use super::tail::Tails;
 
 /// What another grant does to what was begun under one.
@@ -47,18 +49,21 @@ pub(super) struct Channel {
     uploads_max: usize,
     store: Store,
     tails: Arc<Tails>,
+    /// The database knows of this client as long as this lives.
+    _stay: Stay,
 }
 
 impl Channel {
     pub(super) fn new(
         id: ChannelId,
         shared: &Shared,
-        database: Database,
-        grant: Grant,
+        opened: Opened,
         access: AccessRequest,
         renewal: Renewal,
         link: Arc<Link>,
     ) -> Arc<Self> {
+        let Opened { database, grant, stay } = opened;
+        let store = shared.life.store(grant.ephemeral).clone();
         Arc::new(Self {
             id,
             granted: RwLock::new(Granted { database, grant: Arc::new(grant), link }),
@@ -70,8 +75,9 @@ impl Channel {
             written: Mutex::default(),
             uploads: Mutex::default(),
             uploads_max: shared.limits.uploads_per_channel_max,
-            store: shared.store.clone(),
+            store,
             tails: Arc::clone(&shared.tails),
+            _stay: stay,
         })
     }
 
@@ -98,7 +104,10 @@ impl Channel {
     /// part of it: streams and checkpoints would go on as if they had seen the other part.
     pub(super) fn grant_anew(&self, grant: Grant) -> Result<(), WireError> {
         let mut granted = self.granted.write().unwrap_or_else(PoisonError::into_inner);
-        if *granted.database.name() != grant.database || granted.grant.selector != grant.selector {
+        if *granted.database.name() != grant.database
+            || granted.grant.selector != grant.selector
+            || granted.grant.ephemeral != grant.ephemeral
+        {
             return Err(Refusal::GrantMoved.to_wire());
         }
         if self.renewal == Renewal::Ends && !granted.grant.allows_as(&grant) {
@@ -261,7 +270,7 @@ mod tests {
         let gateway = Gateway::builder(Store::memory()).build().unwrap();
         let shared = &gateway.shared;
         let name = DbName::parse("todos").unwrap();
-        let database = shared.store.create(&name).await.unwrap();
+        shared.store.create(&name).await.unwrap();
         let asked = |token: &str| AccessRequest {
             credentials: Credentials::new(json!({ "token": token })),
             database: name.clone(),
@@ -272,9 +281,8 @@ mod tests {
         let grant = |user: &str| Grant::database(name.clone()).user(user);
         let link = shared.observed.request(None, &http::HeaderMap::new());
         let (older, newer) = (asked("older"), asked("newer"));
-        let renewal = Renewal::InPlace;
-        let channel =
-            Channel::new(1, shared, database, grant("anna"), older.clone(), renewal, link);
+        let opened = shared.open(grant("anna"), false, &link).await.unwrap();
+        let channel = Channel::new(1, shared, opened, older.clone(), Renewal::InPlace, link);
         channel.asked_with(newer.clone());
         channel.grant_anew(grant("berta")).unwrap();
         let refused = || Err(Refusal::Blocked.to_wire());

@@ -7,9 +7,11 @@
 mod events;
 pub(crate) mod find;
 mod http;
+mod life;
 
 pub(super) use events::EventRefusal;
 pub(super) use http::HttpRefusal;
+pub(super) use life::LifeRefusal;
 
 use std::{fmt, io};
 
@@ -219,6 +221,7 @@ impl ToWire for StoreError {
             Self::TooLarge { .. } => wire(413, "too_large", self),
             Self::Poisoned => wire(503, "service_unavailable", self),
             Self::Closed => wire(503, "service_unavailable", self),
+            Self::MemoryFull { .. } => wire(507, "insufficient_storage", self),
             Self::Io { source, .. } if is_full(source) => no_room(self),
             Self::Backup(error) => error.to_wire(),
             Self::Locked { .. }

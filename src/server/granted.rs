@@ -43,6 +43,7 @@ impl Granted {
             doc_del_count: info.deleted_count,
             update_seq: info.update_seq.to_string(),
             uuid: info.incarnation.to_string(),
+            ephemeral: self.grant.ephemeral,
         })
     }
 
@@ -87,7 +88,7 @@ impl Granted {
                 Err(error) => rows[place] = Some(refused_row(&document, &error)),
             }
         }
-        let verdicts = validator::judge(&self.grant, &self.database, &documents).await?;
+        let verdicts = validator::judge(&self.grant, &self.database, &self.link, &documents).await?;
         let mut judged = documents.into_iter().zip(places).zip(verdicts);
         let (mut documents, mut places) = (Vec::new(), Vec::new());
         for ((document, place), verdict) in &mut judged {

@@ -17,6 +17,7 @@ mod events;
 mod granted;
 mod http;
 mod legacy;
+mod life;
 mod net;
 mod observe;
 mod opening;
@@ -51,6 +52,10 @@ pub use auth::{
 };
 pub use error::ServerError;
 pub use events::{Dispatch, DispatchedEvent, Dispatches, Events, SendError};
+pub use life::{
+    Activity, Closing, ClosingCause, DatabaseClient, GatewayStats, IgnoredError, IgnoredIn,
+    LifeCycle, OpenDatabase, Opening, SessionInfo, Watch,
+};
 pub use net::{Endpoint, ForwardedHeader, TlsError, TlsIdentity};
 pub use observe::{Act, Audit, AuditEvent, MetricsAccess};
 pub use revocation::{Rejudged, Revocation, Revoked};
@@ -69,6 +74,7 @@ use bounds::{Logins, Memory, Requests};
 use census::Census;
 use channel::Channel;
 use events::Hub;
+use life::{Life, LifeSettings};
 use net::Proxies;
 use observe::Observed;
 use replication::Replications;
@@ -133,6 +139,7 @@ pub(crate) struct Shared {
     blocks: Blocks,
     tails: Arc<Tails>,
     events: Arc<Hub>,
+    life: Arc<Life>,
     channel_numbers: AtomicU64,
     revocations: AtomicU64,
     stopping: watch::Sender<bool>,
@@ -171,6 +178,7 @@ pub struct GatewayBuilder {
     forwarded_header: ForwardedHeader,
     metrics_access: MetricsAccess,
     audit: Option<Arc<dyn Audit>>,
+    life: LifeSettings,
 }
 
 impl fmt::Debug for GatewayBuilder {
@@ -315,6 +323,7 @@ impl GatewayBuilder {
         }
         let proxies = Proxies::new(&self.trusted_proxies, self.forwarded_header)
             .map_err(|entry| ServerError::Proxy { entry })?;
+        let life = Life::new(&self.store, self.life, &self.limits, &self.quotas);
         if !self.quotas.is_empty() {
             self.store.set_quotas(self.quotas);
         }
@@ -325,7 +334,7 @@ impl GatewayBuilder {
             requests: Requests::new(&self.limits),
             logins: Logins::new(&self.limits),
             memory: Memory::new(&self.limits),
-            observed: Observed::new(&self.store, self.audit),
+            observed: Observed::new(&self.store, self.audit, life.ignored.clone()),
             metrics_access: self.metrics_access,
             sessions: Sessions::new(
                 Duration::from_secs(self.limits.session_timeout_s),
@@ -350,6 +359,7 @@ impl GatewayBuilder {
             blocks: Blocks::default(),
             tails: Arc::default(),
             events,
+            life,
             channel_numbers: AtomicU64::new(0),
             revocations: AtomicU64::new(0),
             stopping: watch::Sender::new(false),
@@ -379,6 +389,7 @@ impl Gateway {
             forwarded_header: ForwardedHeader::default(),
             metrics_access: MetricsAccess::default(),
             audit: None,
+            life: LifeSettings::default(),
         }
     }
 

@@ -20,9 +20,18 @@ use super::bounds::Attempt;
 use super::census::Seat;
 use super::channel::{Channel, Enlisted, Renewal};
 use super::error::{Refusal, ToWire as _};
-use super::observe::Act;
+use super::life::{Asked, IgnoredIn, Stay, caught};
+use super::observe::{Act, Link};
 use super::security::narrowed;
 use super::socket::Socket;
+
+/// A database that is open for a client.
+pub(super) struct Opened {
+    pub database: Database,
+    /// As the database's security object leaves it.
+    pub grant: Grant,
+    pub stay: Stay,
+}
 
 impl Shared {
     /// Asks the authorizer; a grant that has ended counts as none. The connection counts as one of
@@ -45,7 +54,8 @@ impl Shared {
     /// The same for what is no connection.
     pub(super) async fn judge_access(&self, access: AccessRequest) -> Result<Grant, WireError> {
         let login = self.login(&access.credentials, access.peer).await?;
-        let judged = unwinding(self.authorizer.authorize(access)).await;
+        let database = Some(access.database.clone());
+        let judged = self.judged(database, self.authorizer.authorize(access)).await;
         let grant = verdict(login, judged)?.map_err(|denied| denied.to_wire())?;
         self.usable(grant)
     }
@@ -53,7 +63,8 @@ impl Shared {
     /// The same for a connection that has been counted, with credentials that were good before:
     /// nobody is trying to log in.
     pub(super) async fn judge_again(&self, access: AccessRequest) -> Result<Grant, WireError> {
-        let judged = unwinding(self.authorizer.authorize(access)).await;
+        let database = Some(access.database.clone());
+        let judged = self.judged(database, self.authorizer.authorize(access)).await;
         let grant =
             judged.map_err(|panicked| panicked.to_wire())?.map_err(|denied| denied.to_wire())?;
         self.usable(grant)
@@ -66,6 +77,9 @@ impl Shared {
         }
         self.blocks.check(grant.user_name(), grant.token_name(), Some(&grant.database))?;
         grant.validators.splice(..0, self.validators.iter().cloned());
+        if self.life.is_ephemeral(&grant.database) {
+            grant = grant.ephemeral();
+        }
         Ok(grant)
     }
 
@@ -76,7 +90,7 @@ impl Shared {
         request: ServerRequest,
     ) -> Result<Result<ServerGrant, Denied>, WireError> {
         let login = self.login(&request.credentials, request.peer).await?;
-        let judged = unwinding(self.server_authorizer.authorize_server(request)).await;
+        let judged = self.judged(None, self.server_authorizer.authorize_server(request)).await;
         match verdict(login, judged)? {
             Ok(grant) => self.usable_server(grant).map(Ok),
             Err(denied) => Ok(Err(denied)),
@@ -88,7 +102,7 @@ impl Shared {
         &self,
         request: ServerRequest,
     ) -> Result<ServerGrant, WireError> {
-        let judged = unwinding(self.server_authorizer.authorize_server(request)).await;
+        let judged = self.judged(None, self.server_authorizer.authorize_server(request)).await;
         let grant =
             judged.map_err(|panicked| panicked.to_wire())?.map_err(|denied| denied.to_wire())?;
         self.usable_server(grant)
@@ -114,23 +128,37 @@ impl Shared {
     }
 
     /// Opens the database that a grant names; makes it if the grant allows that and `create` asks
-    /// for it, or the grant makes it unasked. The grant comes back as the database's security object leaves it.
+    /// for it, or the grant makes it unasked.
     pub(super) async fn open(
         &self,
         grant: Grant,
         create: bool,
-    ) -> Result<(Database, Grant), WireError> {
-        let database = match self.store.database(&grant.database).await {
-            Err(StoreError::DatabaseMissing { .. })
-                if grant.create && create || grant.create_on_open =>
-            {
-                self.store.open_or_create(&grant.database).await
-            }
-            found => found,
-        };
-        let database = database.map_err(|error| error.to_wire())?;
-        let grant = narrowed(grant, &database)?;
-        Ok((database, grant))
+        link: &Link,
+    ) -> Result<Opened, WireError> {
+        let entered = self.life.enter(Asked::of(&grant, create), link).await?;
+        let grant = narrowed(grant, &entered.database)?;
+        Ok(Opened { database: entered.database, grant, stay: entered.stay })
+    }
+
+    /// Makes the database that a grant names, which may be made; refused if it is there.
+    pub(super) async fn create(&self, grant: &Grant, link: &Link) -> Result<(), WireError> {
+        if self.life.enter(Asked::of(grant, true), link).await?.made {
+            return Ok(());
+        }
+        let name = grant.database.clone();
+        Err(StoreError::DatabaseExists { name }.to_wire())
+    }
+
+    /// What an authorizer says, unless it panics.
+    async fn judged<G>(
+        &self,
+        database: Option<DbName>,
+        judging: impl Future<Output = Result<G, Denied>>,
+    ) -> Result<Result<G, Denied>, Refusal> {
+        caught(judging).await.map_err(|panicked| {
+            self.life.ignored.tell(IgnoredIn::Authorizer, database.as_ref(), panicked);
+            Refusal::Panicked
+        })
     }
 }
 
@@ -169,9 +197,11 @@ impl Socket {
     ) -> Result<Arc<Channel>, WireError> {
         let create = access.create;
         let grant = self.shared.judge(access.clone(), &self.peer.seat).await?;
-        let (database, grant) = self.shared.open(grant, create).await?;
+        // Who was granted a database has asked for something, however long it takes to open.
+        self.opened_one();
+        let opened = self.shared.open(grant, create, &self.link).await?;
         let link = Arc::clone(&self.link);
-        Ok(Channel::new(id, &self.shared, database, grant, access, Renewal::InPlace, link))
+        Ok(Channel::new(id, &self.shared, opened, access, Renewal::InPlace, link))
     }
 
     /// Makes an open channel known to the gateway, so that its grant can be revoked. `revocations` is
@@ -190,7 +220,6 @@ impl Socket {
                 channel.end(Some(error));
             }
         }
-        self.opened_one();
         enlisted
     }
 

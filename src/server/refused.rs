@@ -2,7 +2,7 @@
 
 use crate::proto::message::WireError;
 
-use super::error::{CloseReason, Refusal};
+use super::error::{CloseReason, LifeRefusal, Refusal};
 
 /// Every name of an error that the [table](super::error) has.
 const NAMES: [&str; 37] = [
@@ -69,6 +69,18 @@ impl Refusal {
     }
 }
 
+impl LifeRefusal {
+    /// The same of what keeps a database from being opened.
+    pub(super) fn limit(&self) -> Option<&'static str> {
+        match self {
+            Self::OpeningTimedOut => Some("database_open_timeout_ms"),
+            Self::TooManyWaiting { .. } => Some("database_waiting_max"),
+            Self::TooManyEphemeral { .. } => Some("ephemeral_databases_max"),
+            Self::OtherKind => None,
+        }
+    }
+}
+
 impl CloseReason {
     /// The same for a connection that is closed.
     pub(super) fn limit(&self) -> Option<&'static str> {
@@ -91,7 +103,8 @@ mod tests {
             include_str!("error.rs"),
             include_str!("error/events.rs"),
             include_str!("error/find.rs"),
-            include_str!("error/http.rs")
+            include_str!("error/http.rs"),
+            include_str!("error/life.rs")
         );
         let after = table.split("wire(").skip(1).filter_map(|rest| rest.split(',').nth(1));
         let names = after.filter_map(|name| name.trim().strip_prefix('"')?.strip_suffix('"'));
@@ -112,6 +125,9 @@ mod tests {
             Refusal::TooManyConnectionsOfUser { max: 1 }.limit(),
             Refusal::TooManyConnectionsOfAddress { max: 1 }.limit(),
             Refusal::TooManyConnections { max: 1 }.limit(),
+            LifeRefusal::OpeningTimedOut.limit(),
+            LifeRefusal::TooManyWaiting { max: 1 }.limit(),
+            LifeRefusal::TooManyEphemeral { max: 1 }.limit(),
             CloseReason::TooLarge.limit(),
             CloseReason::NothingOpened.limit(),
             CloseReason::Stalled.limit(),

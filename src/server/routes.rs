@@ -34,7 +34,9 @@ use super::connection::Connection;
 use super::error::{Refusal, ToWire as _, http_body, retry_after};
 use super::http as http_api;
 use super::legacy::Legacy;
+use super::life::SessionInfo;
 use super::net::Scheme;
+use super::observe::Spoken;
 use super::socket::{self, Peer};
 use super::{Origins, Shared};
 
@@ -241,7 +243,18 @@ async fn upgrade(
             }
         },
     };
-    let peer = Peer { address, headers: Arc::new(without_secrets(&headers)), seat };
+    let headers = Arc::new(without_secrets(&headers));
+    let session = SessionInfo {
+        id: shared.observed.number(),
+        protocol: if legacy { Spoken::Legacy.name() } else { Spoken::V1.name() },
+        peer: address,
+        headers: Arc::clone(&headers),
+    };
+    let session = match shared.life.connect(session).await {
+        Ok(session) => session,
+        Err(error) => return Ok(error_response(&error)),
+    };
+    let peer = Peer { address, headers, seat, session };
     let task = async move {
         match on_upgrade.await {
             Ok(upgraded) if legacy => {

@@ -28,6 +28,7 @@ use super::Shared;
 use super::bounds::{Held, Intake, Pace};
 use super::census::Seat;
 use super::error::CloseReason;
+use super::life::Session;
 use super::observe::{Link, Spoken};
 use super::outbox::{Gone, Outbox};
 use super::progress::{Progress, ProgressStream};
@@ -52,6 +53,8 @@ pub(super) struct Peer {
     pub address: Option<SocketAddr>,
     pub headers: Arc<HeaderMap>,
     pub seat: Arc<Seat>,
+    /// Tells the end of the connection when it is dropped.
+    pub session: Session,
 }
 
 type Reader<S> = SplitStream<WebSocketStream<ProgressStream<S>>>;
@@ -87,7 +90,12 @@ pub(super) async fn run<P: Protocol, S: ByteStream>(stream: S, shared: Arc<Share
     let (writer, reader) = socket.split();
     let (outbox, outgoing) = Outbox::new(shared.limits.outbound_bytes_max);
     tracing::info!(peer = ?peer.address, "connection opened");
-    let link = shared.observed.connected(P::SPOKEN, peer.address, outbox.waiting());
+    let link = shared.observed.connected(
+        peer.session.id(),
+        P::SPOKEN,
+        peer.address,
+        outbox.waiting(),
+    );
     let protocol = Arc::new(P::new(Socket {
         link,
         outbox,

@@ -9,8 +9,9 @@ use crate::proto::message::WireError;
 use crate::store::Database;
 
 use super::auth::{Denied, DeniedKind, Grant};
-use super::error::ToWire as _;
-use super::opening::unwinding;
+use super::error::{Refusal, ToWire as _};
+use super::life::{IgnoredIn, caught};
+use super::observe::Link;
 
 /// A write that a validator is to judge.
 #[derive(Debug, Clone, Copy)]
@@ -67,6 +68,7 @@ where
 pub(super) async fn judge(
     grant: &Grant,
     database: &Database,
+    link: &Link,
     documents: &[Document],
 ) -> Result<Vec<Result<(), Denied>>, WireError> {
     let mut verdicts = vec![Ok(()); documents.len()];
@@ -81,7 +83,7 @@ pub(super) async fn judge(
         if writes.is_empty() {
             break;
         }
-        for (place, verdict) in passed.iter().zip(ask(validator, &writes).await?) {
+        for (place, verdict) in passed.iter().zip(ask(validator, link, &writes).await?) {
             verdicts[*place] = verdict;
         }
     }
@@ -90,10 +92,15 @@ pub(super) async fn judge(
 
 async fn ask(
     validator: &Arc<dyn Validator>,
+    link: &Link,
     writes: &[ProposedWrite<'_>],
 ) -> Result<Vec<Result<(), Denied>>, WireError> {
-    let verdicts =
-        unwinding(validator.validate_all(writes)).await.map_err(|panicked| panicked.to_wire())?;
+    let verdicts = caught(validator.validate_all(writes)).await.map_err(|panicked| {
+        writes.iter().take(1).for_each(|write| {
+            link.ignored(IgnoredIn::Validator, write.database.name(), panicked.clone());
+        });
+        Refusal::Panicked.to_wire()
+    })?;
     if verdicts.len() != writes.len() {
         tracing::error!(
             documents = writes.len(),

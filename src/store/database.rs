@@ -202,13 +202,19 @@ impl Database {
         let _ = destroyed.wait_for(|destroyed| *destroyed).await;
     }
 
+    /// Whether the database has been destroyed.
+    #[must_use]
+    pub fn is_destroyed(&self) -> bool {
+        *self.shared.destroyed.borrow()
+    }
+
     pub(super) async fn counts(&self) -> Result<Counts, StoreError> {
         self.alive()?;
         self.backend().counts(self.key()).await
     }
 
     pub(super) fn alive(&self) -> Result<(), StoreError> {
-        if *self.shared.destroyed.borrow() {
+        if self.is_destroyed() {
             return Err(StoreError::DatabaseDestroyed { name: self.name().clone() });
         }
         Ok(())

@@ -117,6 +117,12 @@ pub enum StoreError {
     /// opened again.
     #[error("the store refuses writes since a flush to disk failed; restart to open it again")]
     Poisoned,
+    /// A store in memory has as much as it may.
+    #[error("the store may have {max} bytes in memory, and this would be more; try later")]
+    MemoryFull {
+        /// The bound.
+        max: u64,
+    },
     /// The store is being closed.
     #[error("the store is closed")]
     Closed,

@@ -90,8 +90,22 @@ impl Store {
     /// # Cancel safety
     /// Dropping the future ends it; a database may be left partly compacted.
     pub async fn keep_compacted(&self, policy: CompactionPolicy) {
+        self.keep_compacted_telling(policy, |_, _| {}).await;
+    }
+
+    /// The same, and tells of each database that could not be compacted. It is looked at again when
+    /// it changes.
+    ///
+    /// # Cancel safety
+    /// As [`keep_compacted`](Self::keep_compacted).
+    pub async fn keep_compacted_telling(
+        &self,
+        policy: CompactionPolicy,
+        failed: impl Fn(&DbName, &StoreError) + Send + Sync,
+    ) {
         let mut updates = self.updates();
-        let mut keeper = Keeper { store: self, policy, attachment_bytes: HashMap::new() };
+        let failed = &failed;
+        let mut keeper = Keeper { store: self, policy, failed, attachment_bytes: HashMap::new() };
         let mut changed = Changed::All;
         let first = Instant::now() + policy.interval;
         let mut ticks = interval_at(first, policy.interval.max(Duration::from_millis(1)));
@@ -111,6 +125,7 @@ impl Store {
 struct Keeper<'a> {
     store: &'a Store,
     policy: CompactionPolicy,
+    failed: &'a (dyn Fn(&DbName, &StoreError) + Send + Sync),
     /// What attachments took when a database was looked at first or compacted last.
     attachment_bytes: HashMap<DbName, u64>,
 }
@@ -157,7 +172,10 @@ impl Keeper<'_> {
                 self.attachment_bytes.remove(&name);
             }
             Err(error @ (StoreError::Closed | StoreError::Poisoned)) => return Err(error),
-            Err(error) => tracing::warn!(database = %name, %error, "compaction failed"),
+            Err(error) => {
+                tracing::warn!(database = %name, %error, "compaction failed");
+                (self.failed)(&name, &error);
+            }
         }
         Ok(())
     }

@@ -68,6 +68,19 @@ impl Store {
     /// # Cancel safety
     /// Dropping the future ends it.
     pub async fn keep_tombstones_purged(&self, policy: TombstonePolicy) {
+        self.keep_tombstones_purged_telling(policy, |_, _| {}).await;
+    }
+
+    /// The same, and tells of each database whose tombstones could not be purged. It is tried again
+    /// the next time.
+    ///
+    /// # Cancel safety
+    /// Dropping the future ends it.
+    pub async fn keep_tombstones_purged_telling(
+        &self,
+        policy: TombstonePolicy,
+        failed: impl Fn(&DbName, &StoreError) + Send + Sync,
+    ) {
         let mut ticks = interval_at(Instant::now(), policy.interval.max(Duration::from_millis(1)));
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -87,6 +100,7 @@ impl Store {
                         Err(StoreError::Closed | StoreError::Poisoned) => return,
                         Err(error) => {
                             tracing::warn!(database = %name, %error, "purging tombstones failed");
+                            failed(&name, &error);
                         }
                     }
                 }

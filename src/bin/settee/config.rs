@@ -45,6 +45,7 @@ pub struct Config {
     pub static_dir: Option<PathBuf>,
     pub allowed_origins: Vec<String>,
     pub legacy: Option<bool>,
+    pub ephemeral_databases: Vec<String>,
     pub trusted_proxies: Vec<String>,
     pub forwarded_header: Forwarded,
     pub limits: Limits,
@@ -141,6 +142,7 @@ mod tests {
             allowed_origins = ["https://app.example"]
             open = false
             legacy = false
+            ephemeral_databases = ["room-*"]
             trusted_proxies = ["10.0.0.0/8", "unix"]
             forwarded_header = "forwarded"
             [limits]
@@ -180,6 +182,7 @@ mod tests {
         let tokens: Vec<&str> = config.tokens.iter().map(Secret::expose).collect();
         assert_eq!(tokens, ["a", "b"]);
         assert_eq!(config.legacy, Some(false));
+        assert_eq!(config.ephemeral_databases, ["room-*"]);
         assert_eq!(config.limits, Limits { connections_max: 7, ..Limits::default() });
         let policy = CompactionPolicy {
             old_bytes_min: 1 << 20,

@@ -184,6 +184,7 @@ fn gateway(store: Store, settings: Config, given: Given) -> Result<Gateway, Fail
         .quotas(settings.quotas.into_iter().map(Into::into).collect())
         .backup_bytes_per_second_max(settings.backup.bytes_per_second_max())
         .allowed_origins(settings.allowed_origins)
+        .ephemeral(settings.ephemeral_databases)
         .trusted_proxies(settings.trusted_proxies)
         .forwarded_header(settings.forwarded_header.header())
         .legacy(settings.legacy.unwrap_or(true));

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::num::NonZeroU32;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use http::{Method, StatusCode};
 use serde_json::{Value, json};
@@ -12,7 +12,8 @@ use crate::doc::{DbName, DocId, Rev};
 use crate::proto::call::RevsDiffAsked;
 use crate::proto::message::WireError;
 use crate::server::error::{HttpRefusal, ToWire as _, bad_request};
-use crate::server::observe::Act;
+use crate::server::life::IgnoredIn;
+use crate::server::observe::{Act, Link};
 use crate::server::security::Security;
 use crate::store::{CompactOptions, Database};
 
@@ -93,7 +94,7 @@ pub(super) async fn compact(mut db: Db) -> Answer {
     }
     check_admin(&db)?;
     let _: Value = db.json_body_if_any().await?;
-    db.request.shared.compactions.begin(&db.writable()?.database);
+    db.request.shared.compactions.begin(&db.writable()?.database, Arc::clone(&db.request.link));
     administered(&db, "compact");
     Ok(json(StatusCode::ACCEPTED, &ok()))
 }
@@ -143,7 +144,7 @@ impl Compactions {
         at_it.map(|(name, _)| name.clone()).collect()
     }
 
-    fn begin(&self, database: &Database) {
+    fn begin(&self, database: &Database, link: Arc<Link>) {
         let mut running = self.lock();
         running.retain(|_, running| !running.is_finished());
         if running.contains_key(database.name()) {
@@ -154,7 +155,7 @@ impl Compactions {
             let name = compacted.name();
             match compacted.compact(CompactOptions::default()).await {
                 Ok(report) => tracing::info!(%name, ?report, "compacted"),
-                Err(error) => tracing::warn!(%name, %error, "compaction ended early"),
+                Err(error) => link.ignored(IgnoredIn::Compaction, name, error.to_string()),
             }
         });
         running.insert(database.name().clone(), task.abort_handle());

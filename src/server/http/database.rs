@@ -30,6 +30,9 @@ async fn describe(db: Db) -> Answer {
     let info = db.database().info().await.map_err(|error| error.to_wire())?;
     let compacting = db.request.shared.compactions.runs(&info.name);
     let mut body = description(&info, compacting);
+    if db.granted.grant.ephemeral {
+        body["ephemeral"] = json!(true);
+    }
     // Replicators begin anew when they are shown another part.
     if let Some(view) = db.granted.grant.view() {
         body["view"] = json!(view);
@@ -63,7 +66,7 @@ async fn create(request: Request, name: DbName) -> Answer {
     if !grant.create {
         return Err(HttpRefusal::MayNotCreate.to_wire());
     }
-    shared.store.create(&grant.database).await.map_err(|error| error.to_wire())?;
+    shared.create(&grant, &request.link).await?;
     request.link.did(&grant, Act::Administered { what: "create" });
     let mut response = json(StatusCode::CREATED, &ok());
     if let Some(location) = request.location(&[name.as_str()]) {
@@ -81,8 +84,8 @@ async fn destroy(db: Db) -> Answer {
              document instead?",
         ));
     }
-    let (granted, store) = (db.writable()?, &db.request.shared.store);
-    store.destroy(granted.database.name()).await.map_err(|error| error.to_wire())?;
+    let granted = db.writable()?;
+    db.store().destroy(granted.database.name()).await.map_err(|error| error.to_wire())?;
     administered(&db, "destroy");
     Ok(json(StatusCode::OK, &ok()))
 }

@@ -10,12 +10,13 @@ use warp::reply::Response;
 use crate::doc::{DbName, DocId, Rev};
 use crate::limits::Limits;
 use crate::proto::message::{ChannelId, WireError};
-use crate::server::auth::{AccessRequest, Grant};
+use crate::server::auth::AccessRequest;
 use crate::server::channel::{Channel, Enlisted, Renewal};
 use crate::server::error::{Refusal, ToWire as _};
 use crate::server::granted::Granted;
 use crate::server::observe::Act;
-use crate::store::Database;
+use crate::server::opening::Opened;
+use crate::store::{Database, Store};
 
 use super::answer::{Out, Stop, streamed};
 use super::multipart::Parts;
@@ -42,8 +43,8 @@ impl Db {
             let revocations = shared.revocations();
             let access = request.access(name.clone(), false)?;
             let grant = request.judge(access.clone()).await?;
-            let (database, grant) = shared.open(grant, false).await?;
-            let db = Self::under(request, database, grant, access);
+            let opened = shared.open(grant, false, &request.link).await?;
+            let db = Self::under(request, opened, access);
             // A revocation that came while this was not yet known passed it by.
             if db.request.shared.revocations() == revocations {
                 db.request.link.did(&db.granted.grant, Act::Opened);
@@ -53,10 +54,9 @@ impl Db {
         }
     }
 
-    fn under(request: Request, database: Database, grant: Grant, access: AccessRequest) -> Self {
+    fn under(request: Request, opened: Opened, access: AccessRequest) -> Self {
         let (shared, link) = (&request.shared, Arc::clone(&request.link));
-        let channel =
-            Channel::new(NO_CHANNEL, shared, database, grant, access, Renewal::Ends, link);
+        let channel = Channel::new(NO_CHANNEL, shared, opened, access, Renewal::Ends, link);
         let granted = channel.granted();
         let enlisted = Enlisted::new(&request.shared, &channel);
         Self { request, granted, channel, _enlisted: enlisted }
@@ -64,6 +64,11 @@ impl Db {
 
     pub(super) fn database(&self) -> &Database {
         &self.granted.database
+    }
+
+    /// The store that the database is in.
+    pub(super) fn store(&self) -> &Store {
+        self.channel.store()
     }
 
     pub(super) fn doc_limits(&self) -> &Limits {

@@ -31,6 +31,7 @@ use roll::{Connected, Feeds, Roll};
 use scrape::Slow;
 
 use super::auth::Grant;
+use super::life::{Ignored, IgnoredIn};
 use super::outbox::Waiting;
 use super::refused::is_denial;
 
@@ -84,6 +85,7 @@ pub(super) struct Observed {
     pub began: SystemTime,
     metrics: Metrics,
     audit: Option<Arc<dyn Audit>>,
+    ignored: Ignored,
     roll: Roll,
     feeds: Feeds,
     /// Oldest first.
@@ -92,11 +94,16 @@ pub(super) struct Observed {
 }
 
 impl Observed {
-    pub(super) fn new(store: &Store, audit: Option<Arc<dyn Audit>>) -> Arc<Self> {
+    pub(super) fn new(
+        store: &Store,
+        audit: Option<Arc<dyn Audit>>,
+        ignored: Ignored,
+    ) -> Arc<Self> {
         Arc::new(Self {
             began: SystemTime::now(),
             metrics: Metrics::new(store, audit.clone()),
             audit,
+            ignored,
             roll: Roll::default(),
             feeds: Feeds::default(),
             denials: Mutex::default(),
@@ -127,14 +134,20 @@ impl Observed {
         Arc::new(Link { observed, spoken, peer, shows, number: None })
     }
 
+    /// A number for a WebSocket, which nothing else has.
+    pub(super) fn number(&self) -> u64 {
+        self.roll.number()
+    }
+
     /// The link of a WebSocket, which is on the roll while the link lives.
     pub(super) fn connected(
         self: &Arc<Self>,
+        number: u64,
         spoken: Spoken,
         peer: Option<SocketAddr>,
         waiting: Waiting,
     ) -> Arc<Link> {
-        let number = self.roll.enter(Connected::new(spoken, peer, waiting));
+        self.roll.enter(number, Connected::new(spoken, peer, waiting));
         let (observed, number) = (Arc::clone(self), Some(number));
         Arc::new(Link { observed, spoken, peer, shows: true, number })
     }
@@ -191,6 +204,15 @@ impl Drop for Link {
 }
 
 impl Link {
+    pub(super) fn peer(&self) -> Option<SocketAddr> {
+        self.peer
+    }
+
+    /// Tells of an error that nobody else is told of.
+    pub(super) fn ignored(&self, place: IgnoredIn, database: &DbName, reason: String) {
+        self.observed.ignored.tell(place, Some(database), reason);
+    }
+
     fn event(&self, user: Option<&str>, database: Option<&DbName>, act: Act) -> AuditEvent {
         AuditEvent::new(Some(self.spoken), self.peer, user, database, act)
     }

@@ -34,10 +34,12 @@ pub(super) struct Roll {
 }
 
 impl Roll {
-    pub(super) fn enter(&self, connected: Connected) -> u64 {
-        let number = self.next.fetch_add(1, Ordering::Relaxed);
+    pub(super) fn number(&self) -> u64 {
+        self.next.fetch_add(1, Ordering::Relaxed)
+    }
+
+    pub(super) fn enter(&self, number: u64, connected: Connected) {
         lock(&self.connected).insert(number, connected);
-        number
     }
 
     pub(super) fn leave(&self, number: u64) {

@@ -418,10 +418,10 @@ impl Owner {
                 headers: Arc::clone(&self.headers),
             };
             let grant = shared.judge_access(access.clone()).await?;
-            let (database, grant) = shared.open(grant, create).await?;
             let link = shared.observed.request(self.peer, &self.headers);
+            let opened = shared.open(grant, create, &link).await?;
             let renewal = Renewal::InPlace;
-            let channel = Channel::new(NO_CHANNEL, shared, database, grant, access, renewal, link);
+            let channel = Channel::new(NO_CHANNEL, shared, opened, access, renewal, link);
             let enlisted = Enlisted::new(shared, &channel);
             // A revocation that came while this was not yet known passed it by.
             if shared.revocations() == revocations {

@@ -11,6 +11,7 @@ use serde_json::Value;
 use crate::doc::{Body, LocalId};
 use crate::server::Shared;
 use crate::server::auth::Credentials;
+use crate::server::life::IgnoredIn;
 use crate::store::StoreError;
 
 use super::asked::Replication;
@@ -63,14 +64,14 @@ impl Shared {
         self.store.set_note(&place(id)?, None).await
     }
 
-    /// The jobs that were kept. One that cannot be read is told in the log and left where it is.
+    /// The jobs that were kept. One that cannot be read is told of and left where it is.
     pub(super) async fn kept(&self) -> Vec<(Replication, Owner, Option<String>)> {
         let (mut found, mut after) = (Vec::new(), None);
         loop {
             let page = match self.store.notes(after.as_ref(), PAGE_NOTES).await {
                 Ok(page) => page,
                 Err(error) => {
-                    tracing::error!(%error, "kept replications cannot be read");
+                    self.life.ignored.tell(IgnoredIn::Replications, None, error);
                     return found;
                 }
             };
@@ -80,7 +81,8 @@ impl Shared {
                 match self.read(body) {
                     Ok(kept) => found.push(kept),
                     Err(problem) => {
-                        tracing::error!(id = %id.as_str(), problem, "a kept replication is unreadable");
+                        let problem = format!("{} is unreadable: {problem}", id.as_str());
+                        self.life.ignored.tell(IgnoredIn::Replications, None, problem);
                     }
                 }
             }

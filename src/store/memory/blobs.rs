@@ -38,31 +38,46 @@ pub(super) struct MemoryBlobWriter {
     db: DatabaseKey,
     hasher: BlobHasher,
     bytes: Vec<u8>,
+    /// How many of them the store counts as coming.
+    coming: u64,
+}
+
+impl Drop for MemoryBlobWriter {
+    fn drop(&mut self) {
+        lock(&self.state).coming -= self.coming;
+    }
 }
 
 impl MemoryBlobWriter {
     pub(super) fn new(state: Arc<Mutex<State>>, db: DatabaseKey) -> Self {
-        Self { state, db, hasher: BlobHasher::default(), bytes: Vec::new() }
+        Self { state, db, hasher: BlobHasher::default(), bytes: Vec::new(), coming: 0 }
     }
 }
 
 #[async_trait]
 impl BlobWriter for MemoryBlobWriter {
     async fn write(&mut self, piece: Bytes) -> Result<(), StoreError> {
+        let mut state = lock(&self.state);
+        state.check_room(piece.len() as u64)?;
+        state.coming += piece.len() as u64;
+        drop(state);
+        self.coming += piece.len() as u64;
         self.hasher.update(&piece);
         self.bytes.extend_from_slice(&piece);
         Ok(())
     }
 
-    async fn finish(self: Box<Self>) -> Result<StagedBlob, StoreError> {
-        let blob = self.hasher.finish();
-        let bytes = Bytes::from(self.bytes);
+    async fn finish(mut self: Box<Self>) -> Result<StagedBlob, StoreError> {
+        let blob = std::mem::take(&mut self.hasher).finish();
+        let bytes = Bytes::from(std::mem::take(&mut self.bytes));
         if bytes.len() <= SMALL_BLOB_BYTES_MAX {
             return Ok(StagedBlob { blob, small: Some(bytes) });
         }
-        let mut state = lock(&self.state);
-        state.writing()?;
-        state.database_mut(self.db)?.insert_blob(blob.key, bytes);
+        {
+            let mut state = lock(&self.state);
+            state.writing()?;
+            state.database_mut(self.db)?.insert_blob(blob.key, bytes);
+        }
         Ok(StagedBlob { blob, small: None })
     }
 }

@@ -21,6 +21,9 @@ use crate::store::tally::Tally;
 /// Bodies up to this many bytes are at hand, as in other backends.
 const SMALL_BODY_BYTES_MAX: usize = 4 * 1024;
 
+/// What a document takes beside its bodies, where memory is counted.
+const DOC_COST_BYTES: u64 = 512;
+
 #[derive(Debug, Default)]
 pub(super) struct Database {
     pub(super) counts: Counts,
@@ -29,6 +32,8 @@ pub(super) struct Database {
     pub(super) bodies: BTreeMap<(DocId, Rev), BodyRecord>,
     pub(super) locals: BTreeMap<LocalId, (LocalRev, Body)>,
     blobs: BTreeMap<BlobKey, Blob>,
+    blob_bytes: u64,
+    local_bytes: u64,
     pub(super) settings: DatabaseSettings,
     pub(super) indexes: BTreeMap<IndexKey, Index>,
     pub(super) notes: Option<Vec<u8>>,
@@ -197,7 +202,27 @@ impl Database {
     }
 
     pub(super) fn blob_bytes(&self) -> u64 {
-        self.blobs.values().map(|blob| blob.bytes.len() as u64).sum()
+        self.blob_bytes
+    }
+
+    /// What counts of it where memory is bounded.
+    pub(super) fn held_bytes(&self) -> u64 {
+        let documents = DOC_COST_BYTES * self.docs.len() as u64;
+        self.counts.body_bytes + self.blob_bytes + self.local_bytes + documents
+    }
+
+    /// Keeps a local document, or removes it.
+    pub(super) fn set_local(&mut self, id: LocalId, content: Option<(LocalRev, Body)>) {
+        let old = match content {
+            Some((rev, body)) => {
+                self.local_bytes += local_cost(&body);
+                self.locals.insert(id, (rev, body))
+            }
+            None => self.locals.remove(&id),
+        };
+        if let Some((_, body)) = old {
+            self.local_bytes -= local_cost(&body);
+        }
     }
 
     pub(super) fn docs(&self, range: &DocsRange) -> Vec<(DocId, StoredDoc)> {
@@ -227,7 +252,10 @@ impl Database {
     }
 
     pub(super) fn insert_blob(&mut self, key: BlobKey, bytes: Bytes) {
-        self.blobs.insert(key, Blob { bytes, since: Instant::now() });
+        self.blob_bytes += bytes.len() as u64;
+        if let Some(old) = self.blobs.insert(key, Blob { bytes, since: Instant::now() }) {
+            self.blob_bytes -= old.bytes.len() as u64;
+        }
     }
 
     pub(super) fn blob_keys(&self, age: Duration) -> Vec<BlobKey> {
@@ -253,8 +281,20 @@ impl Database {
                 swept.bytes += blob.bytes.len() as u64;
             }
         }
+        self.blob_bytes -= swept.bytes;
         swept
     }
+}
+
+/// What writing a document may add where memory is bounded.
+pub(super) fn cost(doc: &DocCommit) -> u64 {
+    let bodies = doc.bodies.iter().map(|(_, body)| body.encoded_len() as u64);
+    let blobs = doc.blobs.iter().filter_map(|blob| blob.small.as_ref());
+    DOC_COST_BYTES + bodies.sum::<u64>() + blobs.map(|bytes| bytes.len() as u64).sum::<u64>()
+}
+
+pub(super) fn local_cost(body: &Body) -> u64 {
+    DOC_COST_BYTES + body.as_str().len() as u64
 }
 
 /// Attachments that a document which is to be written names.

@@ -43,6 +43,10 @@ struct State {
     last_key: u32,
     condition: Condition,
     fail_next_flush: bool,
+    /// What all databases together may take; `None` for no bound.
+    bytes_max: Option<u64>,
+    /// Bytes of attachments that are still coming.
+    coming: u64,
 }
 
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
@@ -76,6 +80,19 @@ impl MemoryBackend {
         let databases = BTreeMap::from([(STORE_KEY, Database::default())]);
         let state = State { databases, ..State::default() };
         Self { uuid, state: Arc::new(Mutex::new(state)) }
+    }
+
+    /// An empty store that refuses writes with [`StoreError::MemoryFull`] which would make its
+    /// databases take more than this together: bodies, old ones included, attachments, local
+    /// documents, and a fixed part for each document.
+    ///
+    /// # Panics
+    /// As [`MemoryBackend::new`].
+    #[must_use]
+    pub fn bounded(bytes_max: u64) -> Self {
+        let backend = Self::new();
+        backend.lock().bytes_max = Some(bytes_max);
+        backend
     }
 
     /// Makes the next method that changes something fail as if the disk had refused it: with
@@ -141,6 +158,16 @@ impl State {
             Condition::Poisoned => Err(StoreError::Poisoned),
             Condition::Closed => Err(StoreError::Closed),
         }
+    }
+
+    /// Refuses what would take more memory than there is for all databases.
+    fn check_room(&self, more: u64) -> Result<(), StoreError> {
+        let Some(max) = self.bytes_max else { return Ok(()) };
+        let held = self.databases.values().map(Database::held_bytes).sum::<u64>() + self.coming;
+        if held.saturating_add(more) > max {
+            return Err(StoreError::MemoryFull { max });
+        }
+        Ok(())
     }
 
     fn database_mut(&mut self, db: DatabaseKey) -> Result<&mut Database, StoreError> {
@@ -229,6 +256,7 @@ impl Backend for MemoryBackend {
         if !lacking.is_empty() {
             return Ok(Commit::BlobsMissing(lacking));
         }
+        state.check_room(batch.iter().map(database::cost).sum())?;
         state.flush()?;
         let database = state.database_mut(db)?;
         let seqs = batch.into_iter().map(|doc| database.write(doc)).collect();
@@ -298,12 +326,11 @@ impl Backend for MemoryBackend {
         if there.as_ref().map(|(rev, _)| *rev) != commit.expected {
             return Ok(LocalOutcome::Stale(there));
         }
+        if let Some((_, body)) = &commit.content {
+            state.check_room(database::local_cost(body))?;
+        }
         state.flush()?;
-        let database = state.database_mut(db)?;
-        match commit.content {
-            Some(content) => database.locals.insert(commit.id, content),
-            None => database.locals.remove(&commit.id),
-        };
+        state.database_mut(db)?.set_local(commit.id, commit.content);
         Ok(LocalOutcome::Done)
     }
 
