@@ -181,6 +181,7 @@ fn as_wire(error: &DocError) -> WireError {
     let (status, name) = match error {
         DocError::Conflict => (409, "conflict"),
         DocError::Forbidden { .. } | DocError::OverQuota { .. } => (403, "forbidden"),
+        DocError::Unjudged { .. } => (503, "service_unavailable"),
         DocError::MissingStub { .. } => (412, MISSING_STUB),
         DocError::TooManyLeaves { .. } => (413, "too_large"),
         DocError::RevMissing | DocError::LastGeneration { .. } => (400, "bad_request"),

@@ -11,6 +11,7 @@ use super::backend::{
     Backend, Counts, DatabaseKey, DatabaseRecord, DatabaseSettings, IndexKey, Uuid,
 };
 use super::error::StoreError;
+use super::quiet::Quiet;
 use super::quota::{Quota, Reserved};
 use super::seq::Seq;
 use super::updates::{DbUpdateKind, UpdateSender};
@@ -36,6 +37,7 @@ pub(super) struct DatabaseShared {
     pub(super) removing: tokio::sync::RwLock<()>,
     quota: RwLock<Quota>,
     pub(super) reserved: Reserved,
+    pub(super) quiet: Quiet,
     updates: UpdateSender,
     /// Calls that purged something.
     purges: AtomicU64,
@@ -64,6 +66,7 @@ impl DatabaseShared {
             removing: tokio::sync::RwLock::default(),
             quota: RwLock::default(),
             reserved: Reserved::default(),
+            quiet: Quiet::default(),
             updates,
             purges: AtomicU64::new(0),
             compactions,

@@ -149,6 +149,12 @@ pub enum DocError {
         /// Why, for the application's user.
         reason: String,
     },
+    /// It cannot be judged for now whether this is allowed.
+    #[error("{reason}")]
+    Unjudged {
+        /// Why, for the application's user.
+        reason: String,
+    },
     /// An attachment stub that nothing stands behind.
     #[error("attachment {name:?} is a stub, and neither an earlier revision nor an upload has it")]
     MissingStub {

@@ -30,6 +30,7 @@ mod migrate;
 mod notes;
 mod pace;
 mod purge;
+mod quiet;
 mod quota;
 mod read;
 mod revs_diff;
@@ -75,7 +76,7 @@ pub use sled::{Rewritten, SledBackend, SledOptions};
 pub use stats::{BackendStats, Spread, StoreStats};
 pub use tombstones::{TombstonePolicy, TombstoneReport};
 pub use updates::{DbUpdate, DbUpdateKind, DbUpdates};
-pub use write::{EditMode, Refused, WriteOutcome, Written};
+pub use write::{EditMode, Refused, WriteOptions, WriteOutcome, Written};
 
 pub use backend::Order;
 

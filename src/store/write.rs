@@ -5,7 +5,7 @@
 //! and is merged again. A document that seems new is committed without reading it first: if it is
 //! there after all, the commit says so and brings its state.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use super::attachments::{Stubs, place_new_attachments};
 use super::backend::{
@@ -29,6 +29,21 @@ pub enum EditMode {
     /// known revision changes nothing, unless its history tells of ancestors that were not known;
     /// there is no conflict, only branches.
     Replicated,
+}
+
+/// How documents are written.
+#[derive(Debug, Clone, Default)]
+pub struct WriteOptions {
+    /// Whether revisions are made or brought.
+    pub mode: EditMode,
+    /// A quota beside that of the database.
+    pub quota: Quota,
+    /// Documents whose change wakes no live feed.
+    ///
+    /// Feeds that wait for changes give it out with the next other change of the database, or when
+    /// they are opened anew; none passes it over. After a restart of the store, and beyond 4,096 of
+    /// them since the last other change, feeds are woken.
+    pub quiet: HashSet<DocId>,
 }
 
 /// One document of a bulk write that was stored, or was there already.
@@ -105,22 +120,22 @@ impl Database {
         documents: Vec<Document>,
         mode: EditMode,
     ) -> Result<Vec<WriteOutcome>, StoreError> {
-        self.bulk_docs_within(documents, mode, Quota::default()).await
+        self.bulk_docs_with(documents, WriteOptions { mode, ..WriteOptions::default() }).await
     }
 
-    /// The same within a quota, beside that of the database.
+    /// The same within a quota, or quietly.
     ///
     /// # Errors
     /// As [`Database::bulk_docs`].
     ///
     /// # Cancel safety
     /// As [`Database::bulk_docs`].
-    pub async fn bulk_docs_within(
+    pub async fn bulk_docs_with(
         &self,
         mut documents: Vec<Document>,
-        mode: EditMode,
-        quota: Quota,
+        options: WriteOptions,
     ) -> Result<Vec<WriteOutcome>, StoreError> {
+        let WriteOptions { mode, quota, quiet } = options;
         let quota = quota.and(self.shared.quota());
         self.alive()?;
         self.check_rows("documents in one write", documents.len())?;
@@ -150,10 +165,16 @@ impl Database {
                 return Ok(work.outcomes(|_| None));
             }
             self.alive()?;
+            let quietly = (!quiet.is_empty()).then(|| self.shared.quiet.begin());
             match self.named(self.commit_reserved(batch, reserved).await)? {
                 Commit::Done(seqs) => {
                     self.shared.tell_updated();
                     let by_slot: HashMap<usize, u64> = slots.into_iter().zip(seqs).collect();
+                    if let Some(quietly) = quietly {
+                        let is_quiet = |slot: &usize| quiet.contains(&work.docs[*slot].id);
+                        let made = by_slot.iter().filter(|(slot, _)| is_quiet(slot));
+                        quietly.made(made.map(|(_, number)| *number));
+                    }
                     return Ok(work.outcomes(|slot| by_slot.get(&slot).map(|n| self.seq(*n))));
                 }
                 Commit::Stale(stale) => {

@@ -106,7 +106,10 @@ pub(in crate::server) struct Entered {
 enum Step {
     In(Entered),
     /// It is the first, or comes while somebody else opens or closes the database.
-    Wait { began: Option<u64>, outcome: watch::Receiver<Outcome> },
+    Wait {
+        began: Option<u64>,
+        outcome: watch::Receiver<Outcome>,
+    },
 }
 
 impl Life {
@@ -179,11 +182,7 @@ impl Life {
         entered.unwrap_or_else(|_| Err(refused(LifeRefusal::OpeningTimedOut, link)))
     }
 
-    async fn entering(
-        self: &Arc<Self>,
-        asked: &Asked,
-        link: &Link,
-    ) -> Result<Entered, WireError> {
+    async fn entering(self: &Arc<Self>, asked: &Asked, link: &Link) -> Result<Entered, WireError> {
         let mut own = None;
         loop {
             let mut waiting = match self.step(asked, own, link)? {

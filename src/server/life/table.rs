@@ -86,7 +86,8 @@ impl Table {
             outcome: watch::Sender::new(Outcome::Pending),
         };
         self.count.send_modify(|count| *count += 1);
-        self.entries.entry(name.clone()).insert_entry(entry).into_mut()
+        self.entries.insert(name.clone(), entry);
+        self.entries.get_mut(name).expect("it was put there")
     }
 
     /// The entry of one activation, unless another one has taken its place.
