@@ -5,10 +5,13 @@ use std::sync::Arc;
 use crate::doc::{AnyDocument, Body, DocId, Document, LocalDocument, ParseError, Rev};
 use crate::proto::call::WriteRow;
 use crate::proto::message::{Access, Info, WireError};
-use crate::store::{Database, DocError, EditMode, GetOptions, StoreError, WriteOutcome};
+use crate::store::backend::Grouping;
+use crate::store::{
+    Database, DocError, EditMode, GROUP_DOCS_MAX, GetOptions, StoreError, WriteOutcome,
+};
 
 use super::auth::Grant;
-use super::error::{Refusal, ToWire as _};
+use super::error::{Refusal, ToWire as _, bad_param};
 use super::observe::Link;
 use super::validator;
 
@@ -63,6 +66,20 @@ impl Granted {
         mode: EditMode,
         written: impl Fn(&crate::store::Written) + Send,
     ) -> Result<Vec<WriteRow>, WireError> {
+        self.write_as(proposed, mode, Grouping::Apart, written).await
+    }
+
+    /// The same, as a group if they are one: then all are stored, or none, and each row says why.
+    pub(super) async fn write_as(
+        &self,
+        proposed: Vec<Result<AnyDocument, ParseError>>,
+        mode: EditMode,
+        grouping: Grouping,
+        written: impl Fn(&crate::store::Written) + Send,
+    ) -> Result<Vec<WriteRow>, WireError> {
+        if grouping == Grouping::Together {
+            check_group(&proposed)?;
+        }
         let mut rows: Vec<Option<WriteRow>> = vec![None; proposed.len()];
         let mut documents = Vec::with_capacity(proposed.len());
         let mut places = Vec::with_capacity(proposed.len());
@@ -99,9 +116,23 @@ impl Granted {
                 Err(denied) => rows[place] = Some(refused_row(&document, &denied.to_wire())),
             }
         }
-        let written_within =
-            self.database.bulk_docs_within(documents, mode, self.grant.quota).await;
-        let outcomes = written_within.map_err(|error| error.to_wire())?;
+        if grouping == Grouping::Together
+            && let Some(cause) = rows.iter().flatten().find(|row| !row.ok)
+        {
+            let error = DocError::GroupRefused { id: cause.id.clone() }.to_wire();
+            for (document, place) in documents.iter().zip(places) {
+                rows[place] = Some(refused_row(document, &error));
+            }
+            let rows: Vec<WriteRow> = rows.into_iter().flatten().collect();
+            self.link.wrote(&self.grant, &rows);
+            return Ok(rows);
+        }
+        let quota = self.grant.quota;
+        let outcomes = match grouping {
+            Grouping::Apart => self.database.bulk_docs_within(documents, mode, quota).await,
+            Grouping::Together => self.database.write_group_within(documents, mode, quota).await,
+        };
+        let outcomes = outcomes.map_err(|error| error.to_wire())?;
         for (place, outcome) in places.into_iter().zip(outcomes) {
             if let Ok(stored) = &outcome {
                 written(stored);
@@ -170,6 +201,19 @@ impl Granted {
             Err(error) => Err(error.to_wire()),
         }
     }
+}
+
+/// Refuses, before any document is judged, what cannot be a group.
+fn check_group(proposed: &[Result<AnyDocument, ParseError>]) -> Result<(), WireError> {
+    let (count, max) = (proposed.len() as u64, GROUP_DOCS_MAX as u64);
+    if count > max {
+        return Err(StoreError::TooLarge { what: "documents in a group", count, max }.to_wire());
+    }
+    let is_local = |one: &Result<AnyDocument, _>| matches!(one, Ok(AnyDocument::Local(_)));
+    if proposed.iter().any(is_local) {
+        return Err(bad_param("docs", "local documents cannot be in a group"));
+    }
+    Ok(())
 }
 
 /// An id for a document that came without one: 32 random hex digits.
