@@ -201,6 +201,7 @@ impl ToWire for DocError {
             Self::Unjudged { .. } => wire(503, "service_unavailable", self),
             Self::MissingStub { .. } => wire(412, "missing_stub", self),
             Self::TooManyLeaves { .. } => wire(413, "too_large", self),
+            Self::GroupRefused { .. } => wire(424, "group_refused", self),
             Self::RevMissing | Self::LastGeneration { .. } => wire(400, "bad_request", self),
         }
     }

@@ -6,12 +6,14 @@ use std::sync::Arc;
 use crate::doc::{AnyDocument, Body, DocId, Document, LocalDocument, ParseError, Rev};
 use crate::proto::call::WriteRow;
 use crate::proto::message::{Access, Info, WireError};
+use crate::store::backend::Grouping;
 use crate::store::{
-    Database, DocError, EditMode, GetOptions, StoreError, WriteOptions, WriteOutcome,
+    Database, DocError, EditMode, GROUP_DOCS_MAX, GetOptions, StoreError, WriteOptions,
+    WriteOutcome,
 };
 
 use super::auth::Grant;
-use super::error::{Refusal, ToWire as _};
+use super::error::{Refusal, ToWire as _, bad_param};
 use super::handler::{self, Outcome};
 use super::observe::Link;
 use super::validator;
@@ -68,6 +70,20 @@ impl Granted {
         mode: EditMode,
         written: impl Fn(&crate::store::Written) + Send,
     ) -> Result<Vec<WriteRow>, WireError> {
+        self.write_as(proposed, mode, Grouping::Apart, written).await
+    }
+
+    /// The same, as a group if they are one: then all are stored, or none, and each row says why.
+    pub(super) async fn write_as(
+        &self,
+        proposed: Vec<Result<AnyDocument, ParseError>>,
+        mode: EditMode,
+        grouping: Grouping,
+        written: impl Fn(&crate::store::Written) + Send,
+    ) -> Result<Vec<WriteRow>, WireError> {
+        if grouping == Grouping::Together {
+            check_group(&proposed)?;
+        }
         let mut rows: Vec<Option<WriteRow>> = vec![None; proposed.len()];
         let mut documents = Vec::with_capacity(proposed.len());
         let mut places = Vec::with_capacity(proposed.len());
@@ -104,7 +120,12 @@ impl Granted {
         let judged = handled_and
             .map(|(handled, verdict)| verdict.map(|()| handled).map_err(|d| d.to_wire()));
         let (documents, places, handled) = sift(documents, places, judged, &mut rows);
-        let outcomes = self.store(documents, &handled, mode).await?;
+        if grouping == Grouping::Together && refuse_group(&documents, &places, &mut rows) {
+            let rows: Vec<WriteRow> = rows.into_iter().flatten().collect();
+            self.link.wrote(&self.grant, &rows);
+            return Ok(rows);
+        }
+        let outcomes = self.store(documents, &handled, mode, grouping).await?;
         for ((place, handled), outcome) in places.into_iter().zip(&handled).zip(outcomes) {
             if let Ok(stored) = &outcome {
                 if !handled.changed {
@@ -127,6 +148,7 @@ impl Granted {
         mut documents: Vec<Document>,
         handled: &[Outcome],
         mode: EditMode,
+        grouping: Grouping,
     ) -> Result<Vec<WriteOutcome>, WireError> {
         let announced = |(document, handled): (&Document, &Outcome)| {
             (!handled.quiet).then(|| document.id.clone())
@@ -137,7 +159,10 @@ impl Granted {
         let count = documents.len();
         documents.extend(handled.iter().filter_map(|handled| handled.follows.clone()));
         let options = WriteOptions { mode, quota: self.grant.quota, quiet };
-        let written = self.database.bulk_docs_with(documents, options).await;
+        let written = match grouping {
+            Grouping::Apart => self.database.bulk_docs_with(documents, options).await,
+            Grouping::Together => self.database.write_group_with(documents, options).await,
+        };
         let mut outcomes = written.map_err(|error| error.to_wire())?;
         for refused in outcomes.split_off(count).into_iter().filter_map(Result::err) {
             tracing::warn!(error = %refused.error, "what a handler made of a revision was refused");
@@ -220,6 +245,29 @@ fn sift<T>(
         }
     }
     passed
+}
+
+/// Refuses the documents of a group of which one was refused. Returns whether it was.
+fn refuse_group(documents: &[Document], places: &[usize], rows: &mut [Option<WriteRow>]) -> bool {
+    let Some(cause) = rows.iter().flatten().find(|row| !row.ok) else { return false };
+    let error = DocError::GroupRefused { id: cause.id.clone() }.to_wire();
+    for (document, place) in documents.iter().zip(places) {
+        rows[*place] = Some(refused_row(document, &error));
+    }
+    true
+}
+
+/// Refuses, before any document is judged, what cannot be a group.
+fn check_group(proposed: &[Result<AnyDocument, ParseError>]) -> Result<(), WireError> {
+    let (count, max) = (proposed.len() as u64, GROUP_DOCS_MAX as u64);
+    if count > max {
+        return Err(StoreError::TooLarge { what: "documents in a group", count, max }.to_wire());
+    }
+    let is_local = |one: &Result<AnyDocument, _>| matches!(one, Ok(AnyDocument::Local(_)));
+    if proposed.iter().any(is_local) {
+        return Err(bad_param("docs", "local documents cannot be in a group"));
+    }
+    Ok(())
 }
 
 /// An id for a document that came without one: 32 random hex digits.

@@ -147,6 +147,7 @@ fn changes_options(call: &Call, asked: &ChangesParams) -> Result<ChangesOptions,
         doc_ids: doc_ids.transpose()?,
         selectors: selector.transpose()?.into_iter().collect(),
         skip_tombstones: asked.skip_tombstones,
+        groups: asked.groups,
     })
 }
 
@@ -198,7 +199,9 @@ impl Page {
 /// database has none.
 fn shared_tail(call: &Call, granted: &Granted, asked: &ChangesParams) -> Option<Arc<Tail>> {
     let whole = asked.doc_ids.is_none() && asked.selector.is_none() && granted.shows_all_alike();
-    let tail = || call.channel.tails().of(&granted.database, style(asked), change_docs(asked));
+    let groups = asked.groups;
+    let tail =
+        || call.channel.tails().of(&granted.database, style(asked), change_docs(asked), groups);
     (asked.live && whole && asked.limit.is_none()).then(tail)
 }
 
@@ -268,6 +271,9 @@ pub(super) fn push_change_head(out: &mut String, change: &Change) {
     out.push(']');
     if change.deleted() {
         out.push_str(",\"deleted\":true");
+    }
+    if let Some(group) = change.group {
+        let _ = write!(out, ",\"group\":{group}");
     }
 }
 

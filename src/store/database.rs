@@ -35,6 +35,9 @@ pub(super) struct DatabaseShared {
     /// Held for reading while a backup reads the database, and for writing while bodies or
     /// attachments that it may be about to read are removed.
     pub(super) removing: tokio::sync::RwLock<()>,
+    /// Held for reading while a page of the feed is read with its groups, and for writing while
+    /// groups are forgotten: a page must not find documents of a group and the group gone.
+    pub(super) forgetting: tokio::sync::RwLock<()>,
     quota: RwLock<Quota>,
     pub(super) reserved: Reserved,
     pub(super) quiet: Quiet,
@@ -64,6 +67,7 @@ impl DatabaseShared {
             settings: RwLock::new(settings),
             setting: tokio::sync::Mutex::default(),
             removing: tokio::sync::RwLock::default(),
+            forgetting: tokio::sync::RwLock::default(),
             quota: RwLock::default(),
             reserved: Reserved::default(),
             quiet: Quiet::default(),

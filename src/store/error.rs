@@ -177,6 +177,12 @@ pub enum DocError {
         /// How much there may be.
         max: u64,
     },
+    /// Another document of the group was refused.
+    #[error("not written: document {id:?} of the same group was refused")]
+    GroupRefused {
+        /// The other document, as far as it has an id.
+        id: String,
+    },
     /// A replicated write that does not say which revision it is.
     #[error("a replicated document needs a _rev")]
     RevMissing,

@@ -64,6 +64,12 @@ pub struct ChangesOptions {
     /// Only what was deleted before the feed was opened is left out: a document that the reader may
     /// have got from this very feed is told when it is deleted.
     pub skip_tombstones: bool,
+    /// Whether documents that were written together stay together: see [`Change::group`]. The
+    /// revisions of a group are then shown at its place also where they were replaced since, as
+    /// long as they are stored.
+    ///
+    /// Without effect with `doc_ids`, `selectors` or a descending order, which show parts of groups.
+    pub groups: bool,
 }
 
 /// A document at its last change.
@@ -78,6 +84,9 @@ pub struct Change {
     pub leaves: Vec<(Rev, bool)>,
     /// The documents asked for.
     pub docs: Vec<Document>,
+    /// The group that it was written in, where groups were asked for: the same number for all of its
+    /// rows, which follow one another and stand in one page.
+    pub group: Option<u64>,
 }
 
 impl Change {

@@ -18,6 +18,7 @@ mod error;
 mod feed;
 mod feed_page;
 pub(crate) mod find;
+mod group;
 pub(crate) mod index;
 mod keep_compacted;
 #[cfg(feature = "sled")]
@@ -61,6 +62,7 @@ pub use database::{Database, DatabaseInfo};
 pub use error::{DocError, StoreError};
 pub use feed::{Change, ChangeDocs, Changes, ChangesOptions, Feed, FeedPage, Style};
 pub use find::{Execution, FindError, FindPage, FindRequest, Finder, UseIndex};
+pub use group::GROUP_DOCS_MAX;
 pub use index::{Index, NewIndex, SortField};
 pub use keep_compacted::{CompactionPolicy, CompactionPolicyError};
 pub use memory::MemoryBackend;

@@ -9,8 +9,8 @@ use std::collections::{HashMap, HashSet};
 
 use super::attachments::{Stubs, place_new_attachments};
 use super::backend::{
-    COMMIT_DOCS_ATOMIC_MAX, Commit, DocCommit, Older, ReadBody, ReadDoc, ReadTree, StoredDoc,
-    Version,
+    COMMIT_DOCS_ATOMIC_MAX, Commit, DocCommit, Grouping, Older, ReadBody, ReadDoc, ReadTree,
+    StoredDoc, Version,
 };
 use super::database::Database;
 use super::error::{DocError, StoreError};
@@ -132,8 +132,33 @@ impl Database {
     /// As [`Database::bulk_docs`].
     pub async fn bulk_docs_with(
         &self,
+        documents: Vec<Document>,
+        options: WriteOptions,
+    ) -> Result<Vec<WriteOutcome>, StoreError> {
+        self.write_documents(documents, options, Grouping::Apart).await
+    }
+
+    /// [`Database::write_group`] within a quota, or quietly.
+    ///
+    /// # Errors
+    /// As [`Database::write_group`].
+    ///
+    /// # Cancel safety
+    /// As [`Database::write_group`].
+    pub async fn write_group_with(
+        &self,
+        documents: Vec<Document>,
+        options: WriteOptions,
+    ) -> Result<Vec<WriteOutcome>, StoreError> {
+        self.check_group(&documents)?;
+        self.write_documents(documents, options, Grouping::Together).await
+    }
+
+    async fn write_documents(
+        &self,
         mut documents: Vec<Document>,
         options: WriteOptions,
+        grouping: Grouping,
     ) -> Result<Vec<WriteOutcome>, StoreError> {
         let WriteOptions { mode, quota, quiet } = options;
         let quota = quota.and(self.shared.quota());
@@ -161,12 +186,13 @@ impl Database {
             } else {
                 Some(self.refuse_over(quota, &mut work, &mut batch, &mut slots).await?)
             };
-            if batch.is_empty() {
+            let refused = grouping == Grouping::Together && work.refuse_group();
+            if batch.is_empty() || refused {
                 return Ok(work.outcomes(|_| None));
             }
             self.alive()?;
             let quietly = (!quiet.is_empty()).then(|| self.shared.quiet.begin());
-            match self.named(self.commit_reserved(batch, reserved).await)? {
+            match self.named(self.commit_reserved(batch, reserved, grouping).await)? {
                 Commit::Done(seqs) => {
                     self.shared.tell_updated();
                     let by_slot: HashMap<usize, u64> = slots.into_iter().zip(seqs).collect();
@@ -196,14 +222,15 @@ impl Database {
         &self,
         batch: Vec<DocCommit>,
         reserved: Option<Reservation>,
+        grouping: Grouping,
     ) -> Result<Commit, StoreError> {
         let Some(reserved) = reserved else {
-            return self.backend().commit(self.key(), batch).await;
+            return self.commit(batch, grouping).await;
         };
         let database = self.clone();
         let committing = tokio::spawn(async move {
             let _reserved = reserved;
-            database.backend().commit(database.key(), batch).await
+            database.commit(batch, grouping).await
         });
         match committing.await {
             Ok(committed) => committed,
@@ -212,6 +239,17 @@ impl Database {
                 // The runtime shuts down.
                 Err(_) => Err(StoreError::Closed),
             },
+        }
+    }
+
+    async fn commit(
+        &self,
+        batch: Vec<DocCommit>,
+        grouping: Grouping,
+    ) -> Result<Commit, StoreError> {
+        match grouping {
+            Grouping::Apart => self.backend().commit(self.key(), batch).await,
+            Grouping::Together => self.backend().commit_group(self.key(), batch).await,
         }
     }
 
@@ -375,6 +413,15 @@ impl Work {
                 self.results[row] = Some(Err(error.clone()));
             }
         }
+    }
+
+    /// Refuses all that would change something if anything is refused; answers whether.
+    fn refuse_group(&mut self) -> bool {
+        let refused = |result: &Option<_>| matches!(result, Some(Err(_)));
+        let Some(row) = self.results.iter().position(refused) else { return false };
+        let error = DocError::GroupRefused { id: self.writes[row].id.to_string() };
+        (0..self.docs.len()).for_each(|slot| self.refuse(slot, &error));
+        true
     }
 
     fn outcomes(self, seq_of: impl Fn(usize) -> Option<Seq>) -> Vec<WriteOutcome> {

@@ -182,6 +182,7 @@ async fn asked(db: &Db, body: Body) -> Result<Asked, WireError> {
         doc_ids,
         selectors,
         skip_tombstones: false,
+        groups: false,
     };
     Ok(Asked {
         options,
