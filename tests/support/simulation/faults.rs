@@ -96,6 +96,16 @@ impl Timeline {
         Self { left }
     }
 
+    /// Ends what has begun and not ended, and then whatever else may be out of order.
+    pub fn finish(&mut self, sim: &mut Sim<'_>, stage: &Stage) {
+        while let Some((_, edge, fault)) = self.left.pop() {
+            if let Edge::Ends = edge {
+                end(fault, sim, stage);
+            }
+        }
+        repair(sim, stage);
+    }
+
     /// Lets happen what is due.
     pub fn advance(&mut self, sim: &mut Sim<'_>, stage: &Stage) {
         while let Some((_, edge, fault)) = self.left.pop_if(|(at, ..)| *at <= sim.elapsed()) {
@@ -156,7 +166,9 @@ fn end(fault: Fault, sim: &mut Sim<'_>, stage: &Stage) {
         Fault::Latency(client, _) => {
             sim.set_link_latency(host(client), "gateway", Duration::from_millis(1));
         }
-        Fault::CrashGateway | Fault::StopGateway => restart(Place::Gateway, sim, stage),
+        Fault::CrashGateway => restart(Place::Gateway, sim, stage),
+        // It may be stopping still; then it is killed.
+        Fault::StopGateway => sim.bounce("gateway"),
         Fault::CrashClient(client) => restart(Place::Client(client), sim, stage),
         Fault::LosePower(place) => {
             for other in stage
@@ -183,7 +195,7 @@ fn restart(place: Place, sim: &mut Sim<'_>, stage: &Stage) {
 }
 
 /// Ends all faults that go on.
-pub fn repair(sim: &mut Sim<'_>, stage: &Stage) {
+fn repair(sim: &mut Sim<'_>, stage: &Stage) {
     stage.banned.lock().expect("a panic ends the process").clear();
     for client in 0..stage.settings.clients {
         stage.slow_ms[client].store(0, Ordering::Relaxed);
@@ -191,7 +203,7 @@ pub fn repair(sim: &mut Sim<'_>, stage: &Stage) {
         sim.release(host.as_str(), "gateway");
         sim.set_link_latency(host.as_str(), "gateway", Duration::from_millis(20));
     }
-    for place in stage.places().collect::<Vec<_>>() {
+    for place in stage.places() {
         restart(place, sim, stage);
     }
 }

@@ -23,6 +23,9 @@ pub const PORT: u16 = 5984;
 /// So long lasts a token that need not end.
 const LONG: Duration = Duration::from_secs(3_600);
 
+/// A token that lasts so long can be renewed before it ends, however slow the link.
+const RENEWABLE: Duration = Duration::from_secs(3);
+
 fn now_ms() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).expect("the clock is set");
     u64::try_from(since.as_millis()).expect("a time in this age")
@@ -54,6 +57,8 @@ pub async fn gateway(stage: Arc<Stage>) -> turmoil::Result {
     let limits = Limits {
         ping_interval_ms: ms(settings.ping_interval),
         silence_timeout_ms: ms(settings.silence_timeout),
+        // A client that was refused too often would be kept out for longer than all else may take.
+        failed_logins_per_minute_max: 0,
         ..Limits::default()
     };
     let store = stage.store(Place::Gateway);
@@ -89,6 +94,8 @@ pub async fn gateway(stage: Arc<Stage>) -> turmoil::Result {
         let _ = stopped.await;
     };
     gateway.serve(gate, shutdown).await;
+    // Whoever came late is dropped by then.
+    sleep(Duration::from_millis(1)).await;
     assert_eq!(gateway.counts(), (0, 0), "a gateway that has stopped has no connections");
     Ok(())
 }
@@ -154,7 +161,14 @@ impl App {
         let lasts = Duration::from_millis(random.of(300..6_000));
         let options = options.batch_size(*random.choose(&[1, 3, 20, 500])).create();
         match random.below(3) {
-            0 => options.credentials_from(move || async move { Self::token(number, lasts) }),
+            0 => {
+                let stage = Arc::clone(&self.stage);
+                options.credentials_from(move || {
+                    let enough = stage.is(Phase::Storm) || lasts > RENEWABLE;
+                    let token = Self::token(number, if enough { lasts } else { RENEWABLE });
+                    async move { token }
+                })
+            }
             1 if self.stage.is(Phase::Storm) => options.credentials(Self::token(number, lasts)),
             _ => options.credentials(Self::token(number, LONG)),
         }

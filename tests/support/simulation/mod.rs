@@ -21,7 +21,7 @@ use rand::rngs::StdRng;
 use turmoil::Sim;
 
 use super::{grammar, random};
-use faults::{Timeline, repair};
+use faults::Timeline;
 use settled::{Replicas, Unsettled};
 pub use stage::Counts;
 use stage::{Phase, Place, Stage};
@@ -97,7 +97,7 @@ impl Simulation {
             self.timeline.advance(&mut self.sim, &self.stage);
             self.step();
         }
-        repair(&mut self.sim, &self.stage);
+        self.timeline.finish(&mut self.sim, &self.stage);
         self.stage.phase.send_replace(Phase::Calm);
         let settled = self.settle();
         self.end();
