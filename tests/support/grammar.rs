@@ -1,4 +1,5 @@
 //! A sync whose every event is checked against the grammar of `settee::replicate::events`.
+#![allow(dead_code, reason = "each test file uses some of these")]
 
 use std::ops::{Deref, DerefMut};
 

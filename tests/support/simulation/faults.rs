@@ -140,10 +140,7 @@ fn begin(fault: Fault, sim: &mut Sim<'_>, stage: &Stage) {
         Fault::StopGateway => stage.order(Place::Gateway, Order::Stop),
         Fault::CrashClient(client) => sim.crash(host(client)),
         Fault::LosePower(place) => {
-            for other in stage
-                .places()
-                .filter(|other| (*other == Place::Gateway) != (place == Place::Gateway))
-            {
+            for other in peers(stage, place) {
                 sim.partition(place.host(), other.host());
             }
             sim.crash(place.host());
@@ -171,10 +168,7 @@ fn end(fault: Fault, sim: &mut Sim<'_>, stage: &Stage) {
         Fault::StopGateway => sim.bounce("gateway"),
         Fault::CrashClient(client) => restart(Place::Client(client), sim, stage),
         Fault::LosePower(place) => {
-            for other in stage
-                .places()
-                .filter(|other| (*other == Place::Gateway) != (place == Place::Gateway))
-            {
+            for other in peers(stage, place) {
                 sim.release(place.host(), other.host());
             }
             restart(place, sim, stage);
@@ -185,6 +179,11 @@ fn end(fault: Fault, sim: &mut Sim<'_>, stage: &Stage) {
         Fault::Slow(client, _) => stage.slow_ms[client].store(0, Ordering::Relaxed),
         Fault::Jump(..) => {}
     }
+}
+
+/// The other ends of a place's links.
+fn peers(stage: &Stage, place: Place) -> impl Iterator<Item = Place> {
+    stage.places().filter(move |other| (*other == Place::Gateway) != (place == Place::Gateway))
 }
 
 fn restart(place: Place, sim: &mut Sim<'_>, stage: &Stage) {

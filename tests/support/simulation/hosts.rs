@@ -14,7 +14,7 @@ use turmoil::net::TcpListener;
 
 use super::grammar::Watched;
 use super::random::Random;
-use super::stage::{Order, Phase, Place, Stage};
+use super::stage::{Order, Phase, Place, Settings, Stage};
 use super::wire::{Gate, Line};
 use super::writes::keep_writing;
 
@@ -49,10 +49,7 @@ fn judge(stage: &Stage, request: AccessRequest) -> Result<Grant, Denied> {
     Ok(grant.user(Place::Client(usize::try_from(client).expect("a small number")).host()))
 }
 
-/// A gateway from its start to a graceful stop.
-pub async fn gateway(stage: Arc<Stage>) -> turmoil::Result {
-    stage.count("gateway starts");
-    let settings = stage.settings;
+fn limits(settings: &Settings) -> Limits {
     let ms = |time: Duration| u64::try_from(time.as_millis()).expect("a short time");
     let limits = Limits {
         ping_interval_ms: ms(settings.ping_interval),
@@ -61,6 +58,24 @@ pub async fn gateway(stage: Arc<Stage>) -> turmoil::Result {
         failed_logins_per_minute_max: 0,
         ..Limits::default()
     };
+    if !settings.tight {
+        return limits;
+    }
+    Limits {
+        outbound_bytes_max: 2_048,
+        outbound_stall_timeout_ms: 1_500,
+        rows_bytes_target: 1_024,
+        stream_credit_max: 1,
+        calls_per_connection_max: 16,
+        drain_timeout_ms: 2_000,
+        ..limits
+    }
+}
+
+/// A gateway from its start to a graceful stop.
+pub async fn gateway(stage: Arc<Stage>) -> turmoil::Result {
+    stage.count("gateway starts");
+    let limits = limits(&stage.settings);
     let store = stage.store(Place::Gateway);
     let judging = Arc::clone(&stage);
     let authorizer = move |request: AccessRequest| {
@@ -183,7 +198,7 @@ impl App {
             let lasts = random.of(100..20_000);
             let tired = async {
                 if !self.stage.sleeps_in_storm(&mut random, lasts..lasts + 1).await {
-                    std::future::pending().await
+                    std::future::pending::<()>().await;
                 }
             };
             let ended = tokio::select! {

@@ -26,6 +26,31 @@ use settled::{Replicas, Unsettled};
 pub use stage::Counts;
 use stage::{Phase, Place, Stage};
 
+/// What is counted.
+pub const EVENTS: &[&str] = &[
+    "client crashes",
+    "client starts",
+    "clock jumps",
+    "connections",
+    "gateway crashes",
+    "gateway starts",
+    "gateway stops",
+    "holds",
+    "one-shot syncs completed",
+    "one-shot syncs without a connection",
+    "one-way partitions",
+    "partitions",
+    "power losses",
+    "restarts",
+    "revocations",
+    "slow links",
+    "slow readers",
+    "syncs cancelled",
+    "syncs dropped",
+    "syncs refused",
+    "writes",
+];
+
 /// Virtual time in which all must be equal after the last fault.
 const SETTLED: Duration = Duration::from_secs(60);
 
@@ -117,15 +142,15 @@ impl Simulation {
         let mut look_at = calm;
         loop {
             if self.sim.elapsed() >= look_at {
-                let Err(unsettled) = replicas.look() else { break };
-                let took = self.sim.elapsed() - calm;
-                assert!(took <= SETTLED, "not settled in {took:?}: {unsettled}");
+                let Err(Unsettled(why)) = replicas.look() else { break };
+                let took = self.sim.elapsed().saturating_sub(calm);
+                assert!(took <= SETTLED, "not settled in {took:?}: {why}");
                 look_at = self.sim.elapsed() + LOOK;
             }
             self.step();
         }
         replicas.assert_nothing_lost();
-        self.sim.elapsed() - calm
+        self.sim.elapsed().saturating_sub(calm)
     }
 
     /// Ends everything: clients first, then the gateway.
@@ -147,11 +172,5 @@ impl Simulation {
                 self.step();
             }
         }
-    }
-}
-
-impl std::fmt::Display for Unsettled {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&self.0)
     }
 }

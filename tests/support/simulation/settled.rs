@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use futures::FutureExt as _;
+use settee::doc::RevTree;
 use settee::store::{BulkGetOptions, GetOptions, OpenRev, OpenRevs};
 use settee::{Database, DbName, DocId, Store, SyncState};
 
-use super::stage::{Place, Stage};
+use super::stage::{Acknowledged, Place, Stage};
 
 /// Why it is not over yet.
 pub struct Unsettled(pub String);
@@ -22,8 +23,8 @@ fn now<T>(future: impl Future<Output = T>) -> T {
     future.now_or_never().expect("a store in memory answers at once")
 }
 
-/// By document: every leaf with its history and attachments, the winner first. Documents that are deleted are left
-/// out, since a replica that begins with nothing does not get their tombstones.
+/// By document: which revision wins, and every leaf with its history and attachments. Documents that
+/// are deleted are left out, since a replica that begins with nothing does not get their tombstones.
 async fn contents(db: &Database) -> BTreeMap<DocId, Vec<String>> {
     let options = BulkGetOptions { revs: true, attachments: true, ..Default::default() };
     let mut all = BTreeMap::new();
@@ -32,7 +33,7 @@ async fn contents(db: &Database) -> BTreeMap<DocId, Vec<String>> {
         let leaves = db.open_revs(&id, &OpenRevs::All, options).await.expect("leaves can be read");
         let leaves = leaves.into_iter().map(|leaf| match leaf {
             OpenRev::Found(document) => document.to_json(),
-            missing => panic!("{id} lacks a body: {missing:?}"),
+            OpenRev::Missing(rev) => panic!("{id} lacks the body of {rev}"),
         });
         let mut lines: Vec<String> = leaves.collect();
         lines.sort_unstable();
@@ -55,7 +56,7 @@ fn difference(
 
 impl Replicas {
     pub fn new(stage: Arc<Stage>) -> Self {
-        let stores = stage.replicas();
+        let stores = stage.stores();
         Self { stage, stores }
     }
 
@@ -94,25 +95,27 @@ impl Replicas {
     /// Every revision whose writer was told that it is stored is known where it was written, and,
     /// unless its document is deleted, everywhere. Every database is sound.
     pub fn assert_nothing_lost(&self) {
-        for written in self.stage.acknowledged() {
-            let id = &written.id;
-            let open = |db: &Database| now(db.get(id, &GetOptions::default())).is_ok();
-            for (place, _) in &self.stores {
-                let db = self.database(*place, &written.database).expect("it is there");
-                if *place == written.place || open(&db) {
-                    let known = now(db.rev_trees(std::slice::from_ref(id))).expect("it is read");
-                    let known = known.into_iter().flatten().next();
-                    let known = known.is_some_and(|tree| tree.contains(&written.rev));
-                    assert!(known, "{place:?} has lost {written:?}");
-                }
+        let acknowledged = self.stage.acknowledged();
+        for (place, name) in self.databases() {
+            let db = self.database(place, name).expect("it is there");
+            let written = acknowledged.iter().filter(|written| written.database == *name);
+            let written: Vec<&Acknowledged> = written.collect();
+            let ids: Vec<DocId> = written.iter().map(|written| written.id.clone()).collect();
+            let trees = now(db.rev_trees(&ids)).expect("trees can be read");
+            for (written, tree) in written.into_iter().zip(trees) {
+                let open =
+                    tree.as_ref().and_then(RevTree::winner).is_some_and(|leaf| !leaf.state.deleted);
+                let known = tree.is_some_and(|tree| tree.contains(&written.rev));
+                let wanted = written.place == place || open;
+                assert!(known || !wanted, "{place:?} has lost {written:?}");
             }
+            let report = now(db.check()).expect("it can be checked");
+            assert!(report.problems.is_empty(), "{place:?} {name}: {:?}", report.problems);
         }
-        for (place, _) in &self.stores {
-            for name in &self.stage.names {
-                let db = self.database(*place, name).expect("it is there");
-                let report = now(db.check()).expect("it can be checked");
-                assert!(report.problems.is_empty(), "{place:?} {name}: {:?}", report.problems);
-            }
-        }
+    }
+
+    fn databases(&self) -> impl Iterator<Item = (Place, &DbName)> {
+        let names = &self.stage.names;
+        self.stores.iter().flat_map(|(place, _)| names.iter().map(|name| (*place, name)))
     }
 }

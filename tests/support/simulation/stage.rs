@@ -1,6 +1,6 @@
 //! What all hosts of one schedule share, and what is noted of them.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
@@ -79,22 +79,25 @@ pub struct Settings {
     pub ping_interval: Duration,
     pub silence_timeout: Duration,
     pub backoff_max: Duration,
+    /// Whether the gateway's bounds of what is under way are low, so that they are met.
+    pub tight: bool,
 }
 
 impl Settings {
     fn draw(random: &mut Random) -> Self {
         let ms = Duration::from_millis;
         // Mostly quick to notice a dead peer, which costs less time to simulate.
-        let patient = random.one_in(10);
+        let patient = random.one_in(20);
         Self {
-            clients: 1 + random.below(4),
-            databases: 1 + random.below(3),
-            tick: ms(*random.choose(&[10, 20, 40])),
+            clients: *random.choose(&[1, 2, 2, 2, 3, 3, 4]),
+            databases: *random.choose(&[1, 1, 2, 2, 3]),
+            tick: ms(*random.choose(&[20, 40, 80])),
             latency_max: ms(random.of(20..300)),
-            storm: ms(random.of(2_000..8_000)),
+            storm: ms(random.of(2_000..6_000)),
             ping_interval: ms(if patient { 20_000 } else { random.of(500..2_000) }),
             silence_timeout: ms(if patient { 45_000 } else { random.of(2_500..5_000) }),
             backoff_max: ms(random.of(1_000..10_000)),
+            tight: random.one_in(3),
         }
     }
 }
@@ -203,6 +206,7 @@ impl Stage {
     pub fn count(&self, what: &'static str) {
         self.trace(what, &[]);
         tracing::info!(target: "simulation", what, "counted");
+        assert!(super::EVENTS.contains(&what), "{what} is not listed");
         *lock(&self.counts).entry(what).or_default() += 1;
     }
 
@@ -249,8 +253,8 @@ impl Stage {
         lock(&self.banned).get(&client).copied()
     }
 
-    /// Places whose databases are to be equal, with the databases.
-    pub fn replicas(&self) -> Vec<(Place, Store)> {
-        self.places().collect::<BTreeSet<_>>().into_iter().map(|p| (p, self.store(p))).collect()
+    /// What every place holds.
+    pub fn stores(&self) -> Vec<(Place, Store)> {
+        self.places().map(|place| (place, self.store(place))).collect()
     }
 }

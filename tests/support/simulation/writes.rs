@@ -15,7 +15,7 @@ use super::stage::{Acknowledged, Place, Stage};
 const SHARED_DOCS: usize = 6;
 
 /// Milliseconds between two writes.
-const PAUSE_MS: Range<u64> = 20..900;
+const PAUSE_MS: Range<u64> = 50..1_200;
 
 /// Writes to a place's databases until the storm is over.
 pub async fn keep_writing(stage: &Stage, place: Place, store: &Store, mut random: Random) {
@@ -51,14 +51,14 @@ async fn write(db: &Database, random: &mut Random) -> Vec<Written> {
             (vec![Document::tombstone(id, rev)], EditMode::Edit)
         }
         (2..4, found) => {
-            let bytes = Bytes::from(random.text(2_000).into_bytes());
+            let bytes = Bytes::from(random.text(1_000).into_bytes());
             let attachment = Attachment::inline("text/plain", bytes);
             let document = found.unwrap_or(fresh).with_attachment("file", attachment);
             (vec![Document { revisions: None, ..document }], EditMode::Edit)
         }
         (4..6, found) => (vec![branch(fresh, found, random)], EditMode::Replicated),
         (6, _) => {
-            let documents = (0..random.of(1..30)).map(|_| {
+            let documents = (0..random.of(1..12)).map(|_| {
                 let id = format!("own-{}", random.text(8));
                 Document::new(&id, &body).expect("it parses")
             });
