@@ -225,10 +225,12 @@ export class ObjectsView extends Shown {
    * @param {string[]} ids
    */
   async #drop(channel, ids) {
-    await look(channel, this.#table, ids);
-    for (const id of ids) {
-      this.members.delete(id);
-      this.#table.tell(id);
+    // What they have become is of no interest here: `leave` comes without an `update` before it.
+    for (const id of ids) this.members.delete(id);
+    try {
+      await look(channel, this.#table, ids);
+    } finally {
+      for (const id of ids) this.#table.tell(id);
     }
   }
 
