@@ -88,7 +88,8 @@ impl Granted {
                 Err(error) => rows[place] = Some(refused_row(&document, &error)),
             }
         }
-        let verdicts = validator::judge(&self.grant, &self.database, &self.link, &documents).await?;
+        let verdicts =
+            validator::judge(&self.grant, &self.database, &self.link, &documents).await?;
         let mut judged = documents.into_iter().zip(places).zip(verdicts);
         let (mut documents, mut places) = (Vec::new(), Vec::new());
         for ((document, place), verdict) in &mut judged {

@@ -154,7 +154,7 @@ mod tests {
         assert_eq!(turns.len(), TURNS);
         assert!(lane.turn().now_or_never().is_none(), "a lane has no turns of its own");
         turns.pop();
-        outbox.turn().now_or_never().expect("one is free again").unwrap();
+        drop(outbox.turn().now_or_never().expect("one is free again").unwrap());
     }
 
     #[tokio::test]

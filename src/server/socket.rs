@@ -90,12 +90,8 @@ pub(super) async fn run<P: Protocol, S: ByteStream>(stream: S, shared: Arc<Share
     let (writer, reader) = socket.split();
     let (outbox, outgoing) = Outbox::new(shared.limits.outbound_bytes_max);
     tracing::info!(peer = ?peer.address, "connection opened");
-    let link = shared.observed.connected(
-        peer.session.id(),
-        P::SPOKEN,
-        peer.address,
-        outbox.waiting(),
-    );
+    let link =
+        shared.observed.connected(peer.session.id(), P::SPOKEN, peer.address, outbox.waiting());
     let protocol = Arc::new(P::new(Socket {
         link,
         outbox,

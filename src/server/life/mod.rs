@@ -213,7 +213,10 @@ impl GatewayBuilder {
     /// validators, of what goes on in the background. Called on the gateway's tasks, so it must not
     /// take long. They are logged whether or not somebody listens.
     #[must_use]
-    pub fn on_ignored_error(mut self, told: impl Fn(&IgnoredError) + Send + Sync + 'static) -> Self {
+    pub fn on_ignored_error(
+        mut self,
+        told: impl Fn(&IgnoredError) + Send + Sync + 'static,
+    ) -> Self {
         self.life.on_ignored_error = Some(Arc::new(told));
         self
     }
@@ -243,6 +246,7 @@ impl Gateway {
     #[must_use]
     pub fn stats(&self) -> GatewayStats {
         let (connections, channels) = self.counts();
-        self.shared.life.stats(connections, channels)
+        let (databases, clients) = self.shared.life.count();
+        GatewayStats { connections, channels, databases, clients }
     }
 }

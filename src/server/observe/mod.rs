@@ -94,11 +94,7 @@ pub(super) struct Observed {
 }
 
 impl Observed {
-    pub(super) fn new(
-        store: &Store,
-        audit: Option<Arc<dyn Audit>>,
-        ignored: Ignored,
-    ) -> Arc<Self> {
+    pub(super) fn new(store: &Store, audit: Option<Arc<dyn Audit>>, ignored: Ignored) -> Arc<Self> {
         Arc::new(Self {
             began: SystemTime::now(),
             metrics: Metrics::new(store, audit.clone()),
