@@ -11,11 +11,14 @@ pub mod http_peer;
 mod limits;
 pub mod proto;
 pub mod replicate;
+#[cfg(feature = "schema")]
+mod schema;
 #[cfg(feature = "server")]
 pub mod server;
 pub mod store;
 #[cfg(any(feature = "server", feature = "client"))]
 pub mod transport;
+pub mod typed;
 #[cfg(feature = "server")]
 pub mod validate;
 
@@ -27,6 +30,7 @@ pub use replicate::{Sync, SyncEvent, SyncState, SyncStatus, replicate};
 #[cfg(feature = "server")]
 pub use server::{AccessRequest, Denied, Gateway, Grant};
 pub use store::{Database, Store, StoreError};
+pub use typed::{Collection, Shape};
 
 /// Compiles the examples of the README.
 #[cfg(all(doctest, feature = "server", feature = "client", feature = "sled"))]

@@ -30,7 +30,8 @@ struct Judge {
 impl Judge {
     async fn new(answer: fn(&Value) -> Option<(u16, String)>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
-        let url = format!("http://{}/judge", listener.local_addr().expect("an address"));
+        let url =
+            format!("http://{}/judge/{{database}}", listener.local_addr().expect("an address"));
         let asked: Arc<Mutex<Vec<Asked>>> = Arc::default();
         let noted = Arc::clone(&asked);
         tokio::spawn(async move {
@@ -128,6 +129,15 @@ async fn each_document_of_a_batch_is_judged_by_itself_in_few_questions() {
 }
 
 #[tokio::test]
+async fn the_address_may_name_the_database() {
+    let judge = Judge::new(|question| Some(even(question))).await;
+    let api = api(service(&judge.url)).await;
+    api.database("db%2Fa%2Bb").await;
+    api.put("/db%2Fa%2Bb/a", json!({"n": 2})).await;
+    assert_eq!(judge.asked()[0].0[0], "post /judge/db%2fa%2bb http/1.1");
+}
+
+#[tokio::test]
 async fn a_question_is_signed_over_its_body() {
     use hmac::{Hmac, KeyInit as _, Mac as _};
     let judge = Judge::new(|question| Some(even(question))).await;
@@ -191,7 +201,8 @@ async fn what_is_not_judged_meets_the_chosen_fate() {
 
 #[test]
 fn an_address_that_cannot_be_asked_is_refused() {
-    for url in ["", "judge", "ftp://host/", "http://", "file:///etc/passwd"] {
+    let by_name = "http://{database}.example/";
+    for url in ["", "judge", "ftp://host/", "http://", "file:///etc/passwd", by_name] {
         let refused = Service::new("db".parse().unwrap(), url).expect_err(url);
         assert!(matches!(refused, ValidateError::Url { .. }), "{url}: {refused}");
     }

@@ -53,6 +53,16 @@ fn resolve_conflict() {
 }
 
 #[test]
+fn typed_documents() {
+    let text = run("typed_documents");
+    let wanted = "document beowulf does not hold to the schema: the field /year: its value is less \
+        than the minimum of 1450\nlent 2 times\n\
+        emma: Book { title: \"Emma\", year: 1815, lent: 2 }\n\
+        dracula is Dracula\nemma is gone\n";
+    assert_eq!(text, wanted);
+}
+
+#[test]
 fn find_documents() {
     let text = run("find_documents");
     let wanted = "emma: 1815\nulysses: 1922\n3 looked at\n1984: 1949\n1 looked at\n\

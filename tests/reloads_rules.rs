@@ -105,7 +105,7 @@ async fn open_grants_are_judged_by_the_new_rules() {
     assert_eq!(closed[2]["reason"], "this token is not known");
     gone_feed.rest().await;
     narrowed_feed.rest().await;
-    until_logged(&mut log, "rules of access read again");
+    until_logged(&mut log, "rules of access and the log's level were read again");
     assert_eq!(put(&mut narrowed, 2, "after").await[3]["status"], 403);
     assert_eq!(put(&mut kept, 2, "after").await[0], "reply");
     shows(&mut kept_feed, "\"after\"").await;
@@ -114,7 +114,7 @@ async fn open_grants_are_judged_by_the_new_rules() {
     std::fs::write(&file, "[[access.tokens]]\nname = \"x\"\ntoken = 5\npassword = \"hunter2\"\n")
         .unwrap();
     served.signal("HUP");
-    until_logged(&mut log, "the old rules of access stay");
+    until_logged(&mut log, "the settings stay as they were");
     assert_eq!(put(&mut kept, 3, "still").await[0], "reply");
     shows(&mut kept_feed, "\"still\"").await;
     channel(&served, "kept").await;

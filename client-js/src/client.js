@@ -6,6 +6,7 @@ import { Connection, TIMES } from './connection.js';
 import { Emitter } from './emitter.js';
 import { Events } from './events.js';
 import { Keeper } from './keeper.js';
+import { Objects } from './objects.js';
 import { Session } from './session.js';
 import { Sync } from './sync.js';
 
@@ -90,6 +91,18 @@ export class Client extends Emitter {
     const forget = () => this.#syncs.delete(sync);
     sync.then(forget, forget);
     return sync;
+  }
+
+  /**
+   * Plain objects of a database behind the gateway, without a local database; before there is a
+   * connection, or at any time after.
+   * @template {object} [T=Record<string, any>]
+   * @param {string} database
+   * @param {import('./objects.js').ObjectsOptions} [options]
+   * @returns {Objects<T>}
+   */
+  objects(database, options = {}) {
+    return new Objects(this.#connection, this.#times, database, options);
   }
 
   /**

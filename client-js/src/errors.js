@@ -28,6 +28,29 @@ export class SetteeError extends Error {
 }
 
 /**
+ * A save or destroy of an object that did not come to be and was taken back.
+ */
+export class DeniedError extends SetteeError {
+  /**
+   * @param {WireError} wire
+   * @param {string} id
+   * @param {any} attempted The object that was to be saved; nothing if it was to be destroyed.
+   * @param {any} object What the gateway has of it, as far as is known; nothing if it has none.
+   */
+  constructor(wire, id, attempted, object) {
+    super(wire);
+    this.id = id;
+    this.attempted = attempted;
+    this.object = object;
+  }
+
+  /** Whether somebody else was faster: `object` is theirs. */
+  get isConflict() {
+    return this.status === 409;
+  }
+}
+
+/**
  * There is no connection.
  * @param {string} reason
  */

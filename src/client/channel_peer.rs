@@ -105,8 +105,9 @@ impl ChannelPeer {
         Ok(found)
     }
 
-    async fn write_part(&self, docs: &str) -> Result<Vec<RefusedDoc>, PeerError> {
-        let params = format!("{{\"new_edits\":false,\"docs\":[{docs}]}}");
+    /// `more` is further parameters, each after a comma.
+    async fn write_part(&self, docs: &str, more: &str) -> Result<Vec<RefusedDoc>, PeerError> {
+        let params = format!("{{\"new_edits\":false,\"docs\":[{docs}]{more}}}");
         let rows: Vec<WriteRow> = read(&self.channel.call_text(method::BULK_DOCS, &params).await?)?;
         rows.into_iter().filter(|row| !row.ok).map(|row| refused(row, &self.limits)).collect()
     }
@@ -139,6 +140,7 @@ fn changed_doc(row: &RawValue, limits: &Limits) -> Result<ChangedDoc, PeerError>
         id: doc_id(&row.id, limits)?,
         leaves: leaves.collect::<Result<_, _>>()?,
         docs: docs.collect::<Result<_, _>>()?,
+        group: row.group,
     })
 }
 
@@ -178,6 +180,7 @@ impl Peer for ChannelPeer {
             doc_ids: ids,
             selector: request.selector.map(|selector| raw(selector.as_str())),
             skip_tombstones: request.skip_tombstones,
+            groups: true,
             credit: Some(CREDIT_DEFAULT),
             ..ChangesParams::default()
         };
@@ -259,7 +262,7 @@ impl Peer for ChannelPeer {
             }
             let full = part.len() + text.len() > WRITE_BYTES_TARGET || rows >= self.rows_max();
             if full && !part.is_empty() {
-                refused.extend(self.write_part(&std::mem::take(&mut part)).await?);
+                refused.extend(self.write_part(&std::mem::take(&mut part), "").await?);
                 rows = 0;
             }
             if !part.is_empty() {
@@ -269,9 +272,25 @@ impl Peer for ChannelPeer {
             rows += 1;
         }
         if !part.is_empty() {
-            refused.extend(self.write_part(&part).await?);
+            refused.extend(self.write_part(&part, "").await?);
         }
         // Which of them the gateway had already it does not tell.
+        Ok(WriteAnswer { refused, known: Vec::new() })
+    }
+
+    async fn write_group(&self, docs: Vec<Document>) -> Result<WriteAnswer, PeerError> {
+        let texts: Vec<String> = docs.iter().map(Document::to_json).collect();
+        let text = texts.join(",");
+        if let Some(error) = self.too_large(&text) {
+            let refused = |d: &Document| RefusedDoc {
+                id: d.id.clone(),
+                rev: d.rev.clone(),
+                error: error.clone(),
+            };
+            let refused = docs.iter().map(refused).collect();
+            return Ok(WriteAnswer { refused, known: Vec::new() });
+        }
+        let refused = self.write_part(&text, ",\"atomic\":true").await?;
         Ok(WriteAnswer { refused, known: Vec::new() })
     }
 

@@ -116,7 +116,7 @@ impl Reader {
                 leaves.push(Rev::parse(&change.rev)?);
             }
         }
-        Ok(ChangedDoc { id, leaves, docs: Vec::new() })
+        Ok(ChangedDoc { id, leaves, docs: Vec::new(), group: None })
     }
 }
 

@@ -191,6 +191,9 @@ pub struct BulkDocsParams {
     /// Whether to make revisions.
     #[serde(default = "yes")]
     pub new_edits: bool,
+    /// Whether they are a group: all of them are stored, or none.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub atomic: bool,
 }
 
 /// A row of `bulk_docs`' reply, and the reply of `put` and `delete`.
@@ -375,6 +378,10 @@ pub struct ChangesParams {
     pub selector: Option<Box<RawValue>>,
     /// Leaves out documents that were deleted before the call.
     pub skip_tombstones: bool,
+    /// Whether documents that were written as a group stay together: their rows have the same
+    /// `group`, follow one another, and come in one message.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub groups: bool,
     /// Whether revisions that this channel wrote come back to it. They are left out only where
     /// `docs` and `style: all_docs` ask for every leaf.
     pub echo: bool,
@@ -439,6 +446,9 @@ pub struct ChangeRowJson {
     /// True if the winning rev is a tombstone, else absent.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub deleted: bool,
+    /// With `groups`: the group that it was written in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group: Option<u64>,
     /// With `include_docs`: the winning rev.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub doc: Option<Box<RawValue>>,

@@ -25,6 +25,9 @@ pub struct DeniedDoc {
     pub rev: Option<Rev>,
     /// Why.
     pub error: WireError,
+    /// The group that it was to be written in, by a number of the source's: its documents are tried
+    /// again together.
+    pub group: Option<u64>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -40,6 +43,8 @@ struct StoredDenied {
     status: u16,
     error: String,
     reason: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    group: Option<u64>,
 }
 
 impl From<&DeniedDoc> for StoredDenied {
@@ -51,6 +56,7 @@ impl From<&DeniedDoc> for StoredDenied {
             status: denied.error.status,
             error: denied.error.error.clone(),
             reason: denied.error.reason.clone(),
+            group: denied.group,
         }
     }
 }
@@ -62,6 +68,7 @@ impl StoredDenied {
             id: DocId::parse(&self.id, self.id.len()).ok()?,
             rev: self.rev.as_deref().map(Rev::parse).transpose().ok()?,
             error: WireError { status: self.status, error: self.error, reason: self.reason },
+            group: self.group,
         })
     }
 }
@@ -128,12 +135,14 @@ impl DeniedList {
     }
 
     /// Takes note of what became of a write: `written` were tried, `refused` of them were refused.
+    /// `group` is the group that they were tried in.
     /// Returns the refusals that are new, or have another reason than before.
     pub(crate) async fn note(
         &self,
         direction: Direction,
         written: &[Document],
         refused: &[RefusedDoc],
+        group: Option<u64>,
     ) -> Result<Vec<RefusedDoc>, PeerError> {
         let (changed, news) = {
             let mut denied = self.lock();
@@ -158,6 +167,7 @@ impl DeniedList {
                         id: one.id.clone(),
                         rev: one.rev.clone(),
                         error: one.error.clone(),
+                        group,
                     }),
                 }
                 news.push(one.clone());

@@ -16,6 +16,7 @@ use crate::proto::recent::RecentRevs;
 use super::checkpoints::{Checkpoints, Reach};
 use super::denied::DeniedList;
 use super::events::{ChangeEvent, DeniedEvent, Direction, Reporter, WrittenRev};
+use super::groups::refuse_others;
 use super::local_peer::MISSING_STUB;
 use super::peer::{
     ChangeBatch, ChangedDoc, ChangesRequest, Fetched, Peer, PeerError, RefusedDoc, WriteAnswer,
@@ -30,7 +31,7 @@ const BATCHES_IN_FLIGHT: usize = 4;
 const OPTIMISTIC_DOCS_MAX: usize = 16;
 
 /// Documents fetched and written at a time within a batch; bounds what is in memory.
-const FETCH_DOCS_MAX: usize = 100;
+pub(super) const FETCH_DOCS_MAX: usize = 100;
 
 /// What both directions of a sync share.
 #[derive(Clone)]
@@ -90,7 +91,9 @@ pub(crate) struct Flow {
     progress: Mutex<Progress>,
     /// Held from the first attachment staged for a write until the write: a target keeps only so
     /// many staged attachments, whichever batch they are for.
-    staging: tokio::sync::Mutex<()>,
+    pub(super) staging: tokio::sync::Mutex<()>,
+    /// Batches whose groups are written, and those of all batches before.
+    grouped: watch::Sender<u64>,
 }
 
 /// How far a direction is.
@@ -106,12 +109,21 @@ struct Progress {
 
 /// A batch that has been written.
 #[derive(Default)]
-struct Done {
+pub(super) struct Done {
     docs: Vec<WrittenRev>,
     docs_read: u64,
     failures: u64,
     last_seq: String,
     pending: u64,
+}
+
+impl Done {
+    /// Adds what became of a part of the batch.
+    pub(super) fn add(&mut self, part: Self) {
+        self.docs.extend(part.docs);
+        self.docs_read += part.docs_read;
+        self.failures += part.failures;
+    }
 }
 
 impl Flow {
@@ -132,6 +144,7 @@ impl Flow {
             moved_there,
             progress: Mutex::default(),
             staging: tokio::sync::Mutex::default(),
+            grouped: watch::Sender::new(0),
         }
     }
 
@@ -168,7 +181,8 @@ impl Flow {
             .await?;
         // A sync that is stopped reads no more, and finishes what it has read.
         let changes = changes.take_until(self.context.until_stopped());
-        let batches = changes.map(|batch| self.process(batch)).buffered(BATCHES_IN_FLIGHT);
+        let batches = changes.enumerate().map(|(number, batch)| self.process(number as u64, batch));
+        let batches = batches.buffered(BATCHES_IN_FLIGHT);
         let mut batches = std::pin::pin!(batches);
         let mut retries = std::pin::pin!(self.retry_when_told());
         loop {
@@ -256,7 +270,11 @@ impl Flow {
         }
     }
 
-    async fn process(&self, batch: Result<ChangeBatch, PeerError>) -> Result<Done, PeerError> {
+    async fn process(
+        &self,
+        number: u64,
+        batch: Result<ChangeBatch, PeerError>,
+    ) -> Result<Done, PeerError> {
         let batch = batch?;
         self.progress().in_flight += 1;
         let (last_seq, pending) = (batch.last_seq, batch.pending);
@@ -264,6 +282,9 @@ impl Flow {
         let mut done = Done { last_seq, pending, ..Done::default() };
         let rows: Vec<ChangedDoc> =
             batch.rows.into_iter().filter(|row| !self.came_from_target(row)).collect();
+        self.groups_written_before(number).await;
+        let rows = self.write_groups(rows, pending, &mut done).await?;
+        self.grouped.send_replace(number + 1);
         let mut at_hand = Vec::new();
         let wanted = self.wanted(rows, batch.pending, &mut at_hand).await?;
         self.write(at_hand.into(), &mut done).await?;
@@ -279,13 +300,20 @@ impl Flow {
         Ok(done)
     }
 
+    /// Returns when the groups of all batches before this one are written.
+    async fn groups_written_before(&self, number: u64) {
+        let mut grouped = self.grouped.subscribe();
+        // The sender lives in `self`, so waiting cannot fail.
+        let _ = grouped.wait_for(|batches| *batches >= number).await;
+    }
+
     fn came_from_target(&self, row: &ChangedDoc) -> bool {
         let moved = self.moved_there.lock().unwrap_or_else(PoisonError::into_inner);
         moved.contains_all(&row.id, &row.leaves)
     }
 
     /// Revisions to fetch; what came along is put into `at_hand`.
-    async fn wanted(
+    pub(super) async fn wanted(
         &self,
         rows: Vec<ChangedDoc>,
         pending: u64,
@@ -319,6 +347,16 @@ impl Flow {
     }
 
     async fn write(&self, fetched: Fetched, done: &mut Done) -> Result<(), PeerError> {
+        self.write_as(fetched, None, done).await
+    }
+
+    /// Writes documents, as a group if they are one.
+    pub(super) async fn write_as(
+        &self,
+        fetched: Fetched,
+        group: Option<u64>,
+        done: &mut Done,
+    ) -> Result<(), PeerError> {
         let Fetched { docs, refused: unreadable, .. } = fetched;
         if docs.is_empty() && unreadable.is_empty() {
             return Ok(());
@@ -327,10 +365,18 @@ impl Flow {
         done.docs_read += docs.len() as u64;
         // Before the write, which the other direction may see before this one has its answer.
         self.note_moved(&docs);
-        let WriteAnswer { mut refused, known } = self.write_with_attachments(&docs).await?;
-        refused.extend(unreadable);
+        let answer = match group {
+            Some(_) if !unreadable.is_empty() => refuse_others(&docs, unreadable),
+            Some(_) => self.write_group(&docs).await?,
+            None => {
+                let mut answer = self.write_with_attachments(&docs).await?;
+                answer.refused.extend(unreadable);
+                answer
+            }
+        };
+        let WriteAnswer { refused, known } = answer;
         let known: HashSet<(DocId, Rev)> = known.into_iter().collect();
-        let news = self.context.denied.note(self.direction, &docs, &refused).await?;
+        let news = self.context.denied.note(self.direction, &docs, &refused, group).await?;
         self.context.reporter.denied_count(self.context.denied.len());
         for one in news {
             self.context.reporter.denied(DeniedEvent {
@@ -431,7 +477,11 @@ impl Flow {
     }
 
     /// A document as it is written: the bytes of its attachments are at the target.
-    async fn prepare(&self, original: &Document, which: Bytes) -> Result<Document, PeerError> {
+    pub(super) async fn prepare(
+        &self,
+        original: &Document,
+        which: Bytes,
+    ) -> Result<Document, PeerError> {
         let mut document = original.clone();
         let generation = original.rev.as_ref().map_or(0, Rev::generation);
         for (name, attachment) in &mut document.attachments {
@@ -451,8 +501,8 @@ impl Flow {
     async fn retry_denied(&self) -> Result<(), PeerError> {
         let denied =
             self.context.denied.list().into_iter().filter(|d| d.direction == self.direction);
-        let wanted: Vec<(DocId, Rev)> =
-            denied.filter_map(|denied| Some((denied.id, denied.rev?))).collect();
+        let wanted: Vec<_> =
+            denied.filter_map(|denied| Some((denied.id, denied.rev?, denied.group))).collect();
         if wanted.is_empty() {
             return Ok(());
         }
@@ -462,6 +512,7 @@ impl Flow {
             let (last_seq, pending) = (progress.last_seq.clone(), progress.pending);
             Done { last_seq, pending, ..Done::default() }
         };
+        let wanted = self.retry_groups(wanted, &mut done).await?;
         for wanted in wanted.chunks(FETCH_DOCS_MAX) {
             let mut wanted = wanted.to_vec();
             while !wanted.is_empty() {
@@ -492,7 +543,7 @@ impl Flow {
 
 /// Which attachments are sent with their bytes.
 #[derive(Clone, Copy, PartialEq)]
-enum Bytes {
+pub(super) enum Bytes {
     New,
     All,
 }

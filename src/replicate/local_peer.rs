@@ -7,7 +7,7 @@ use crate::doc::{Attachment, AttachmentData, Body, DocId, Document, LocalId, Rev
 use crate::proto::message::WireError;
 use crate::store::{
     BulkGetItem, BulkGetOptions, BulkGetResult, ChangesOptions, Database, DocError, EditMode, Feed,
-    OpenRev, Since, StoreError, Style,
+    OpenRev, Since, StoreError, Style, WriteOutcome,
 };
 
 use super::peer::{
@@ -56,20 +56,11 @@ impl Peer for LocalPeer {
     }
 
     async fn write(&self, docs: Vec<Document>) -> Result<WriteAnswer, PeerError> {
-        let mut answer = WriteAnswer::default();
-        for outcome in self.0.bulk_docs(docs, EditMode::Replicated).await? {
-            match outcome {
-                Ok(written) if written.seq.is_none() => {
-                    answer.known.push((written.id, written.rev));
-                }
-                Ok(_) => {}
-                Err(refused) => {
-                    let error = as_wire(&refused.error);
-                    answer.refused.push(RefusedDoc { id: refused.id, rev: refused.rev, error });
-                }
-            }
-        }
-        Ok(answer)
+        Ok(answer_of(self.0.bulk_docs(docs, EditMode::Replicated).await?))
+    }
+
+    async fn write_group(&self, docs: Vec<Document>) -> Result<WriteAnswer, PeerError> {
+        Ok(answer_of(self.0.write_group(docs, EditMode::Replicated).await?))
     }
 
     async fn attachment(
@@ -115,6 +106,23 @@ impl Peer for LocalPeer {
     }
 }
 
+fn answer_of(outcomes: Vec<WriteOutcome>) -> WriteAnswer {
+    let mut answer = WriteAnswer::default();
+    for outcome in outcomes {
+        match outcome {
+            Ok(written) if written.seq.is_none() => {
+                answer.known.push((written.id, written.rev));
+            }
+            Ok(_) => {}
+            Err(refused) => {
+                let error = as_wire(&refused.error);
+                answer.refused.push(RefusedDoc { id: refused.id, rev: refused.rev, error });
+            }
+        }
+    }
+    answer
+}
+
 /// What a request asks of a database's feed.
 pub(crate) fn feed_options(request: ChangesRequest) -> Result<ChangesOptions, PeerError> {
     let since = request.since.as_deref().map_or(Some(Since::Start), Since::parse);
@@ -126,6 +134,7 @@ pub(crate) fn feed_options(request: ChangesRequest) -> Result<ChangesOptions, Pe
         doc_ids: request.doc_ids,
         selectors: request.selector.into_iter().collect(),
         skip_tombstones: request.skip_tombstones,
+        groups: true,
         ..ChangesOptions::default()
     })
 }
@@ -166,6 +175,7 @@ async fn next_batch(feed: Option<Feed>, rows_max: usize, live: bool) -> Next {
         id: change.id,
         leaves: change.leaves.into_iter().map(|(rev, _)| rev).collect(),
         docs: Vec::new(),
+        group: change.group,
     };
     let batch = ChangeBatch {
         rows: page.rows.into_iter().map(row).collect(),
@@ -177,12 +187,14 @@ async fn next_batch(feed: Option<Feed>, rows_max: usize, live: bool) -> Next {
 }
 
 /// A refusal of the local store in the words that a gateway would use.
-fn as_wire(error: &DocError) -> WireError {
+pub(super) fn as_wire(error: &DocError) -> WireError {
     let (status, name) = match error {
         DocError::Conflict => (409, "conflict"),
         DocError::Forbidden { .. } | DocError::OverQuota { .. } => (403, "forbidden"),
+        DocError::Unjudged { .. } => (503, "service_unavailable"),
         DocError::MissingStub { .. } => (412, MISSING_STUB),
         DocError::TooManyLeaves { .. } => (413, "too_large"),
+        DocError::GroupRefused { .. } => (424, "group_refused"),
         DocError::RevMissing | DocError::LastGeneration { .. } => (400, "bad_request"),
     };
     WireError { status, error: name.into(), reason: error.to_string() }

@@ -11,6 +11,7 @@ mod checkpoints;
 mod denied;
 pub mod events;
 mod flow;
+pub(crate) mod groups;
 pub(crate) mod local_peer;
 pub mod peer;
 mod tally;

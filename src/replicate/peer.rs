@@ -77,6 +77,9 @@ pub struct ChangedDoc {
     pub leaves: Vec<Rev>,
     /// Leaves that came along, with their histories. A source that sends none is asked for them.
     pub docs: Vec<Document>,
+    /// The group that it was written in at the source: the same number for all of its documents,
+    /// which follow one another in one batch. `None` from a source that tells no groups.
+    pub group: Option<u64>,
 }
 
 /// A part of a source's changes feed.
@@ -192,6 +195,12 @@ pub trait Peer: Send + Sync + 'static {
 
     /// Writes revisions as they are, on disk when this returns.
     async fn write(&self, docs: Vec<Document>) -> Result<WriteAnswer, PeerError>;
+
+    /// Writes revisions that were written together: all of them, or none. A target that knows no
+    /// groups writes them as any other documents.
+    async fn write_group(&self, docs: Vec<Document>) -> Result<WriteAnswer, PeerError> {
+        self.write(docs).await
+    }
 
     /// Opens an attachment of a revision that was read here.
     async fn attachment(

@@ -14,6 +14,7 @@ use serde_json::Value;
 use crate::doc::{BlobHasher, DbName, Selector};
 use crate::store::Quota;
 
+use super::handler::{FetchHandler, WriteHandler};
 use super::validator::Validator;
 
 use super::events::EventRights;
@@ -304,6 +305,9 @@ pub struct Grant {
     pub(super) expires_at: Option<SystemTime>,
     /// In the order in which they are asked.
     pub(super) validators: Vec<Arc<dyn Validator>>,
+    /// The gateway's for this database, in the same order.
+    pub(super) write_handlers: Vec<Arc<dyn WriteHandler>>,
+    pub(super) fetch_handlers: Vec<Arc<dyn FetchHandler>>,
     pub(super) selector: Option<Selector>,
     pub(super) quota: Quota,
 }
@@ -327,6 +331,8 @@ impl Grant {
             token: None,
             expires_at: None,
             validators: Vec::new(),
+            write_handlers: Vec::new(),
+            fetch_handlers: Vec::new(),
             selector: None,
             quota: Quota::default(),
         }

@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
+use futures::FutureExt as _;
 use serde_json::Value;
 use serde_json::value::RawValue;
 use tokio::sync::mpsc;
@@ -182,11 +183,9 @@ impl Connection {
             },
         );
         let access = self.socket.access_request(request.credentials, name, request.create);
-        let task = Arc::clone(self).keep_channel(channel, number, access);
-        let watcher = tasks.spawn(async move {
-            // An answer that cannot be sent has nobody to go to.
-            let _ = task.await;
-        });
+        // An answer that cannot be sent has nobody to go to. Mapped, since an async block would hold
+        // the task twice.
+        let watcher = tasks.spawn(Arc::clone(self).keep_channel(channel, number, access).map(drop));
         if let Some(slot) = state.slots.get_mut(&channel) {
             slot.watcher = Some(watcher);
         }
@@ -336,7 +335,7 @@ impl Connection {
                 // Counted before the task first runs, so that a stop cannot pass it by.
                 let busy = calls::is_waited_for(&method).then(|| connection.socket.busy());
                 let task = tasks.spawn(async move {
-                    Box::pin(connection.run_call(context, number, &method, &params)).await;
+                    connection.run_call(context, number, &method, &params).await;
                     drop((busy, held));
                 });
                 if let Some(slot) = state.slots.get_mut(&channel) {
@@ -372,7 +371,8 @@ impl Connection {
             return;
         }
         let (began, done_for) = (Instant::now(), Arc::clone(&context.channel));
-        let answer = unwinding(calls::run(context, method, params)).await;
+        // In a box, so that a call that waits for its turn takes little.
+        let answer = unwinding(Box::pin(calls::run(context, method, params))).await;
         let answer = answer.unwrap_or_else(|panicked| Answer::Fail(panicked.to_wire()));
         self.socket.link.called(method, began);
         if let Answer::Fail(error) = &answer {

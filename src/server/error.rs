@@ -198,8 +198,10 @@ impl ToWire for DocError {
             Self::Conflict => wire(409, "conflict", self),
             // PouchDB and CouchDB go on with the other documents after this one, and after no other.
             Self::Forbidden { .. } | Self::OverQuota { .. } => forbidden(self),
+            Self::Unjudged { .. } => wire(503, "service_unavailable", self),
             Self::MissingStub { .. } => wire(412, "missing_stub", self),
             Self::TooManyLeaves { .. } => wire(413, "too_large", self),
+            Self::GroupRefused { .. } => wire(424, "group_refused", self),
             Self::RevMissing | Self::LastGeneration { .. } => wire(400, "bad_request", self),
         }
     }

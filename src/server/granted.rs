@@ -1,14 +1,20 @@
 //! A database under a grant: what every protocol of the gateway reads and writes through.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use crate::doc::{AnyDocument, Body, DocId, Document, LocalDocument, ParseError, Rev};
 use crate::proto::call::WriteRow;
 use crate::proto::message::{Access, Info, WireError};
-use crate::store::{Database, DocError, EditMode, GetOptions, StoreError, WriteOutcome};
+use crate::store::backend::Grouping;
+use crate::store::{
+    Database, DocError, EditMode, GROUP_DOCS_MAX, GetOptions, StoreError, WriteOptions,
+    WriteOutcome,
+};
 
 use super::auth::Grant;
-use super::error::{Refusal, ToWire as _};
+use super::error::{Refusal, ToWire as _, bad_param};
+use super::handler::{self, Outcome};
 use super::observe::Link;
 use super::validator;
 
@@ -57,13 +63,27 @@ impl Granted {
 
     /// Writes documents as they came, each with its own outcome, in the order given.
     ///
-    /// `written` is told of every document that was stored.
+    /// `written` is told of every document that was stored as it came.
     pub(super) async fn write(
         &self,
         proposed: Vec<Result<AnyDocument, ParseError>>,
         mode: EditMode,
         written: impl Fn(&crate::store::Written) + Send,
     ) -> Result<Vec<WriteRow>, WireError> {
+        self.write_as(proposed, mode, Grouping::Apart, written).await
+    }
+
+    /// The same, as a group if they are one: then all are stored, or none, and each row says why.
+    pub(super) async fn write_as(
+        &self,
+        proposed: Vec<Result<AnyDocument, ParseError>>,
+        mode: EditMode,
+        grouping: Grouping,
+        written: impl Fn(&crate::store::Written) + Send,
+    ) -> Result<Vec<WriteRow>, WireError> {
+        if grouping == Grouping::Together {
+            check_group(&proposed)?;
+        }
         let mut rows: Vec<Option<WriteRow>> = vec![None; proposed.len()];
         let mut documents = Vec::with_capacity(proposed.len());
         let mut places = Vec::with_capacity(proposed.len());
@@ -88,25 +108,29 @@ impl Granted {
                 Err(error) => rows[place] = Some(refused_row(&document, &error)),
             }
         }
+        let (documents, places, handled) = {
+            let outcomes =
+                handler::handle(&self.grant, &self.database, &mut documents, mode).await?;
+            let refused = outcomes.into_iter().map(|outcome| outcome.map_err(|d| d.to_wire()));
+            sift(documents, places, refused, &mut rows)
+        };
         let verdicts =
             validator::judge(&self.grant, &self.database, &self.link, &documents).await?;
-        let mut judged = documents.into_iter().zip(places).zip(verdicts);
-        let (mut documents, mut places) = (Vec::new(), Vec::new());
-        for ((document, place), verdict) in &mut judged {
-            match verdict {
-                Ok(()) => {
-                    places.push(place);
-                    documents.push(document);
-                }
-                Err(denied) => rows[place] = Some(refused_row(&document, &denied.to_wire())),
-            }
+        let handled_and = handled.into_iter().zip(verdicts);
+        let judged = handled_and
+            .map(|(handled, verdict)| verdict.map(|()| handled).map_err(|d| d.to_wire()));
+        let (documents, places, handled) = sift(documents, places, judged, &mut rows);
+        if grouping == Grouping::Together && refuse_group(&documents, &places, &mut rows) {
+            let rows: Vec<WriteRow> = rows.into_iter().flatten().collect();
+            self.link.wrote(&self.grant, &rows);
+            return Ok(rows);
         }
-        let written_within =
-            self.database.bulk_docs_within(documents, mode, self.grant.quota).await;
-        let outcomes = written_within.map_err(|error| error.to_wire())?;
-        for (place, outcome) in places.into_iter().zip(outcomes) {
+        let outcomes = self.store(documents, &handled, mode, grouping).await?;
+        for ((place, handled), outcome) in places.into_iter().zip(&handled).zip(outcomes) {
             if let Ok(stored) = &outcome {
-                written(stored);
+                if !handled.changed {
+                    written(stored);
+                }
                 if stored.seq.is_some() {
                     self.link.stored(&self.grant, &stored.id, &stored.rev);
                 }
@@ -116,6 +140,34 @@ impl Granted {
         let rows: Vec<WriteRow> = rows.into_iter().flatten().collect();
         self.link.wrote(&self.grant, &rows);
         Ok(rows)
+    }
+
+    /// Stores documents, with what handlers let follow them in the same commit.
+    async fn store(
+        &self,
+        mut documents: Vec<Document>,
+        handled: &[Outcome],
+        mode: EditMode,
+        grouping: Grouping,
+    ) -> Result<Vec<WriteOutcome>, WireError> {
+        let announced = |(document, handled): (&Document, &Outcome)| {
+            (!handled.quiet).then(|| document.id.clone())
+        };
+        let loud: HashSet<DocId> = documents.iter().zip(handled).filter_map(announced).collect();
+        let quiet = documents.iter().map(|document| document.id.clone());
+        let quiet = quiet.filter(|id| !loud.contains(id)).collect();
+        let count = documents.len();
+        documents.extend(handled.iter().filter_map(|handled| handled.follows.clone()));
+        let options = WriteOptions { mode, quota: self.grant.quota, quiet };
+        let written = match grouping {
+            Grouping::Apart => self.database.bulk_docs_with(documents, options).await,
+            Grouping::Together => self.database.write_group_with(documents, options).await,
+        };
+        let mut outcomes = written.map_err(|error| error.to_wire())?;
+        for refused in outcomes.split_off(count).into_iter().filter_map(Result::err) {
+            tracing::warn!(error = %refused.error, "what a handler made of a revision was refused");
+        }
+        Ok(outcomes)
     }
 
     async fn may_write(&self, document: &Document, mode: EditMode) -> Result<(), WireError> {
@@ -172,6 +224,50 @@ impl Granted {
             Err(error) => Err(error.to_wire()),
         }
     }
+}
+
+/// Takes out the documents that are refused, and puts their rows in their places.
+fn sift<T>(
+    documents: Vec<Document>,
+    places: Vec<usize>,
+    verdicts: impl Iterator<Item = Result<T, WireError>>,
+    rows: &mut [Option<WriteRow>],
+) -> (Vec<Document>, Vec<usize>, Vec<T>) {
+    let mut passed = (Vec::new(), Vec::new(), Vec::new());
+    for ((document, place), verdict) in documents.into_iter().zip(places).zip(verdicts) {
+        match verdict {
+            Ok(value) => {
+                passed.0.push(document);
+                passed.1.push(place);
+                passed.2.push(value);
+            }
+            Err(error) => rows[place] = Some(refused_row(&document, &error)),
+        }
+    }
+    passed
+}
+
+/// Refuses the documents of a group of which one was refused. Returns whether it was.
+fn refuse_group(documents: &[Document], places: &[usize], rows: &mut [Option<WriteRow>]) -> bool {
+    let Some(cause) = rows.iter().flatten().find(|row| !row.ok) else { return false };
+    let error = DocError::GroupRefused { id: cause.id.clone() }.to_wire();
+    for (document, place) in documents.iter().zip(places) {
+        rows[*place] = Some(refused_row(document, &error));
+    }
+    true
+}
+
+/// Refuses, before any document is judged, what cannot be a group.
+fn check_group(proposed: &[Result<AnyDocument, ParseError>]) -> Result<(), WireError> {
+    let (count, max) = (proposed.len() as u64, GROUP_DOCS_MAX as u64);
+    if count > max {
+        return Err(StoreError::TooLarge { what: "documents in a group", count, max }.to_wire());
+    }
+    let is_local = |one: &Result<AnyDocument, _>| matches!(one, Ok(AnyDocument::Local(_)));
+    if proposed.iter().any(is_local) {
+        return Err(bad_param("docs", "local documents cannot be in a group"));
+    }
+    Ok(())
 }
 
 /// An id for a document that came without one: 32 random hex digits.

@@ -15,6 +15,7 @@ mod connection;
 mod error;
 mod events;
 mod granted;
+mod handler;
 mod http;
 mod legacy;
 mod life;
@@ -52,6 +53,7 @@ pub use auth::{
 };
 pub use error::ServerError;
 pub use events::{Dispatch, DispatchedEvent, Dispatches, Events, SendError};
+pub use handler::{Fetch, FetchHandler, Handled, PickDatabases, WriteHandler};
 pub use life::{
     Activity, Closing, ClosingCause, DatabaseClient, GatewayStats, IgnoredError, IgnoredIn,
     LifeCycle, OpenDatabase, Opening, SessionInfo, Watch,
@@ -74,6 +76,7 @@ use bounds::{Logins, Memory, Requests};
 use census::Census;
 use channel::Channel;
 use events::Hub;
+use handler::Handlers;
 use life::{Life, LifeSettings};
 use net::Proxies;
 use observe::Observed;
@@ -114,6 +117,8 @@ pub(crate) struct Shared {
     authorizer: Arc<dyn Authorizer>,
     server_authorizer: Arc<dyn ServerAuthorizer>,
     validators: Vec<Arc<dyn Validator>>,
+    write_handlers: Handlers<dyn WriteHandler>,
+    fetch_handlers: Handlers<dyn FetchHandler>,
     sessions: Sessions,
     compactions: Compactions,
     backups: Backups,
@@ -166,6 +171,8 @@ pub struct GatewayBuilder {
     authorizer: Arc<dyn Authorizer>,
     server_authorizer: Arc<dyn ServerAuthorizer>,
     validators: Vec<Arc<dyn Validator>>,
+    write_handlers: Handlers<dyn WriteHandler>,
+    fetch_handlers: Handlers<dyn FetchHandler>,
     limits: Limits,
     origins: Origins,
     static_dir: Option<PathBuf>,
@@ -206,6 +213,29 @@ impl GatewayBuilder {
     #[must_use]
     pub fn validator(mut self, validator: impl Validator) -> Self {
         self.validators.push(Arc::new(validator));
+        self
+    }
+
+    /// Takes part in what clients write to some databases; may be called again for more, which are
+    /// asked in order, each about what those before it made.
+    #[must_use]
+    pub fn write_handler(
+        mut self,
+        databases: impl PickDatabases,
+        handler: impl WriteHandler,
+    ) -> Self {
+        self.write_handlers.push((Arc::new(databases), Arc::new(handler)));
+        self
+    }
+
+    /// Takes part in what clients read from some databases; may be called again for more.
+    #[must_use]
+    pub fn fetch_handler(
+        mut self,
+        databases: impl PickDatabases,
+        handler: impl FetchHandler,
+    ) -> Self {
+        self.fetch_handlers.push((Arc::new(databases), Arc::new(handler)));
         self
     }
 
@@ -348,6 +378,8 @@ impl GatewayBuilder {
             authorizer: self.authorizer,
             server_authorizer: self.server_authorizer,
             validators: self.validators,
+            write_handlers: self.write_handlers,
+            fetch_handlers: self.fetch_handlers,
             limits: self.limits,
             origins: self.origins,
             static_dir: self.static_dir,
@@ -377,6 +409,8 @@ impl Gateway {
             authorizer: Arc::new(DenyAll),
             server_authorizer: Arc::new(DenyAll),
             validators: Vec::new(),
+            write_handlers: Vec::new(),
+            fetch_handlers: Vec::new(),
             limits: Limits::default(),
             origins: Origins::default(),
             static_dir: None,

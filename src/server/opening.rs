@@ -20,6 +20,7 @@ use super::bounds::Attempt;
 use super::census::Seat;
 use super::channel::{Channel, Enlisted, Renewal};
 use super::error::{Refusal, ToWire as _};
+use super::handler::picked;
 use super::life::{Asked, IgnoredIn, Stay, caught};
 use super::observe::{Act, Link};
 use super::security::narrowed;
@@ -70,7 +71,7 @@ impl Shared {
         self.usable(grant)
     }
 
-    /// A grant that has not ended and is not blocked, with the gateway's own validators.
+    /// A grant that has not ended and is not blocked, with the gateway's own validators and handlers.
     fn usable(&self, mut grant: Grant) -> Result<Grant, WireError> {
         if grant.time_left().is_some_and(|left| left.is_zero()) {
             return Err(Refusal::GrantExpired.to_wire());
@@ -80,6 +81,8 @@ impl Shared {
         if self.life.is_ephemeral(&grant.database) {
             grant = grant.ephemeral();
         }
+        grant.write_handlers = picked(&self.write_handlers, &grant.database);
+        grant.fetch_handlers = picked(&self.fetch_handlers, &grant.database);
         Ok(grant)
     }
 
@@ -197,9 +200,10 @@ impl Socket {
     ) -> Result<Arc<Channel>, WireError> {
         let create = access.create;
         let grant = self.shared.judge(access.clone(), &self.peer.seat).await?;
-        // Who was granted a database has asked for something, however long it takes to open.
-        self.opened_one();
+        let opening = self.opening();
         let opened = self.shared.open(grant, create, &self.link).await?;
+        self.opened_one();
+        drop(opening);
         let link = Arc::clone(&self.link);
         Ok(Channel::new(id, &self.shared, opened, access, Renewal::InPlace, link))
     }

@@ -5,7 +5,7 @@ use crate::proto::message::WireError;
 use super::error::{CloseReason, LifeRefusal, Refusal};
 
 /// Every name of an error that the [table](super::error) has.
-const NAMES: [&str; 37] = [
+const NAMES: [&str; 38] = [
     "bad_answer",
     "bad_arg",
     "bad_content_type",
@@ -18,6 +18,7 @@ const NAMES: [&str; 37] = [
     "doc_validation",
     "file_exists",
     "forbidden",
+    "group_refused",
     "illegal_database_name",
     "illegal_docid",
     "insufficient_storage",

@@ -63,7 +63,7 @@ pub(super) async fn changes(call: &Call, raw: &RawValue) -> Result<Answer, Stop>
                 _ => feed.next_page(rows_max, bytes_max).await.map(Page::Own),
             }
         };
-        let page = match &untold {
+        let mut page = match &untold {
             None => next.await?,
             Some((note, due)) => match timeout_at(*due, next).await {
                 Ok(page) => page?,
@@ -76,8 +76,12 @@ pub(super) async fn changes(call: &Call, raw: &RawValue) -> Result<Answer, Stop>
             },
         };
         // New credentials may have brought a grant that shows less.
-        call.channel.granted().check_read()?;
+        let granted = call.channel.granted();
+        granted.check_read()?;
         left -= page.rows().min(left);
+        if let Page::Own(page) = &mut page {
+            granted.fetched_page(page, change_docs(&asked)).await?;
+        }
         let (note, rows) = page_text(call, &asked, &page);
         if change_docs(&asked) != ChangeDocs::None {
             granted.link.read(page.rows());
@@ -143,6 +147,7 @@ fn changes_options(call: &Call, asked: &ChangesParams) -> Result<ChangesOptions,
         doc_ids: doc_ids.transpose()?,
         selectors: selector.transpose()?.into_iter().collect(),
         skip_tombstones: asked.skip_tombstones,
+        groups: asked.groups,
     })
 }
 
@@ -193,8 +198,10 @@ impl Page {
 /// The tail that a live feed shares with others once it has caught up; a feed of a part of the
 /// database has none.
 fn shared_tail(call: &Call, granted: &Granted, asked: &ChangesParams) -> Option<Arc<Tail>> {
-    let whole = asked.doc_ids.is_none() && asked.selector.is_none() && granted.shows_all();
-    let tail = || call.channel.tails().of(&granted.database, style(asked), change_docs(asked));
+    let whole = asked.doc_ids.is_none() && asked.selector.is_none() && granted.shows_all_alike();
+    let groups = asked.groups;
+    let tail =
+        || call.channel.tails().of(&granted.database, style(asked), change_docs(asked), groups);
     (asked.live && whole && asked.limit.is_none()).then(tail)
 }
 
@@ -264,6 +271,9 @@ pub(super) fn push_change_head(out: &mut String, change: &Change) {
     out.push(']');
     if change.deleted() {
         out.push_str(",\"deleted\":true");
+    }
+    if let Some(group) = change.group {
+        let _ = write!(out, ",\"group\":{group}");
     }
 }
 

@@ -30,6 +30,7 @@ struct Same {
     database: Uuid,
     style: Style,
     docs: ChangeDocs,
+    groups: bool,
 }
 
 /// The tails of the feeds that somebody follows.
@@ -40,8 +41,14 @@ pub(super) struct Tails {
 
 impl Tails {
     /// The tail of a database's feed.
-    pub(super) fn of(&self, database: &Database, style: Style, docs: ChangeDocs) -> Arc<Tail> {
-        let same = Same { database: database.incarnation(), style, docs };
+    pub(super) fn of(
+        &self,
+        database: &Database,
+        style: Style,
+        docs: ChangeDocs,
+        groups: bool,
+    ) -> Arc<Tail> {
+        let same = Same { database: database.incarnation(), style, docs, groups };
         let mut open = lock(&self.open);
         if let Some(tail) = open.get(&same).and_then(Weak::upgrade) {
             return tail;

@@ -7,11 +7,12 @@
 use crate::doc::{DocId, Document, Rev, RevTree, RevsDiff, Selector};
 use crate::store::{
     AllDocs, AllDocsOptions, AllDocsPage, AttachmentReader, BulkGetItem, BulkGetOptions,
-    BulkGetResult, ChangesOptions, Feed, FindError, FindRequest, Finder, GetOptions, Index,
-    OpenRev, OpenRevs, StoreError,
+    BulkGetResult, ChangeDocs, ChangesOptions, DocError, Feed, FeedPage, FindError, FindRequest,
+    Finder, GetOptions, Index, OpenRev, OpenRevs, StoreError,
 };
 
 use super::granted::Granted;
+use super::handler::{self, Reading};
 
 impl Granted {
     /// The grant's selector; none where everything is shown.
@@ -34,17 +35,15 @@ impl Granted {
     ) -> Result<Document, StoreError> {
         let missing = || StoreError::DocMissing { id: id.clone() };
         match self.database.get(id, options).await {
-            Ok(document) if self.shows_all() => {
-                self.link.read(1);
-                Ok(document)
-            }
             Ok(mut document) => {
                 if !self.shows(&document).await? {
                     return Err(missing());
                 }
                 self.hide_conflicts(&mut document).await?;
+                let reading = if options.revs { Reading::Exact } else { Reading::Shown };
+                let document = self.fetched(document, reading).await?;
                 self.link.read(1);
-                Ok(document)
+                document.map_err(|reason| StoreError::Refused(DocError::Forbidden { reason }))
             }
             Err(StoreError::DocDeleted { .. }) if !self.shows_all() => {
                 // The first leaf is the winning rev, here a tombstone.
@@ -59,6 +58,20 @@ impl Granted {
             }
             Err(error) => Err(error),
         }
+    }
+
+    /// A document as the application lets it be read, or why it does not.
+    async fn fetched(
+        &self,
+        document: Document,
+        reading: Reading,
+    ) -> Result<Result<Document, String>, StoreError> {
+        handler::fetched(&self.grant, &self.database, document, reading).await
+    }
+
+    /// Whether all readers are given the same.
+    pub(super) fn shows_all_alike(&self) -> bool {
+        self.shows_all() && self.grant.fetch_handlers.is_empty()
     }
 
     async fn hide_conflicts(&self, document: &mut Document) -> Result<(), StoreError> {
@@ -103,7 +116,7 @@ impl Granted {
         bytes_max: usize,
     ) -> Result<Vec<BulkGetResult>, StoreError> {
         let mut results = self.database.bulk_get_page(items, options, bytes_max).await?;
-        if !self.shows_all() {
+        if !self.shows_all_alike() {
             for (result, item) in results.iter_mut().zip(items) {
                 let found = std::mem::take(&mut result.revs);
                 result.revs = self.only_shown(found, item.rev.is_some()).await?;
@@ -122,10 +135,17 @@ impl Granted {
         let mut shown = Vec::with_capacity(found.len());
         for one in found {
             match one {
-                OpenRev::Found(document) if !self.shows(&document).await? => {
-                    shown.extend(document.rev.filter(|_| named).map(OpenRev::Missing));
+                OpenRev::Found(document) => {
+                    let rev = document.rev.clone();
+                    let read = if self.shows(&document).await? {
+                        self.fetched(*document, Reading::Exact).await?.ok()
+                    } else {
+                        None
+                    };
+                    let hidden = || rev.filter(|_| named).map(OpenRev::Missing);
+                    shown.extend(read.map(|read| OpenRev::Found(Box::new(read))).or_else(hidden));
                 }
-                one => shown.push(one),
+                one @ OpenRev::Missing(_) => shown.push(one),
             }
         }
         Ok(shown)
@@ -133,8 +153,8 @@ impl Granted {
 
     pub(super) async fn all_docs(&self, options: &AllDocsOptions) -> Result<AllDocs, StoreError> {
         let mut found = self.database.all_docs(&self.narrowed(options)).await?;
-        for document in found.rows.iter_mut().filter_map(|row| row.doc.as_mut()) {
-            self.hide_conflicts(document).await?;
+        for row in &mut found.rows {
+            row.doc = self.row_doc(row.doc.take()).await?;
         }
         self.link.read(found.rows.iter().filter(|row| row.doc.is_some()).count());
         Ok(found)
@@ -148,11 +168,44 @@ impl Granted {
     ) -> Result<AllDocsPage, StoreError> {
         let mut page =
             self.database.all_docs_page(&self.narrowed(options), after, bytes_max).await?;
-        for document in page.rows.iter_mut().filter_map(|row| row.doc.as_mut()) {
-            self.hide_conflicts(document).await?;
+        for row in &mut page.rows {
+            row.doc = self.row_doc(row.doc.take()).await?;
         }
         self.link.read(page.rows.iter().filter(|row| row.doc.is_some()).count());
         Ok(page)
+    }
+
+    /// The document of a row, with the conflicts that are shown; none if it may not be read.
+    async fn row_doc(&self, document: Option<Document>) -> Result<Option<Document>, StoreError> {
+        let Some(mut document) = document else { return Ok(None) };
+        self.hide_conflicts(&mut document).await?;
+        Ok(self.fetched(document, Reading::Shown).await?.ok())
+    }
+
+    /// Takes out of a page of the feed what may not be read: the winning rev of a row that is to be
+    /// looked at, and leaves with their names of one that is to be stored.
+    pub(super) async fn fetched_page(
+        &self,
+        page: &mut FeedPage,
+        docs: ChangeDocs,
+    ) -> Result<(), StoreError> {
+        if self.grant.fetch_handlers.is_empty() || docs == ChangeDocs::None {
+            return Ok(());
+        }
+        for row in &mut page.rows {
+            let exact = docs == ChangeDocs::Leaves;
+            let reading = if exact { Reading::Exact } else { Reading::Shown };
+            for document in std::mem::take(&mut row.docs) {
+                let rev = document.rev.clone();
+                match self.fetched(document, reading).await? {
+                    Ok(document) => row.docs.push(document),
+                    Err(_) if exact => row.leaves.retain(|(leaf, _)| Some(leaf) != rev.as_ref()),
+                    Err(_) => {}
+                }
+            }
+        }
+        page.rows.retain(|row| !row.leaves.is_empty());
+        Ok(())
     }
 
     /// The indexes whose design documents are shown. Queries use the others too, which nothing in
@@ -182,11 +235,12 @@ impl Granted {
         &self,
         finder: &mut Finder,
     ) -> Result<Option<Document>, FindError> {
-        let mut found = finder.next().await?;
-        if let Some(document) = &mut found {
-            self.hide_conflicts(document).await?;
+        loop {
+            let Some(document) = finder.next().await? else { return Ok(None) };
+            if let Some(document) = self.row_doc(Some(document)).await? {
+                return Ok(Some(document));
+            }
         }
-        Ok(found)
     }
 
     fn narrowed(&self, options: &AllDocsOptions) -> AllDocsOptions {

@@ -9,6 +9,7 @@ use crate::proto::call::{
     BlobNote, BulkDocsParams, DeleteParams, PutParams, UploadParams, WriteRow, method,
 };
 use crate::proto::message::WireError;
+use crate::store::backend::Grouping;
 use crate::store::{EditMode, StoreError};
 
 use super::calls::{Answer, Call, Stop, params};
@@ -23,7 +24,8 @@ pub(super) async fn bulk_docs(call: &Call, raw: &RawValue) -> Result<Answer, Sto
         return Err(StoreError::TooLarge { what: "documents in one write", count, max }.into());
     }
     let proposed = asked.docs.iter().map(|doc| AnyDocument::parse(doc.get(), &limits));
-    let mut rows = write(call, proposed.collect(), mode_of(asked.new_edits)).await?;
+    let mut rows =
+        write(call, proposed.collect(), mode_of(asked.new_edits), grouping(asked.atomic)).await?;
     for (row, doc) in rows.iter_mut().zip(&asked.docs) {
         if !row.ok && row.id.is_empty() {
             name_row(row, doc);
@@ -53,18 +55,23 @@ pub(super) fn name_row(row: &mut WriteRow, doc: &RawValue) {
 pub(super) async fn put(call: &Call, raw: &RawValue) -> Result<Answer, Stop> {
     let asked: PutParams = params(method::PUT, raw)?;
     let proposed = AnyDocument::parse(asked.doc.get(), &call.doc_limits());
-    one_row(write(call, vec![proposed], mode_of(asked.new_edits)).await?)
+    one_row(write(call, vec![proposed], mode_of(asked.new_edits), Grouping::Apart).await?)
 }
 
 pub(super) async fn delete(call: &Call, raw: &RawValue) -> Result<Answer, Stop> {
     let asked: DeleteParams = params(method::DELETE, raw)?;
     let tombstone = json!({"_id": asked.id, "_rev": asked.rev, "_deleted": true}).to_string();
     let proposed = AnyDocument::parse(&tombstone, &call.doc_limits());
-    one_row(write(call, vec![proposed], EditMode::Edit).await?)
+    one_row(write(call, vec![proposed], EditMode::Edit, Grouping::Apart).await?)
 }
 
 fn mode_of(new_edits: bool) -> EditMode {
     if new_edits { EditMode::Edit } else { EditMode::Replicated }
+}
+
+/// Whether the documents of a call are a group.
+pub(super) fn grouping(atomic: bool) -> Grouping {
+    if atomic { Grouping::Together } else { Grouping::Apart }
 }
 
 /// The answer of a call that writes one document: its row, or the row's error as the call's.
@@ -80,6 +87,7 @@ async fn write(
     call: &Call,
     mut proposed: Vec<Result<AnyDocument, ParseError>>,
     mode: EditMode,
+    grouping: Grouping,
 ) -> Result<Vec<WriteRow>, WireError> {
     let channel = &call.channel;
     for document in proposed.iter_mut().flatten() {
@@ -96,7 +104,7 @@ async fn write(
             channel.note_written(&written.id, &written.rev);
         }
     };
-    channel.granted().write(proposed, mode, note).await
+    channel.granted().write_as(proposed, mode, grouping, note).await
 }
 
 pub(super) async fn upload(call: &mut Call, raw: &RawValue) -> Result<Answer, Stop> {

@@ -8,6 +8,7 @@
 //! embedded engine and a compare-and-set in a shared database server both fit behind this.
 
 mod documents;
+mod groups;
 mod index;
 
 use std::fmt;
@@ -19,6 +20,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 pub use documents::*;
+pub use groups::*;
 pub use index::*;
 
 use super::error::StoreError;
@@ -117,6 +119,15 @@ pub enum Order {
     Ascending,
     /// From high to low.
     Descending,
+}
+
+/// Whether documents that are written in one call hang together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Grouping {
+    /// Each is for itself.
+    Apart,
+    /// They are a group.
+    Together,
 }
 
 /// A part of the by-seq index.
@@ -224,7 +235,7 @@ pub struct SweptBlobs {
 /// Every method may be called from any task, concurrently. A method that changes something has it
 /// on disk when it returns `Ok`; when its future is dropped the change is made whole or not at all.
 #[async_trait]
-pub trait Backend: IndexBackend + Send + Sync + fmt::Debug + 'static {
+pub trait Backend: IndexBackend + GroupBackend + Send + Sync + fmt::Debug + 'static {
     /// Names this store; made when it was created, the same for ever.
     fn uuid(&self) -> Uuid;
 

@@ -11,6 +11,7 @@ use super::backend::{
     Backend, Counts, DatabaseKey, DatabaseRecord, DatabaseSettings, IndexKey, Uuid,
 };
 use super::error::StoreError;
+use super::quiet::Quiet;
 use super::quota::{Quota, Reserved};
 use super::seq::Seq;
 use super::updates::{DbUpdateKind, UpdateSender};
@@ -34,8 +35,12 @@ pub(super) struct DatabaseShared {
     /// Held for reading while a backup reads the database, and for writing while bodies or
     /// attachments that it may be about to read are removed.
     pub(super) removing: tokio::sync::RwLock<()>,
+    /// Held for reading while a page of the feed is read with its groups, and for writing while
+    /// groups are forgotten: a page must not find documents of a group and the group gone.
+    pub(super) forgetting: tokio::sync::RwLock<()>,
     quota: RwLock<Quota>,
     pub(super) reserved: Reserved,
+    pub(super) quiet: Quiet,
     updates: UpdateSender,
     /// Calls that purged something.
     purges: AtomicU64,
@@ -62,8 +67,10 @@ impl DatabaseShared {
             settings: RwLock::new(settings),
             setting: tokio::sync::Mutex::default(),
             removing: tokio::sync::RwLock::default(),
+            forgetting: tokio::sync::RwLock::default(),
             quota: RwLock::default(),
             reserved: Reserved::default(),
+            quiet: Quiet::default(),
             updates,
             purges: AtomicU64::new(0),
             compactions,

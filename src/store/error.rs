@@ -149,6 +149,12 @@ pub enum DocError {
         /// Why, for the application's user.
         reason: String,
     },
+    /// It cannot be judged for now whether this is allowed.
+    #[error("{reason}")]
+    Unjudged {
+        /// Why, for the application's user.
+        reason: String,
+    },
     /// An attachment stub that nothing stands behind.
     #[error("attachment {name:?} is a stub, and neither an earlier revision nor an upload has it")]
     MissingStub {
@@ -170,6 +176,12 @@ pub enum DocError {
         what: &'static str,
         /// How much there may be.
         max: u64,
+    },
+    /// Another document of the group was refused.
+    #[error("not written: document {id:?} of the same group was refused")]
+    GroupRefused {
+        /// The other document, as far as it has an id.
+        id: String,
     },
     /// A replicated write that does not say which revision it is.
     #[error("a replicated document needs a _rev")]

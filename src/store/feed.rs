@@ -64,6 +64,12 @@ pub struct ChangesOptions {
     /// Only what was deleted before the feed was opened is left out: a document that the reader may
     /// have got from this very feed is told when it is deleted.
     pub skip_tombstones: bool,
+    /// Whether documents that were written together stay together: see [`Change::group`]. The
+    /// revisions of a group are then shown at its place also where they were replaced since, as
+    /// long as they are stored.
+    ///
+    /// Without effect with `doc_ids`, `selectors` or a descending order, which show parts of groups.
+    pub groups: bool,
 }
 
 /// A document at its last change.
@@ -78,6 +84,9 @@ pub struct Change {
     pub leaves: Vec<(Rev, bool)>,
     /// The documents asked for.
     pub docs: Vec<Document>,
+    /// The group that it was written in, where groups were asked for: the same number for all of its
+    /// rows, which follow one another and stand in one page.
+    pub group: Option<u64>,
 }
 
 impl Change {
@@ -200,7 +209,8 @@ impl Feed {
     /// The next page: at most `rows_max` rows whose documents have about `bytes_max` bytes of body
     /// together (one row may be larger).
     ///
-    /// At the end, one page with `pending` 0 tells so; the next call waits for a change. Where a
+    /// At the end, one page with `pending` 0 tells so; the next call waits for a change that is not a
+    /// quiet one ([`WriteOptions::quiet`](super::WriteOptions::quiet)). Where a
     /// filter lets none of the changes pass, a page without rows tells the place after them.
     ///
     /// # Errors
@@ -214,6 +224,7 @@ impl Feed {
         bytes_max: usize,
     ) -> Result<FeedPage, StoreError> {
         loop {
+            self.while_quiet().await?;
             self.wake.mark_unchanged();
             let page = self.read_page(rows_max, bytes_max).await?;
             if page.rows.is_empty() && self.end_at.is_some() {
@@ -235,6 +246,33 @@ impl Feed {
                     let name = database.name().clone();
                     return Err(StoreError::DatabaseDestroyed { name });
                 }
+            }
+        }
+    }
+
+    /// Waits on at the end while nothing but quiet changes follows.
+    async fn while_quiet(&mut self) -> Result<(), StoreError> {
+        if !self.told_end || !self.at_end || self.options.order == Order::Descending {
+            return Ok(());
+        }
+        let database = self.database.clone();
+        let mut told = database.shared.quiet.subscribe();
+        let mut begun = None;
+        loop {
+            told.mark_unchanged();
+            let newest = *self.wake.borrow_and_update();
+            if !database.shared.quiet.holds(self.since, newest, &mut begun) {
+                return Ok(());
+            }
+            tokio::select! {
+                woken = self.wake.changed() => {
+                    if woken.is_err() {
+                        return Err(database.why_silent().await);
+                    }
+                }
+                // The sender lives in the database, so waiting cannot fail.
+                _ = told.changed() => {}
+                () = database.destroyed() => return database.alive(),
             }
         }
     }

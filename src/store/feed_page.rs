@@ -8,6 +8,7 @@ use std::collections::HashSet;
 use super::backend::{ChangeRow, ChangesRange, Order, ReadBody, ReadDoc, StoredDoc};
 use super::error::StoreError;
 use super::feed::{Change, ChangeDocs, Feed, FeedPage, Style};
+use super::group::{GroupedRows, Span, whole_groups};
 use super::read::{GetOptions, show};
 use crate::doc::{DocId, Rev};
 
@@ -21,6 +22,8 @@ struct FoundRows {
     /// Where an ascending feed goes on after all of them.
     last_seq: u64,
     more: bool,
+    /// Groups among the rows.
+    spans: Vec<Span>,
 }
 
 /// Where a feed stands after a page.
@@ -44,11 +47,11 @@ impl Feed {
         let wanted: Vec<ChangeRow> = rows.filter(|row| !self.leaves_out(row)).collect();
         let (mut wanted, unread) = self.select(wanted, rows_max).await?;
         let passing = wanted.len() + usize::from(unread);
-        wanted.truncate(rows_max);
-        let mut changes = self.with_docs(wanted, bytes_max).await?;
+        wanted.truncate(whole_groups(&wanted, &found.spans, rows_max));
+        let mut changes = self.with_docs(wanted, &found.spans, bytes_max).await?;
         // Where the bounds ended the page early, the feed goes on after the last row given out.
         let cut = changes.len() < passing;
-        let last = changes.last().map(|change| change.seq.number);
+        let last = changes.last().map(|change| change.group.unwrap_or(change.seq.number));
         let at_end = !found.more && !cut;
         let mut place = match self.options.order {
             Order::Ascending => {
@@ -120,11 +123,26 @@ impl Feed {
             (None, Order::Descending) => self.read_descending(limit, rows_max).await,
             (None, Order::Ascending) => {
                 let (backend, key) = (self.database.backend(), self.database.key());
+                if self.options.groups && self.options.selectors.is_empty() {
+                    return self.read_grouped(limit).await;
+                }
                 let range = ChangesRange { since: self.since, limit, order: Order::Ascending };
                 let page = backend.changes(key, range).await?;
-                Ok(FoundRows { rows: page.rows, last_seq: page.last_seq, more: page.more })
+                Ok(FoundRows {
+                    rows: page.rows,
+                    last_seq: page.last_seq,
+                    more: page.more,
+                    spans: Vec::new(),
+                })
             }
         }
+    }
+
+    async fn read_grouped(&self, limit: usize) -> Result<FoundRows, StoreError> {
+        let skips = self.options.skip_tombstones;
+        let found = self.database.grouped_rows(self.since, limit, skips).await?;
+        let GroupedRows { rows, spans, last_seq, more } = found;
+        Ok(FoundRows { rows, last_seq, more, spans })
     }
 
     /// A descending page is found among the newest rows: those above the last page are passed over.
@@ -148,7 +166,12 @@ impl Feed {
         if let Some(lowest) = self.descended {
             page.rows.retain(|row| row.seq < lowest);
         }
-        Ok(FoundRows { rows: page.rows, last_seq: page.last_seq, more: page.more })
+        Ok(FoundRows {
+            rows: page.rows,
+            last_seq: page.last_seq,
+            more: page.more,
+            spans: Vec::new(),
+        })
     }
 
     /// The rows of named documents: their states are read, which costs their number and not the
@@ -186,16 +209,18 @@ impl Feed {
             Some(row) => row.seq,
             None => self.since,
         };
-        Ok(FoundRows { rows, last_seq, more })
+        Ok(FoundRows { rows, last_seq, more, spans: Vec::new() })
     }
 
     /// Adds the documents asked for, as many rows as fit the bytes, at least one.
     async fn with_docs(
         &self,
         rows: Vec<ChangeRow>,
+        spans: &[Span],
         bytes_max: usize,
     ) -> Result<Vec<Change>, StoreError> {
         let change = |row: ChangeRow, docs| Change {
+            group: spans.iter().find(|span| span.has(row.seq)).map(|span| span.last),
             seq: self.database.seq(row.seq),
             id: row.id,
             leaves: row.leaves,
@@ -213,6 +238,7 @@ impl Feed {
         };
         let mut states = backend.read(key, &ids, read).await?;
         let count = self.rows_that_fit(&rows, &states, bytes_max);
+        let count = whole_groups(&rows, spans, count);
         let rows: Vec<ChangeRow> = rows.into_iter().take(count).collect();
         let wanted: Vec<(DocId, Rev)> = rows
             .iter()

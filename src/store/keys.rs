@@ -7,6 +7,7 @@
 //! |---|---|
 //! | `DB d` id | the document: version, revision tree, maybe the winning rev's body |
 //! | `DB s` seq (8 bytes) | the document that changed last with this update seq, and its leaves |
+//! | `DB t` seq (8 bytes) | the group of documents that ends with this update seq |
 //! | `DB b` escaped id, generation (8 bytes), hash text | the body of a revision that is not in `d` |
 //! | `DB h` escaped id, number (8 bytes) | older revisions of a document with a long history |
 //! | `DB l` name | a local document |
@@ -47,6 +48,7 @@ const STORE: DatabaseKey = STORE_KEY;
 pub(super) enum Kind {
     Doc = b'd',
     Seq = b's',
+    Together = b't',
     Body = b'b',
     Older = b'h',
     Local = b'l',
@@ -68,12 +70,13 @@ pub(super) enum Kind {
 
 /// The order in which a destroyed database's rows go: a row that names another goes before it, so
 /// that a reader who misses the second finds on looking again that the first is gone too.
-pub(super) const SWEEP_ORDER: [Kind; 13] = [
+pub(super) const SWEEP_ORDER: [Kind; 14] = [
     Kind::Index,
     Kind::Entry,
     Kind::Indexed,
     Kind::Doc,
     Kind::Seq,
+    Kind::Together,
     Kind::Local,
     Kind::Body,
     Kind::Older,
@@ -156,6 +159,20 @@ pub(super) fn seq_of(key: &[u8]) -> Option<u64> {
 /// By-seq rows after `since`, up to and with `until`; `None` if there can be none.
 pub(super) fn seqs(db: DatabaseKey, since: u64, until: u64) -> Option<Bounds> {
     (since < until).then(|| (Bound::Excluded(seq(db, since)), Bound::Included(seq(db, until))))
+}
+
+pub(super) fn together(db: DatabaseKey, last: u64) -> Vec<u8> {
+    key(db, Kind::Together, &[&last.to_be_bytes()])
+}
+
+pub(super) fn group_of(key: &[u8]) -> Option<u64> {
+    Some(u64::from_be_bytes(name_part(key, Kind::Together)?.try_into().ok()?))
+}
+
+/// Rows of groups that end after `since`.
+pub(super) fn groups_after(db: DatabaseKey, since: u64) -> Bounds {
+    let (_, end) = all(db, Kind::Together);
+    (Bound::Excluded(together(db, since)), end)
 }
 
 /// An id with an end of its own, so that more can follow.

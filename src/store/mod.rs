@@ -18,6 +18,7 @@ mod error;
 mod feed;
 mod feed_page;
 pub(crate) mod find;
+mod group;
 pub(crate) mod index;
 mod keep_compacted;
 #[cfg(feature = "sled")]
@@ -30,6 +31,7 @@ mod migrate;
 mod notes;
 mod pace;
 mod purge;
+mod quiet;
 mod quota;
 mod read;
 mod revs_diff;
@@ -60,6 +62,7 @@ pub use database::{Database, DatabaseInfo};
 pub use error::{DocError, StoreError};
 pub use feed::{Change, ChangeDocs, Changes, ChangesOptions, Feed, FeedPage, Style};
 pub use find::{Execution, FindError, FindPage, FindRequest, Finder, UseIndex};
+pub use group::GROUP_DOCS_MAX;
 pub use index::{Index, NewIndex, SortField};
 pub use keep_compacted::{CompactionPolicy, CompactionPolicyError};
 pub use memory::MemoryBackend;
@@ -75,7 +78,7 @@ pub use sled::{Rewritten, SledBackend, SledOptions};
 pub use stats::{BackendStats, Spread, StoreStats};
 pub use tombstones::{TombstonePolicy, TombstoneReport};
 pub use updates::{DbUpdate, DbUpdateKind, DbUpdates};
-pub use write::{EditMode, Refused, WriteOutcome, Written};
+pub use write::{EditMode, Refused, WriteOptions, WriteOutcome, Written};
 
 pub use backend::Order;
 

@@ -5,12 +5,12 @@
 //! and is merged again. A document that seems new is committed without reading it first: if it is
 //! there after all, the commit says so and brings its state.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use super::attachments::{Stubs, place_new_attachments};
 use super::backend::{
-    COMMIT_DOCS_ATOMIC_MAX, Commit, DocCommit, Older, ReadBody, ReadDoc, ReadTree, StoredDoc,
-    Version,
+    COMMIT_DOCS_ATOMIC_MAX, Commit, DocCommit, Grouping, Older, ReadBody, ReadDoc, ReadTree,
+    StoredDoc, Version,
 };
 use super::database::Database;
 use super::error::{DocError, StoreError};
@@ -29,6 +29,21 @@ pub enum EditMode {
     /// known revision changes nothing, unless its history tells of ancestors that were not known;
     /// there is no conflict, only branches.
     Replicated,
+}
+
+/// How documents are written.
+#[derive(Debug, Clone, Default)]
+pub struct WriteOptions {
+    /// Whether revisions are made or brought.
+    pub mode: EditMode,
+    /// A quota beside that of the database.
+    pub quota: Quota,
+    /// Documents whose change wakes no live feed.
+    ///
+    /// Feeds that wait for changes give it out with the next other change of the database, or when
+    /// they are opened anew; none passes it over. After a restart of the store, and beyond 4,096 of
+    /// them since the last other change, feeds are woken.
+    pub quiet: HashSet<DocId>,
 }
 
 /// One document of a bulk write that was stored, or was there already.
@@ -105,22 +120,47 @@ impl Database {
         documents: Vec<Document>,
         mode: EditMode,
     ) -> Result<Vec<WriteOutcome>, StoreError> {
-        self.bulk_docs_within(documents, mode, Quota::default()).await
+        self.bulk_docs_with(documents, WriteOptions { mode, ..WriteOptions::default() }).await
     }
 
-    /// The same within a quota, beside that of the database.
+    /// The same within a quota, or quietly.
     ///
     /// # Errors
     /// As [`Database::bulk_docs`].
     ///
     /// # Cancel safety
     /// As [`Database::bulk_docs`].
-    pub async fn bulk_docs_within(
+    pub async fn bulk_docs_with(
+        &self,
+        documents: Vec<Document>,
+        options: WriteOptions,
+    ) -> Result<Vec<WriteOutcome>, StoreError> {
+        self.write_documents(documents, options, Grouping::Apart).await
+    }
+
+    /// [`Database::write_group`] within a quota, or quietly.
+    ///
+    /// # Errors
+    /// As [`Database::write_group`].
+    ///
+    /// # Cancel safety
+    /// As [`Database::write_group`].
+    pub async fn write_group_with(
+        &self,
+        documents: Vec<Document>,
+        options: WriteOptions,
+    ) -> Result<Vec<WriteOutcome>, StoreError> {
+        self.check_group(&documents)?;
+        self.write_documents(documents, options, Grouping::Together).await
+    }
+
+    async fn write_documents(
         &self,
         mut documents: Vec<Document>,
-        mode: EditMode,
-        quota: Quota,
+        options: WriteOptions,
+        grouping: Grouping,
     ) -> Result<Vec<WriteOutcome>, StoreError> {
+        let WriteOptions { mode, quota, quiet } = options;
         let quota = quota.and(self.shared.quota());
         self.alive()?;
         self.check_rows("documents in one write", documents.len())?;
@@ -146,14 +186,21 @@ impl Database {
             } else {
                 Some(self.refuse_over(quota, &mut work, &mut batch, &mut slots).await?)
             };
-            if batch.is_empty() {
+            let refused = grouping == Grouping::Together && work.refuse_group();
+            if batch.is_empty() || refused {
                 return Ok(work.outcomes(|_| None));
             }
             self.alive()?;
-            match self.named(self.commit_reserved(batch, reserved).await)? {
+            let quietly = (!quiet.is_empty()).then(|| self.shared.quiet.begin());
+            match self.named(self.commit_reserved(batch, reserved, grouping).await)? {
                 Commit::Done(seqs) => {
                     self.shared.tell_updated();
                     let by_slot: HashMap<usize, u64> = slots.into_iter().zip(seqs).collect();
+                    if let Some(quietly) = quietly {
+                        let is_quiet = |slot: &usize| quiet.contains(&work.docs[*slot].id);
+                        let made = by_slot.iter().filter(|(slot, _)| is_quiet(slot));
+                        quietly.made(made.map(|(_, number)| *number));
+                    }
                     return Ok(work.outcomes(|slot| by_slot.get(&slot).map(|n| self.seq(*n))));
                 }
                 Commit::Stale(stale) => {
@@ -175,14 +222,15 @@ impl Database {
         &self,
         batch: Vec<DocCommit>,
         reserved: Option<Reservation>,
+        grouping: Grouping,
     ) -> Result<Commit, StoreError> {
         let Some(reserved) = reserved else {
-            return self.backend().commit(self.key(), batch).await;
+            return self.commit(batch, grouping).await;
         };
         let database = self.clone();
         let committing = tokio::spawn(async move {
             let _reserved = reserved;
-            database.backend().commit(database.key(), batch).await
+            database.commit(batch, grouping).await
         });
         match committing.await {
             Ok(committed) => committed,
@@ -191,6 +239,17 @@ impl Database {
                 // The runtime shuts down.
                 Err(_) => Err(StoreError::Closed),
             },
+        }
+    }
+
+    async fn commit(
+        &self,
+        batch: Vec<DocCommit>,
+        grouping: Grouping,
+    ) -> Result<Commit, StoreError> {
+        match grouping {
+            Grouping::Apart => self.backend().commit(self.key(), batch).await,
+            Grouping::Together => self.backend().commit_group(self.key(), batch).await,
         }
     }
 
@@ -354,6 +413,15 @@ impl Work {
                 self.results[row] = Some(Err(error.clone()));
             }
         }
+    }
+
+    /// Refuses all that would change something if anything is refused; answers whether.
+    fn refuse_group(&mut self) -> bool {
+        let refused = |result: &Option<_>| matches!(result, Some(Err(_)));
+        let Some(row) = self.results.iter().position(refused) else { return false };
+        let error = DocError::GroupRefused { id: self.writes[row].id.to_string() };
+        (0..self.docs.len()).for_each(|slot| self.refuse(slot, &error));
+        true
     }
 
     fn outcomes(self, seq_of: impl Fn(usize) -> Option<Seq>) -> Vec<WriteOutcome> {

@@ -3,6 +3,7 @@
 use std::str::FromStr;
 
 use crate::doc::{DbName, fits};
+use crate::server::PickDatabases;
 
 use super::error::ValidateError;
 
@@ -26,6 +27,12 @@ impl DbPattern {
     #[must_use]
     pub fn matches(&self, name: &DbName) -> bool {
         fits(name.as_str(), &self.parts)
+    }
+}
+
+impl PickDatabases for DbPattern {
+    fn picks(&self, name: &DbName) -> bool {
+        self.matches(name)
     }
 }
 

@@ -3,18 +3,15 @@
 use std::fmt;
 
 use async_trait::async_trait;
-use jsonschema::error::ValidationErrorKind;
 use serde_json::Value;
 
 use crate::doc::{Document, Selector};
+use crate::schema::{Schema, SchemaProblem};
 use crate::server::{Denied, ProposedWrite, Validator};
 
 use super::error::ValidateError;
 use super::immutable::{Earlier, Field};
 use super::pattern::DbPattern;
-
-/// Longest reason in characters: a schema's words may quote the document.
-const REASON_CHARS_MAX: usize = 300;
 
 /// Holds the documents of some databases to what was said of them. What nothing was said of passes.
 ///
@@ -24,7 +21,7 @@ const REASON_CHARS_MAX: usize = 300;
 #[derive(Clone)]
 pub struct Rule {
     databases: DbPattern,
-    schema: Option<std::sync::Arc<jsonschema::Validator>>,
+    schema: Option<Schema>,
     selector: Option<Selector>,
     immutable: Vec<Field>,
     reason: Option<String>,
@@ -44,12 +41,9 @@ impl Rule {
     /// # Errors
     /// [`ValidateError::Schema`].
     pub fn schema(self, schema: &Value) -> Result<Self, ValidateError> {
-        let compiled =
-            jsonschema::validator_for(schema).map_err(|error| ValidateError::Schema {
-                at: error.instance_path().to_string(),
-                problem: error.to_string(),
-            })?;
-        Ok(Self { schema: Some(std::sync::Arc::new(compiled)), ..self })
+        let compiled = Schema::compile(schema)
+            .map_err(|SchemaProblem { at, problem }| ValidateError::Schema { at, problem })?;
+        Ok(Self { schema: Some(compiled), ..self })
     }
 
     /// The same with a selector that documents must match, as [`Selector::matches`] judges.
@@ -86,9 +80,7 @@ impl Rule {
         if let Some(schema) = &self.schema {
             // A body is checked to be an object of JSON before it comes here.
             let body: Value = document.to().map_err(|error| error.to_string())?;
-            if let Some(error) = schema.iter_errors(&body).next() {
-                return Err(words(&error));
-            }
+            schema.check(&body)?;
         }
         match &self.selector {
             Some(selector) if !selector.matches(document) => {
@@ -145,26 +137,6 @@ impl Validator for Rule {
         }
         verdicts
     }
-}
-
-/// A schema's complaint without the document's values, which do not belong in logs.
-fn words(error: &jsonschema::ValidationError<'_>) -> String {
-    let at = error.instance_path().to_string();
-    let place = if at.is_empty() { "the document".to_owned() } else { format!("the field {at}") };
-    let problem = match error.kind() {
-        ValidationErrorKind::Required { property } => {
-            format!("lacks the member {}", property.as_str().unwrap_or_default())
-        }
-        ValidationErrorKind::AdditionalProperties { unexpected } => {
-            format!("has members that the schema does not know: {}", unexpected.join(", "))
-        }
-        _ => error.masked_with("its value").to_string(),
-    };
-    let mut text = format!("{place}: {problem}");
-    if let Some((end, _)) = text.char_indices().nth(REASON_CHARS_MAX) {
-        text.truncate(end);
-    }
-    text
 }
 
 impl fmt::Debug for Rule {

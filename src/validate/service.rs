@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use hmac::Mac as _;
+use percent_encoding::utf8_percent_encode;
 use reqwest::{Client, Url};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -30,6 +31,10 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Longest reason in characters.
 const REASON_CHARS_MAX: usize = 300;
+
+/// Left as they are in an address. All else is encoded, so that a name is one segment of a path.
+const PLAIN: &percent_encoding::AsciiSet =
+    &percent_encoding::NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 /// The header that proves who asks: `sha256=` and the HMAC-SHA-256 of the body in hex.
 const SIGNATURE: &str = "x-settee-signature";
@@ -59,7 +64,7 @@ pub enum Unreachable {
 #[derive(Clone)]
 pub struct Service {
     databases: DbPattern,
-    url: Url,
+    address: Address,
     client: Client,
     secret: Option<Vec<u8>>,
     unreachable: Unreachable,
@@ -98,6 +103,8 @@ struct Verdict {
 enum Unanswered {
     #[error("the service cannot be reached or did not answer in time")]
     Failed(#[source] reqwest::Error),
+    #[error("there is no address for this database: {problem}")]
+    Address { problem: String },
     #[error("the service answered with status {status}")]
     Status { status: u16 },
     #[error("the service's answer is longer than {max} bytes")]
@@ -106,6 +113,38 @@ enum Unanswered {
     Answer { problem: String },
     #[error("the service gave {verdicts} verdicts on {changes} changes")]
     Count { verdicts: usize, changes: usize },
+}
+
+/// Where a service is asked, which may depend on the database.
+#[derive(Clone)]
+struct Address {
+    template: String,
+    host: String,
+}
+
+impl Address {
+    fn parse(template: &str) -> Result<Self, ValidateError> {
+        let bad = || ValidateError::Url { url: template.to_owned() };
+        // A name must not choose who is asked.
+        let [one, other] = ["a", "b"].map(|name| Url::parse(&filled(template, name)));
+        let (one, other) = (one.map_err(|_| bad())?, other.map_err(|_| bad())?);
+        if !matches!(one.scheme(), "http" | "https") || one.origin() != other.origin() {
+            return Err(bad());
+        }
+        let host = one.host_str().unwrap_or_default().to_owned();
+        Ok(Self { template: template.to_owned(), host })
+    }
+
+    fn of(&self, database: &str) -> Result<Url, Unanswered> {
+        Url::parse(&filled(&self.template, database))
+            .map_err(|error| Unanswered::Address { problem: error.to_string() })
+    }
+}
+
+/// An address with the name of a database where `{database}` stands.
+fn filled(template: &str, database: &str) -> String {
+    let name = utf8_percent_encode(database, PLAIN).to_string();
+    template.replace("{database}", &name)
 }
 
 impl From<reqwest::Error> for Unanswered {
@@ -117,18 +156,15 @@ impl From<reqwest::Error> for Unanswered {
 
 impl Service {
     /// A service at an http or https address, asked about the documents of some databases. It has
-    /// 5 s to answer; what it does not answer is denied.
+    /// 5 s to answer; what it does not answer is denied. `{database}` in the path or the query of
+    /// the address stands for the database's name.
     ///
     /// # Errors
     /// [`ValidateError::Url`], [`ValidateError::Client`].
     pub fn new(databases: DbPattern, url: &str) -> Result<Self, ValidateError> {
-        let bad = || ValidateError::Url { url: url.to_owned() };
-        let parsed = Url::parse(url).map_err(|_| bad())?;
-        if !matches!(parsed.scheme(), "http" | "https") {
-            return Err(bad());
-        }
+        let address = Address::parse(url)?;
         let (client, unreachable) = (client(TIMEOUT)?, Unreachable::default());
-        Ok(Self { databases, url: parsed, client, secret: None, unreachable })
+        Ok(Self { databases, address, client, secret: None, unreachable })
     }
 
     /// The same with another time to answer.
@@ -164,7 +200,7 @@ impl Service {
             .map_err(|error| Unanswered::Answer { problem: error.to_string() })?;
         let mut request = self
             .client
-            .post(self.url.clone())
+            .post(self.address.of(database)?)
             .header(http::header::CONTENT_TYPE, "application/json");
         if let Some(secret) = &self.secret {
             request = request.header(SIGNATURE, signature(secret, &body));
@@ -298,7 +334,7 @@ impl fmt::Debug for Service {
         // An address may hold a password.
         f.debug_struct("Service")
             .field("databases", &self.databases)
-            .field("host", &self.url.host_str())
+            .field("host", &self.address.host)
             .field("unreachable", &self.unreachable)
             .finish_non_exhaustive()
     }

@@ -1,4 +1,5 @@
 //! A sync whose every event is checked against the grammar of `settee::replicate::events`.
+#![allow(dead_code, reason = "each test file uses some of these")]
 
 use std::ops::{Deref, DerefMut};
 
@@ -139,8 +140,9 @@ impl Watched {
         self.causes.remove(0)
     }
 
-    /// Reads to the end. Exactly one event is the last.
-    pub async fn ended(mut self) -> Ended {
+    /// Reads to the end. Exactly one event is the last. What was read stays noted when the future is
+    /// dropped.
+    pub async fn until_end(&mut self) -> Result<SyncSummary, SyncError> {
         let result = loop {
             let event = self.next().await.expect("the last event says how it ended");
             if let Some(result) = self.note(event) {
@@ -149,6 +151,12 @@ impl Watched {
         };
         assert!(self.next().await.is_none(), "the stream ends after the last event");
         assert_eq!(self.status().state, SyncState::Ended);
+        result
+    }
+
+    /// Reads to the end, and tells of all there was.
+    pub async fn ended(mut self) -> Ended {
+        let result = self.until_end().await;
         self.sync = None;
         Ended {
             changes: std::mem::take(&mut self.changes),

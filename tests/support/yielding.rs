@@ -49,6 +49,19 @@ impl IndexBackend for YieldingBackend {
 }
 
 #[async_trait]
+impl GroupBackend for YieldingBackend {
+    async fn commit_group(&self, db: DatabaseKey, batch: Vec<DocCommit>) -> Answer<Commit> {
+        yielding!(self.0.commit_group(db, batch))
+    }
+    async fn groups(&self, db: DatabaseKey, since: u64, limit: usize) -> Answer<Vec<GroupRow>> {
+        yielding!(self.0.groups(db, since, limit))
+    }
+    async fn forget_groups(&self, db: DatabaseKey, lasts: Vec<u64>) -> Answer<()> {
+        yielding!(self.0.forget_groups(db, lasts))
+    }
+}
+
+#[async_trait]
 impl Backend for YieldingBackend {
     fn uuid(&self) -> Uuid {
         self.0.uuid()

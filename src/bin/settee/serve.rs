@@ -3,17 +3,17 @@
 use std::io::Write as _;
 use std::path::PathBuf;
 
-use settee::access::{Access, Chain, Identity, Policy, Roles, Secret};
-use settee::server::{Endpoint, Rejudged, ServerRequest};
+use settee::access::{Access, Identity, Policy, Roles, Secret};
+use settee::server::{Endpoint, ServerRequest};
 use settee::{AccessRequest, Gateway, Grant, Store};
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tracing::{error, info};
+use tracing::info;
 
 use crate::audit::Trail;
 use crate::certificates::Certificates;
 use crate::config::{Checked, Config, Listen, Tls, Validators};
 use crate::failure::Failure;
-use crate::hangup::Hangup;
+use crate::hangup::{Hangup, Reread};
 use crate::logs::Logs;
 
 const LISTEN_DEFAULT: &str = "127.0.0.1:5984";
@@ -87,13 +87,14 @@ impl Args {
         })
     }
 
-    /// The rules as they are in the file at this moment.
-    fn rules(&self, open: bool) -> Result<Chain, Failure> {
+    /// What SIGHUP may change, as it is in the file at this moment.
+    fn read_again(&self, open: bool) -> Result<Reread, Failure> {
         let settings = self.settings()?;
         if settings.open != open {
             return Err(Failure::OpenChanged);
         }
-        settings.check().map(|(chain, _)| chain)
+        let (chain, _) = settings.check()?;
+        Ok(Reread { log: settings.log, chain })
     }
 }
 
@@ -109,11 +110,10 @@ pub async fn run(args: Args) -> Result<(), Failure> {
     let _certificates = Certificates::keep(places.iter().filter_map(Checked::tls))?;
     // Before the listener: what signals do must not depend on how far the start has come.
     let mut signals = Signals::new()?;
-    let mut signals_to_reload = taken(SignalKind::hangup())?;
-    let hangup = Hangup::new(args.config.clone(), logs, trail.clone())?;
+    let hangup = Hangup::new(logs, trail.clone(), access.clone())?;
     let data = settings.data.clone().unwrap_or_else(|| DATA_DEFAULT.into());
     let store = Store::open_with(&data, settings.limits.clone())?;
-    let given = Given { access: access.clone(), validators, trail };
+    let given = Given { access, validators, trail };
     let gateway = gateway(store.clone(), settings, given)?;
     let mut endpoints = Vec::new();
     for place in places {
@@ -132,17 +132,10 @@ pub async fn run(args: Args) -> Result<(), Failure> {
         drop(stop);
         signals.next().await;
     };
-    let reloads = async {
-        loop {
-            signals_to_reload.recv().await;
-            reload(&args, open, &access, &gateway).await;
-        }
-    };
     tokio::select! {
-        () = reloads => {}
         () = serving => info!("every connection has ended"),
         () = second_signal => info!("connections are cut"),
-        () = hangup.run() => {}
+        () = hangup.run(&gateway, || args.read_again(open)) => {}
     }
     store.close().await?;
     drop(gateway);
@@ -151,18 +144,6 @@ pub async fn run(args: Args) -> Result<(), Failure> {
     }
     info!("stopped");
     Ok(())
-}
-
-/// Reads the rules of access again and puts open grants to them.
-async fn reload(args: &Args, open: bool, access: &Access, gateway: &Gateway) {
-    match args.rules(open) {
-        Ok(chain) => {
-            access.replace(chain);
-            let Rejudged { kept, ended } = gateway.rejudge().await;
-            info!(kept, ended, "rules of access read again");
-        }
-        Err(error) => error!(%error, "the old rules of access stay"),
-    }
 }
 
 /// Checks everything about the places before one of them is listened at.

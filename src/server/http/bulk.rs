@@ -14,6 +14,7 @@ use crate::proto::call::{RevsDiffAsked, WriteRow};
 use crate::proto::message::WireError;
 use crate::server::calls;
 use crate::server::error::{HttpRefusal, ToWire as _, bad_request};
+use crate::server::writes::grouping;
 use crate::store::{BulkGetItem, BulkGetOptions, BulkGetResult, EditMode, OpenRev, StoreError};
 
 use super::answer::{Answer, JSON, Out, Stop, json, json_text};
@@ -30,6 +31,8 @@ fn check_post(db: &Db) -> Result<(), WireError> {
 struct BulkDocs {
     docs: Option<Box<RawValue>>,
     new_edits: Option<bool>,
+    #[serde(default)]
+    atomic: bool,
 }
 
 /// `_bulk_docs`. A document that cannot be read fails the whole call before anything is written, as
@@ -60,7 +63,7 @@ pub(super) async fn bulk_docs(mut db: Db) -> Answer {
     let documents: Result<Vec<AnyDocument>, ParseError> = docs.iter().map(parse).collect();
     let documents = documents.map_err(|error| error.to_wire())?;
     let proposed = documents.into_iter().map(Ok).collect();
-    let mut rows = db.writable()?.write(proposed, mode, |_| {}).await?;
+    let mut rows = db.writable()?.write_as(proposed, mode, grouping(body.atomic), |_| {}).await?;
     if mode == EditMode::Replicated {
         rows.retain(|row| !row.ok);
     }

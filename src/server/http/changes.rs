@@ -182,6 +182,7 @@ async fn asked(db: &Db, body: Body) -> Result<Asked, WireError> {
         doc_ids,
         selectors,
         skip_tombstones: false,
+        groups: false,
     };
     Ok(Asked {
         options,
@@ -295,7 +296,7 @@ impl Writer {
             if at_end {
                 out.flush().await?;
             }
-            let page = match self.look(&mut feed, deadline).await? {
+            let mut page = match self.look(&mut feed, deadline).await? {
                 Looked::Page(page) => page,
                 Looked::Beat => {
                     self.beat(&mut out).await?;
@@ -305,6 +306,7 @@ impl Writer {
                 Looked::End => break,
             };
             self.db.check_read()?;
+            self.db.granted.fetched_page(&mut page, self.asked.options.docs).await?;
             (last_seq, pending) = (page.last_seq.to_string(), page.pending);
             at_end = page.pending == 0;
             let (rows, reached) = (page.rows.len(), page.last_seq.number);

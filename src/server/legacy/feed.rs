@@ -45,7 +45,7 @@ pub(super) async fn begin(
         let mut feed = granted.feed(options).await.map_err(|error| error.to_wire())?;
         // Here and not in the feed's own task: a write that the client sent later is not in it. A
         // feed's first page never waits for a change.
-        let first = next_page(open, &mut feed, rows_left(&asked)).await?;
+        let first = next_page(open, &mut feed, &asked, rows_left(&asked)).await?;
         Ok((permit, asked, feed, first))
     };
     match opened.await {
@@ -95,10 +95,14 @@ fn changes_options(
             Some("all_docs") => Style::AllDocs,
             _ => Style::MainOnly,
         },
-        docs: if asked.include_docs { ChangeDocs::Winner } else { ChangeDocs::None },
+        docs: change_docs(asked),
         doc_ids,
         ..crate::store::ChangesOptions::default()
     })
+}
+
+fn change_docs(asked: &ChangesOptions) -> ChangeDocs {
+    if asked.include_docs { ChangeDocs::Winner } else { ChangeDocs::None }
 }
 
 fn live(asked: &ChangesOptions) -> bool {
@@ -112,10 +116,13 @@ fn rows_left(asked: &ChangesOptions) -> usize {
 async fn next_page(
     open: &OpenChannel,
     feed: &mut Feed,
+    asked: &ChangesOptions,
     left: usize,
 ) -> Result<FeedPage, WireError> {
     let page = feed.next_page(left.min(ROWS_MAX), open.limits().rows_bytes_target).await;
-    page.map_err(|error| error.to_wire())
+    let mut page = page.map_err(|error| error.to_wire())?;
+    let fetched = open.channel.granted().fetched_page(&mut page, change_docs(asked)).await;
+    fetched.map(|()| page).map_err(|error| error.to_wire())
 }
 
 async fn run(
@@ -152,7 +159,7 @@ async fn run(
             return Ok(());
         }
         open.until_room().await?;
-        page = next_page(open, &mut feed, left).await?;
+        page = next_page(open, &mut feed, asked, left).await?;
     }
 }
 

@@ -16,6 +16,7 @@ use crate::replicate::{LocalPeer, Peer, PeerError};
 use crate::server::channel::Channel;
 use crate::server::error::{Refusal, ToWire as _, of_row};
 use crate::server::granted::Granted;
+use crate::store::backend::Grouping;
 use crate::store::{EditMode, Written};
 
 /// A database that a grant opened.
@@ -35,6 +36,34 @@ impl GrantedPeer {
         let granted = self.granted();
         granted.check_read().map_err(PeerError::Refused)?;
         Ok(granted)
+    }
+
+    async fn write_as(
+        &self,
+        docs: Vec<Document>,
+        grouping: Grouping,
+    ) -> Result<WriteAnswer, PeerError> {
+        let named: Vec<(DocId, Option<Rev>)> =
+            docs.iter().map(|document| (document.id.clone(), document.rev.clone())).collect();
+        let known = Mutex::new(Vec::new());
+        let note = |written: &Written| {
+            if written.seq.is_none() {
+                let one = (written.id.clone(), written.rev.clone());
+                known.lock().unwrap_or_else(PoisonError::into_inner).push(one);
+            }
+        };
+        let proposed = docs.into_iter().map(|document| Ok(AnyDocument::Doc(document))).collect();
+        let rows = self.granted().write_as(proposed, EditMode::Replicated, grouping, note).await;
+        let rows = rows.map_err(PeerError::Refused)?;
+        let refused = named
+            .into_iter()
+            .zip(&rows)
+            .filter_map(|((id, rev), row)| of_row(row).map(|error| RefusedDoc { id, rev, error }));
+        let refused = refused.collect();
+        Ok(WriteAnswer {
+            refused,
+            known: known.into_inner().unwrap_or_else(PoisonError::into_inner),
+        })
     }
 
     /// Whether the grant is enough for a target, or for a source.
@@ -82,27 +111,11 @@ impl Peer for GrantedPeer {
     }
 
     async fn write(&self, docs: Vec<Document>) -> Result<WriteAnswer, PeerError> {
-        let named: Vec<(DocId, Option<Rev>)> =
-            docs.iter().map(|document| (document.id.clone(), document.rev.clone())).collect();
-        let known = Mutex::new(Vec::new());
-        let note = |written: &Written| {
-            if written.seq.is_none() {
-                let one = (written.id.clone(), written.rev.clone());
-                known.lock().unwrap_or_else(PoisonError::into_inner).push(one);
-            }
-        };
-        let proposed = docs.into_iter().map(|document| Ok(AnyDocument::Doc(document))).collect();
-        let rows = self.granted().write(proposed, EditMode::Replicated, note).await;
-        let rows = rows.map_err(PeerError::Refused)?;
-        let refused = named
-            .into_iter()
-            .zip(&rows)
-            .filter_map(|((id, rev), row)| of_row(row).map(|error| RefusedDoc { id, rev, error }));
-        let refused = refused.collect();
-        Ok(WriteAnswer {
-            refused,
-            known: known.into_inner().unwrap_or_else(PoisonError::into_inner),
-        })
+        self.write_as(docs, Grouping::Apart).await
+    }
+
+    async fn write_group(&self, docs: Vec<Document>) -> Result<WriteAnswer, PeerError> {
+        self.write_as(docs, Grouping::Together).await
     }
 
     async fn attachment(

@@ -5,6 +5,7 @@ mod databases;
 mod documents;
 #[cfg(feature = "sled")]
 mod durable;
+mod groups;
 #[cfg(feature = "sled")]
 mod histories;
 mod indexes;

@@ -13,8 +13,8 @@ use super::lock;
 use crate::doc::{BlobKey, Body, BodyRecord, DocId, Leaf, LocalId, LocalRev, Rev, RevTree};
 use crate::store::backend::{
     ChangeRow, ChangesPage, ChangesRange, Compacted, Counts, DatabaseSettings, DocCommit, DocPurge,
-    DocsRange, IndexKey, Older, Order, ReadBody, ReadTree, Snapshot, StoredDoc, SweptBlobs,
-    Version,
+    DocsRange, GroupRow, IndexKey, Older, Order, ReadBody, ReadTree, Snapshot, StoredDoc,
+    SweptBlobs, Version,
 };
 use crate::store::tally::Tally;
 
@@ -29,6 +29,8 @@ pub(super) struct Database {
     pub(super) counts: Counts,
     docs: BTreeMap<DocId, (Version, RevTree)>,
     pub(super) by_seq: BTreeMap<u64, ChangeRow>,
+    /// By the update seqs of their last documents.
+    pub(super) groups: BTreeMap<u64, GroupRow>,
     pub(super) bodies: BTreeMap<(DocId, Rev), BodyRecord>,
     pub(super) locals: BTreeMap<LocalId, (LocalRev, Body)>,
     blobs: BTreeMap<BlobKey, Blob>,

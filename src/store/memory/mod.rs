@@ -6,6 +6,7 @@
 
 mod blobs;
 mod database;
+mod groups;
 mod index;
 
 use std::collections::BTreeMap;
@@ -124,6 +125,32 @@ impl MemoryBackend {
             Some(database) => read(database),
             None => read(&Database::default()),
         })
+    }
+
+    /// Commits whole or not at all; `beside` adds to the same commit.
+    fn commit_batch(
+        &self,
+        db: DatabaseKey,
+        batch: Vec<DocCommit>,
+        beside: impl FnOnce(&mut Database, &[u64]),
+    ) -> Result<Commit, StoreError> {
+        let mut state = self.lock();
+        state.writing()?;
+        let stale = state.database_mut(db)?.stale(&batch);
+        if !stale.is_empty() {
+            return Ok(Commit::Stale(stale));
+        }
+        let lacking = state.database_mut(db)?.without_blobs(&batch);
+        if !lacking.is_empty() {
+            return Ok(Commit::BlobsMissing(lacking));
+        }
+        state.check_room(batch.iter().map(database::cost).sum())?;
+        state.flush()?;
+        let database = state.database_mut(db)?;
+        let seqs: Vec<u64> = batch.into_iter().map(|doc| database.write(doc)).collect();
+        beside(database, &seqs);
+        database.seq_watch.send_replace(database.counts.update_seq);
+        Ok(Commit::Done(seqs))
     }
 
     fn incarnation(&self, key: DatabaseKey) -> Uuid {
@@ -246,22 +273,7 @@ impl Backend for MemoryBackend {
     }
 
     async fn commit(&self, db: DatabaseKey, batch: Vec<DocCommit>) -> Result<Commit, StoreError> {
-        let mut state = self.lock();
-        state.writing()?;
-        let stale = state.database_mut(db)?.stale(&batch);
-        if !stale.is_empty() {
-            return Ok(Commit::Stale(stale));
-        }
-        let lacking = state.database_mut(db)?.without_blobs(&batch);
-        if !lacking.is_empty() {
-            return Ok(Commit::BlobsMissing(lacking));
-        }
-        state.check_room(batch.iter().map(database::cost).sum())?;
-        state.flush()?;
-        let database = state.database_mut(db)?;
-        let seqs = batch.into_iter().map(|doc| database.write(doc)).collect();
-        database.seq_watch.send_replace(database.counts.update_seq);
-        Ok(Commit::Done(seqs))
+        self.commit_batch(db, batch, |_, _| {})
     }
 
     async fn changes(

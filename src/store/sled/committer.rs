@@ -23,8 +23,8 @@ use super::value::{self, Writes};
 use super::{Db, reads, record};
 use crate::doc::DbName;
 use crate::store::backend::{
-    COMMIT_DOCS_ATOMIC_MAX, Commit, Counts, DatabaseKey, DatabaseRecord, LocalOutcome, StoredDoc,
-    Uuid,
+    COMMIT_DOCS_ATOMIC_MAX, Commit, Counts, DatabaseKey, DatabaseRecord, Grouping, LocalOutcome,
+    StoredDoc, Uuid,
 };
 use crate::store::error::StoreError;
 use crate::store::keys;
@@ -134,7 +134,8 @@ impl Committer {
 
     fn handle(&mut self, request: Request) {
         match request {
-            Request::Commit { db, docs, answer } => match self.commit(db, docs) {
+            Request::Commit { db, docs, grouping, answer } => match self.commit(db, docs, grouping)
+            {
                 Ok(Commit::Done(seqs)) => self.answer_later(answer, Commit::Done(seqs)),
                 other => answer_now(answer, other),
             },
@@ -174,6 +175,10 @@ impl Committer {
                 let snapshot = self.snapshot(db, since, limit);
                 self.answer_flushed(answer, snapshot);
             }
+            Request::ForgetGroups { db, lasts, answer } => {
+                let forgotten = self.forget_groups(db, lasts);
+                self.answer_flushed(answer, forgotten);
+            }
             Request::BeginSweep { db, sweep, answer } => {
                 answer_now(answer, self.begin_sweep(db, sweep));
             }
@@ -199,9 +204,21 @@ impl Committer {
         self.acknowledge.push(Box::new(move |flushed| answer_now(answer, flushed.map(|()| value))));
     }
 
-    fn commit(&mut self, db: DatabaseKey, docs: Vec<DocWrite>) -> Result<Commit, StoreError> {
+    fn commit(
+        &mut self,
+        db: DatabaseKey,
+        docs: Vec<DocWrite>,
+        grouping: Grouping,
+    ) -> Result<Commit, StoreError> {
         self.check_writable(Some(db))?;
-        self.room.take(docs.iter().map(DocWrite::bytes).sum())?;
+        let group = match grouping {
+            Grouping::Together if docs.len() > 1 => {
+                Some(record::group(docs.iter().map(|doc| doc.seq_row.as_slice())))
+            }
+            Grouping::Together | Grouping::Apart => None,
+        };
+        let beside = group.as_ref().map_or(0, Vec::len);
+        self.room.take(docs.iter().map(DocWrite::bytes).sum::<usize>() + beside)?;
         self.see(docs.iter().map(|doc| &doc.key))?;
         let mut stored = Vec::with_capacity(docs.len());
         let mut stale: Vec<(usize, Option<StoredDoc>)> = Vec::new();
@@ -233,6 +250,9 @@ impl Committer {
                 self.apply()?;
             }
             seqs.push(self.write(db, doc, stored)?);
+        }
+        if let (Some(group), Some(&last)) = (group, seqs.last()) {
+            self.batch.insert_value(&keys::together(db, last), &group);
         }
         if self.batch_is_full() {
             self.apply()?;

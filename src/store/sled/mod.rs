@@ -8,6 +8,7 @@
 
 mod blobs;
 mod committer;
+mod groups;
 mod index;
 mod log;
 mod maintain;
@@ -45,7 +46,7 @@ use self::shared::Shared;
 use super::backend::{
     Backend, BlobReader, BlobSweep, BlobWriter, ChangesPage, ChangesRange, Commit, Compacted,
     Counts, DatabaseKey, DatabaseRecord, DatabaseSettings, DocCommit, DocPurge, DocsRange,
-    LocalCommit, LocalOutcome, ReadDoc, Snapshot, StoredDoc, SweptBlobs, Uuid,
+    Grouping, LocalCommit, LocalOutcome, ReadDoc, Snapshot, StoredDoc, SweptBlobs, Uuid,
 };
 use super::error::StoreError;
 use super::keys;
@@ -342,7 +343,8 @@ impl Backend for SledBackend {
 
     async fn commit(&self, db: DatabaseKey, batch: Vec<DocCommit>) -> Result<Commit, StoreError> {
         let docs = batch.into_iter().map(|doc| DocWrite::new(db, doc)).collect();
-        self.request(|answer| Request::Commit { db, docs, answer }).await
+        let grouping = Grouping::Apart;
+        self.request(|answer| Request::Commit { db, docs, grouping, answer }).await
     }
 
     async fn changes(

@@ -10,7 +10,7 @@ use super::value::WHOLE;
 use crate::doc::varint::{self, Reader};
 use crate::doc::{Body, DocId, Leaf, LocalRev, Rev, RevHash, RevState, RevTree};
 use crate::store::backend::{
-    ChangeRow, Counts, DatabaseKey, DatabaseSettings, Older, Uuid, Version,
+    ChangeRow, Counts, DatabaseKey, DatabaseSettings, GroupRow, Older, Uuid, Version,
 };
 
 /// The winning rev's body follows the tree.
@@ -170,6 +170,28 @@ pub(super) fn decode_seq_row(seq: u64, bytes: &[u8]) -> Option<ChangeRow> {
         leaves.push(read_leaf(&mut reader)?);
     }
     reader.0.is_empty().then_some(ChangeRow { seq, id, leaves })
+}
+
+/// A group's value: its by-seq rows as they were written, each after its length.
+pub(super) fn group<'r>(seq_rows: impl Iterator<Item = &'r [u8]>) -> Vec<u8> {
+    let mut out = vec![WHOLE];
+    for row in seq_rows {
+        varint::push_bytes(&mut out, &row[1..]);
+    }
+    out
+}
+
+/// The group whose last document has this update seq.
+pub(super) fn decode_group(last: u64, bytes: &[u8]) -> Option<GroupRow> {
+    let mut reader = Reader(bytes);
+    let mut encoded = Vec::new();
+    while !reader.0.is_empty() {
+        encoded.push(reader.bytes()?);
+    }
+    let first = (last + 1).checked_sub(encoded.len() as u64)?;
+    let rows = (first..).zip(encoded).map(|(seq, row)| decode_seq_row(seq, row));
+    let rows: Vec<ChangeRow> = rows.collect::<Option<_>>()?;
+    (rows.len() > 1).then_some(GroupRow { rows })
 }
 
 /// A local document's value: its revision, then the body's text.

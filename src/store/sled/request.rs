@@ -10,8 +10,9 @@ use super::older::OlderWrite;
 use super::record;
 use crate::doc::{BlobKey, Body, DbName, DocId, LocalRev, Rev, RevTree};
 use crate::store::backend::{
-    Commit, Compacted, DatabaseKey, DatabaseRecord, DocCommit, DocPurge, IndexCommit, IndexKey,
-    IndexOutcome, LocalCommit, LocalOutcome, OlderCommit, Snapshot, SweptBlobs, Uuid, Version,
+    Commit, Compacted, DatabaseKey, DatabaseRecord, DocCommit, DocPurge, Grouping, IndexCommit,
+    IndexKey, IndexOutcome, LocalCommit, LocalOutcome, OlderCommit, Snapshot, SweptBlobs, Uuid,
+    Version,
 };
 use crate::store::error::StoreError;
 use crate::store::keys;
@@ -26,6 +27,7 @@ pub(super) enum Request {
     Commit {
         db: DatabaseKey,
         docs: Vec<DocWrite>,
+        grouping: Grouping,
         answer: Answer<Commit>,
     },
     Local {
@@ -64,6 +66,11 @@ pub(super) enum Request {
         since: u64,
         limit: usize,
         answer: Answer<Snapshot>,
+    },
+    ForgetGroups {
+        db: DatabaseKey,
+        lasts: Vec<u64>,
+        answer: Answer<()>,
     },
     BeginSweep {
         db: DatabaseKey,

@@ -1,0 +1,80 @@
+/**
+ * One edit over a channel, made once however often it is sent.
+ *
+ * The hard case is an answer that was lost: the gateway may have taken the edit or not. It is sent
+ * again, and where the gateway then calls it a conflict, its revision's name tells whether the
+ * conflict is with itself.
+ */
+
+import { SetteeError } from './errors.js';
+import { holdsSame } from './objects-rev.js';
+import { look } from './objects-view.js';
+
+/** @typedef {import('./channel.js').Channel} Channel */
+/** @typedef {import('./objects-table.js').Table} Table */
+/** @typedef {import('./objects-table.js').Write} Write */
+
+/**
+ * Sends an edit. Returns the revision that the object has by it; none where it was destroyed and is
+ * not there at all.
+ * @param {Channel} channel
+ * @param {Table} table
+ * @param {Write} write
+ * @param {boolean} isRepeated Whether it was sent before, without an answer.
+ * @returns {Promise<string | undefined>}
+ */
+export async function send(channel, table, write, isRepeated) {
+  let rev;
+  try {
+    rev = await sendOnce(channel, write);
+  } catch (error) {
+    const isRefusal = error instanceof SetteeError && !error.isTransient && !channel.isOver;
+    if (!isRefusal) throw error;
+    return whichIsThere(channel, table, write, isRepeated, error);
+  }
+  // The gateway has made something else of it.
+  if (rev !== write.rev) await look(channel, table, [write.id]);
+  return rev;
+}
+
+/**
+ * @param {Channel} channel
+ * @param {Write} write
+ * @returns {Promise<string>}
+ */
+async function sendOnce(channel, { id, doc, parent }) {
+  if (!doc) {
+    const rev = parent ?? (await channel.call('get', { id }))._rev;
+    return (await channel.call('delete', { id, rev })).rev;
+  }
+  const text = JSON.stringify({ ...doc, _rev: parent });
+  const { doc_bytes_max } = channel.opened.limits;
+  if (text.length > doc_bytes_max) {
+    const reason = `an object may have ${doc_bytes_max} bytes`;
+    throw new SetteeError({ status: 413, error: 'too_large', reason });
+  }
+  return (await channel.callText('put', `{"doc":${text}}`)).rev;
+}
+
+/**
+ * The gateway refused. Returns the revision if all is as it was to be nevertheless.
+ * @param {Channel} channel
+ * @param {Table} table
+ * @param {Write} write
+ * @param {boolean} isRepeated
+ * @param {SetteeError} error
+ */
+async function whichIsThere(channel, table, write, isRepeated, error) {
+  const { id, doc, rev } = write;
+  if (isRepeated) {
+    const missing = await channel.call('revs_diff', { [id]: [rev] });
+    if (!missing[id]) return rev;
+  }
+  if (error.status !== 409 && error.status !== 404) throw error;
+  await look(channel, table, [id]);
+  const stored = table.stored(id);
+  if (!doc && !stored) return table.rev(id);
+  // A new object in the place of a deleted one has another revision than was thought.
+  if (isRepeated && doc && stored && holdsSame(stored, doc)) return stored._rev;
+  throw error;
+}
