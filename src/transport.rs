@@ -1,7 +1,8 @@
 //! How bytes travel: one interface over TCP, memory, and whatever else carries a stream.
 //!
 //! The gateway takes connections from a [`Listener`] and the client makes them with a
-//! [`Connector`]; neither names TCP. [`memory`] joins the two within one process.
+//! [`Connector`]; neither names TCP. TCP and Unix sockets are here, [`memory`] joins the two within
+//! one process, and `examples/custom_transport.rs` adds one of its own.
 
 use std::fmt;
 use std::future::Future;
@@ -67,6 +68,41 @@ impl Connector for TcpConnector {
         let stream = tokio::net::TcpStream::connect((host, port)).await?;
         stream.set_nodelay(true)?;
         Ok(Box::new(stream))
+    }
+}
+
+#[cfg(all(unix, any(feature = "server", feature = "client")))]
+impl Listener for tokio::net::UnixListener {
+    type Stream = tokio::net::UnixStream;
+
+    async fn accept(&mut self) -> io::Result<(Self::Stream, Option<SocketAddr>)> {
+        let (stream, _) = tokio::net::UnixListener::accept(self).await?;
+        Ok((stream, None))
+    }
+}
+
+/// Connects to a Unix socket; host and port are what a gateway sees as the `Host` that it was asked
+/// for.
+#[cfg(all(unix, any(feature = "server", feature = "client")))]
+#[derive(Debug, Clone)]
+pub struct UnixConnector {
+    path: std::path::PathBuf,
+}
+
+#[cfg(all(unix, any(feature = "server", feature = "client")))]
+impl UnixConnector {
+    /// To the socket at a path.
+    #[must_use]
+    pub fn new(path: impl Into<std::path::PathBuf>) -> Self {
+        Self { path: path.into() }
+    }
+}
+
+#[cfg(all(unix, any(feature = "server", feature = "client")))]
+#[async_trait]
+impl Connector for UnixConnector {
+    async fn connect(&self, _host: &str, _port: u16) -> io::Result<Box<dyn ByteStream>> {
+        Ok(Box::new(tokio::net::UnixStream::connect(&self.path).await?))
     }
 }
 

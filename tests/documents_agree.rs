@@ -92,3 +92,27 @@ fn every_route_stands_in_the_page_on_http() {
         assert!(page.contains(piece), "docs/HTTP.md lacks {piece}");
     }
 }
+
+/// In the tables of the page on other systems every row names the test that shows it, or a dash.
+#[test]
+fn every_test_that_the_page_on_other_systems_names_exists() {
+    let page = read("docs/COMING_FROM.md");
+    let rows = page.lines().filter(|line| line.starts_with("| ") && !line.starts_with("| there |"));
+    let mut named = 0;
+    for row in rows {
+        let cells: Vec<&str> = row.trim_matches('|').rsplitn(2, " | ").collect();
+        let test = cells.first().expect("a row has cells").trim();
+        if test == "–" {
+            continue;
+        }
+        let (file, name) = test.trim_matches('`').split_once("::").unwrap_or_else(|| {
+            panic!("not a test, `FILE::NAME`: {row}");
+        });
+        let text = read(file);
+        let is_rust = Path::new(file).extension().is_some_and(|extension| extension == "rs");
+        let wanted = if is_rust { format!("fn {name}(") } else { format!("'{name}'") };
+        assert!(text.contains(&wanted), "docs/COMING_FROM.md: no {name} in {file}");
+        named += 1;
+    }
+    assert!(named > 40, "the tables were found: {named}");
+}

@@ -93,6 +93,18 @@ fn validate_documents() {
 }
 
 #[test]
+fn life_cycle() {
+    let text = run("life_cycle");
+    let visit = "room-1 is there\nsettee.v1 came\nand left\nroom-1 is gone\n";
+    assert_eq!(text, format!("anna has 1 notes\n{visit}bert has 2 notes\n{visit}"));
+}
+
+#[test]
+fn custom_transport() {
+    assert_eq!(run("custom_transport"), "pushed 1 to another process\n");
+}
+
+#[test]
 fn events() {
     let text = run("events");
     let wanted = "bert finds 2 members\nbert reached 2 connections\n\

@@ -253,8 +253,7 @@ pub struct Access {
     /// Milliseconds until new credentials are needed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires_in_ms: Option<u64>,
-    /// Names the part of the database that the grant shows, where it does not show all: it enters
-    /// the replication id.
+    /// Names the part of the database that is shown, if not all is; it enters the replication id.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub view: Option<String>,
 }

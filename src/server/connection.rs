@@ -50,11 +50,13 @@ struct Asked {
 
 /// What the tasks of one connection share.
 pub(super) struct Connection {
-    pub(super) socket: Socket,
     /// There once the connection has asked for something of events: others need not hold its memory.
     events: OnceLock<Attending>,
     /// Held for moments only, never over an await.
     state: Mutex<State>,
+    /// Last, since fields are dropped in order: channels leave their databases before the end of the
+    /// connection is told.
+    pub(super) socket: Socket,
 }
 
 impl Protocol for Connection {

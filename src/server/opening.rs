@@ -200,9 +200,10 @@ impl Socket {
     ) -> Result<Arc<Channel>, WireError> {
         let create = access.create;
         let grant = self.shared.judge(access.clone(), &self.peer.seat).await?;
-        // Who was granted a database has asked for something, however long it takes to open.
-        self.opened_one();
+        let opening = self.opening();
         let opened = self.shared.open(grant, create, &self.link).await?;
+        self.opened_one();
+        drop(opening);
         let link = Arc::clone(&self.link);
         Ok(Channel::new(id, &self.shared, opened, access, Renewal::InPlace, link))
     }

@@ -96,7 +96,7 @@ pub(super) async fn run<P: Protocol, S: ByteStream>(stream: S, shared: Arc<Share
         link,
         outbox,
         busy: Arc::new(watch::Sender::new(0)),
-        opened_once: watch::Sender::new(false),
+        first_open: watch::Sender::default(),
         ending: watch::Sender::new(None),
         shared,
         peer,
@@ -134,14 +134,29 @@ pub(super) struct Socket {
     pub peer: Peer,
     /// Calls in progress that a graceful stop waits for.
     busy: Arc<watch::Sender<usize>>,
-    opened_once: watch::Sender<bool>,
+    first_open: watch::Sender<FirstOpen>,
     ending: watch::Sender<Option<CloseReason>>,
 }
 
+/// Whether a connection is of use.
+#[derive(Debug, Clone, Copy, Default)]
+struct FirstOpen {
+    /// Whether a database was opened.
+    done: bool,
+    /// Databases that were granted and are being opened, which the application may take its time for.
+    under_way: usize,
+}
+
 impl Socket {
-    /// Says that a database was opened.
+    /// Says that a database was opened, or an identity given.
     pub(super) fn opened_one(&self) {
-        self.opened_once.send_replace(true);
+        self.first_open.send_modify(|first_open| first_open.done = true);
+    }
+
+    /// Says that a database is being opened as long as what is returned lives.
+    pub(super) fn opening(&self) -> Opening<'_> {
+        self.first_open.send_modify(|first_open| first_open.under_way += 1);
+        Opening(self)
     }
 
     /// Ends the connection; the first reason counts.
@@ -162,13 +177,19 @@ impl Socket {
 
     async fn reason_to_end(&self) -> CloseReason {
         let limits = &self.shared.limits;
-        let mut opened_once = self.opened_once.subscribe();
+        let mut first_open = self.first_open.subscribe();
         let nothing_opened = async {
-            let first_open = Duration::from_millis(limits.first_open_timeout_ms);
-            let opened = opened_once.wait_for(|opened| *opened);
-            if timeout(first_open, opened).await.is_ok() {
-                std::future::pending::<()>().await;
+            let patience = Duration::from_millis(limits.first_open_timeout_ms);
+            let opened = first_open.wait_for(|first_open| first_open.done);
+            if timeout(patience, opened).await.is_err() {
+                let settled = |now: &FirstOpen| now.done || now.under_way == 0;
+                // The sender lives in `self`, so waiting cannot fail.
+                let settled = first_open.wait_for(settled).await;
+                if settled.is_ok_and(|first_open| !first_open.done) {
+                    return;
+                }
             }
+            std::future::pending::<()>().await;
         };
         let mut ending = self.ending.subscribe();
         let asked_to = async {
@@ -257,6 +278,15 @@ async fn take_messages<P: Protocol, S: ByteStream>(
         }
     }
     None
+}
+
+/// Keeps a connection that waits for its first database to be opened.
+pub(super) struct Opening<'a>(&'a Socket);
+
+impl Drop for Opening<'_> {
+    fn drop(&mut self) {
+        self.0.first_open.send_modify(|first_open| first_open.under_way -= 1);
+    }
 }
 
 /// Counts a call in while it runs.

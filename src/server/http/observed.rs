@@ -77,6 +77,7 @@ pub(super) async fn status(request: Request) -> Answer {
     let shared = &request.shared;
     let roll = shared.observed.roll();
     let count = |spoken| roll.iter().filter(|(_, one)| one.spoken == spoken).count();
+    let (active, clients) = shared.life.count();
     let body = json!({
         "version": env!("CARGO_PKG_VERSION"),
         "up_s": seconds_since(shared.observed.began),
@@ -88,6 +89,7 @@ pub(super) async fn status(request: Request) -> Answer {
             "http": shared.census.connections().saturating_sub(roll.len()),
         },
         "channels": shared.open_channels().len(),
+        "databases": {"active": active, "clients": clients},
         "connected": connected(&request),
         "denials": shared.observed.denials(),
     });

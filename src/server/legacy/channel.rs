@@ -37,12 +37,13 @@ pub(super) struct Opening {
 
 /// A granted channel, as its calls and feeds see it.
 pub(super) struct OpenChannel {
-    pub connection: Arc<Legacy>,
     pub channel: Arc<Channel>,
     /// The name of its stream.
     stream: String,
     requested: String,
     paused: watch::Receiver<bool>,
+    /// Last, so that the channel leaves its database before the end of the connection is told.
+    pub connection: Arc<Legacy>,
 }
 
 /// Opens a channel and stays with it until it ends.

@@ -16,7 +16,7 @@ use crate::server::error::{LifeRefusal, Refusal, ToWire as _};
 use crate::server::observe::Link;
 use crate::store::{Database, MemoryBackend, QuotaRule, Store, StoreError};
 
-use super::activity::{Activity, DatabaseClient, GatewayStats, OpenDatabase, Watch, Watched};
+use super::activity::{Activity, DatabaseClient, OpenDatabase, Watch, Watched};
 use super::ignored::{Ignored, IgnoredIn, OnIgnoredError, caught};
 use super::table::{Entry, Outcome, Phase, Table};
 use super::{Closing, ClosingCause, LifeCycle, Opening};
@@ -179,7 +179,7 @@ impl Life {
         // It may have to be closed before it can be opened.
         let patience = self.open_timeout.saturating_mul(2);
         let entered = timeout(patience, self.entering(&asked, link)).await;
-        entered.unwrap_or_else(|_| Err(refused(LifeRefusal::OpeningTimedOut, link)))
+        entered.unwrap_or_else(|_| refuse(LifeRefusal::OpeningTimedOut, link))
     }
 
     async fn entering(self: &Arc<Self>, asked: &Asked, link: &Link) -> Result<Entered, WireError> {
@@ -202,7 +202,7 @@ impl Life {
                     let name = asked.name.clone();
                     return Err(StoreError::DatabaseMissing { name }.to_wire());
                 }
-                Outcome::TimedOut => return Err(refused(LifeRefusal::OpeningTimedOut, link)),
+                Outcome::TimedOut => return refuse(LifeRefusal::OpeningTimedOut, link),
                 Outcome::Refused(error) => return Err(error.clone()),
                 Outcome::Pending | Outcome::Open => {}
             }
@@ -224,7 +224,7 @@ impl Life {
             return self.begin(&mut table, asked, link);
         };
         if entry.ephemeral != asked.ephemeral {
-            return Err(refused(LifeRefusal::OtherKind, link));
+            return refuse(LifeRefusal::OtherKind, link);
         }
         if let Phase::Open(database) = &entry.phase {
             if !database.is_destroyed() {
@@ -242,7 +242,7 @@ impl Life {
         };
         let max = self.waiting_max;
         if entry.outcome.receiver_count() >= max {
-            return Err(refused(LifeRefusal::TooManyWaiting { max }, link));
+            return refuse(LifeRefusal::TooManyWaiting { max }, link);
         }
         Ok(Step::Wait { began: None, outcome: entry.outcome.subscribe() })
     }
@@ -256,10 +256,9 @@ impl Life {
     ) -> Result<Step, WireError> {
         let max = self.ephemeral_max;
         if asked.ephemeral && table.ephemeral() >= max {
-            return Err(refused(LifeRefusal::TooManyEphemeral { max }, link));
+            return refuse(LifeRefusal::TooManyEphemeral { max }, link);
         }
-        let entry = table.begin(&asked.name, asked.ephemeral);
-        let (number, outcome) = (entry.number, entry.outcome.subscribe());
+        let (number, outcome) = table.begin(&asked.name, asked.ephemeral);
         let (life, asked) = (Arc::clone(self), asked.clone());
         self.spawn(async move { life.open(asked, number).await });
         Ok(Step::Wait { began: Some(number), outcome })
@@ -482,19 +481,17 @@ impl Life {
     }
 
     /// How many databases are active, and how many clients are in them.
-    pub(in crate::server) fn stats(&self, connections: usize, channels: usize) -> GatewayStats {
+    pub(in crate::server) fn count(&self) -> (usize, usize) {
         let table = self.lock();
         let open = table.entries.values().filter(|entry| matches!(entry.phase, Phase::Open(_)));
-        let (databases, clients) =
-            open.fold((0, 0), |(open, all), entry| (open + 1, all + entry.clients.len()));
-        GatewayStats { connections, channels, databases, clients }
+        open.fold((0, 0), |(open, all), entry| (open + 1, all + entry.clients.len()))
     }
 }
 
-/// Counts a refusal that has to do with a limit.
-fn refused(refusal: LifeRefusal, link: &Link) -> WireError {
+/// Refuses a client, and counts the limit that it has to do with.
+fn refuse<T>(refusal: LifeRefusal, link: &Link) -> Result<T, WireError> {
     link.limit_hit(refusal.limit());
-    refusal.to_wire()
+    Err(refusal.to_wire())
 }
 
 async fn exists(store: &Store, name: &DbName) -> Result<bool, StoreError> {

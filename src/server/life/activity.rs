@@ -16,7 +16,8 @@ const WAITING_MAX: usize = 1024;
 /// Something that came or went.
 ///
 /// Of one database, `DatabaseOpened` comes first and `DatabaseClosed` last, and between them each
-/// client joins before it leaves. Of one session, `Connected` comes before `Disconnected`.
+/// client joins before it leaves. Of one session, `Connected` comes first and `Disconnected` last, and
+/// its clients come and go between them.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub enum Activity {

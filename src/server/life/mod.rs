@@ -246,6 +246,7 @@ impl Gateway {
     #[must_use]
     pub fn stats(&self) -> GatewayStats {
         let (connections, channels) = self.counts();
-        self.shared.life.stats(connections, channels)
+        let (databases, clients) = self.shared.life.count();
+        GatewayStats { connections, channels, databases, clients }
     }
 }

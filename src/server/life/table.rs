@@ -73,7 +73,11 @@ impl Default for Table {
 
 impl Table {
     /// Makes room for a database that is to be opened.
-    pub(super) fn begin(&mut self, name: &DbName, ephemeral: bool) -> &mut Entry {
+    pub(super) fn begin(
+        &mut self,
+        name: &DbName,
+        ephemeral: bool,
+    ) -> (u64, watch::Receiver<Outcome>) {
         self.activations += 1;
         let entry = Entry {
             number: self.activations,
@@ -86,8 +90,9 @@ impl Table {
             outcome: watch::Sender::new(Outcome::Pending),
         };
         self.count.send_modify(|count| *count += 1);
+        let begun = (entry.number, entry.outcome.subscribe());
         self.entries.insert(name.clone(), entry);
-        self.entries.get_mut(name).expect("it was put there")
+        begun
     }
 
     /// The entry of one activation, unless another one has taken its place.
