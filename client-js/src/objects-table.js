@@ -8,6 +8,7 @@
 
 import { generation } from './documents.js';
 import { nextRev } from './objects-rev.js';
+import { Semaphore } from './semaphore.js';
 
 /** @typedef {import('./documents.js').Doc} Doc */
 /** @typedef {import('./objects-shown.js').Shown} Shown */
@@ -32,6 +33,9 @@ import { nextRev } from './objects-rev.js';
 /** Revisions of an object that its own edits have replaced, and deleted objects, that are remembered. */
 const REPLACED_MAX = 16;
 const DELETED_MAX = 1_000;
+
+/** Reads at a time. */
+const READS_MAX = 16;
 
 class Entry {
   /** What the gateway has. @type {Doc | undefined} */
@@ -58,6 +62,8 @@ class Entry {
 
 export class Table {
   #all;
+  /** Feeds take no place among the calls of a connection, of which a gateway bounds the number. */
+  reads = new Semaphore(READS_MAX);
   /** @type {Set<ObjectsView>} */
   views = new Set();
   /** @type {Map<string, Entry>} */

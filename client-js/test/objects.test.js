@@ -12,6 +12,17 @@ import { objectsOf, watched } from './support/objects.js';
 import { rejection, remote } from './support/remotes.js';
 import { connected, next } from './support/syncs.js';
 
+const CONFIG = `
+[[validate.rules]]
+databases = "adults"
+selector = { age = { "$gte" = 18 } }
+
+[[access.tokens]]
+name = "writer"
+token = "writes only"
+rules = [{ databases = "written", rights = ["write"] }]
+`;
+
 let gateway;
 let client;
 let directory;
@@ -19,8 +30,7 @@ let directory;
 before(async () => {
   directory = await mkdtemp(join(tmpdir(), 'settee-objects-'));
   const config = join(directory, 'settee.toml');
-  const rule = '[[validate.rules]]\ndatabases = "adults"\nselector = { age = { "$gte" = 18 } }\n';
-  await writeFile(config, rule);
+  await writeFile(config, CONFIG);
   gateway = await Gateway.start(['--config', config]);
   client = connected(gateway.url);
 });
@@ -61,6 +71,14 @@ test('fetched objects are among all objects, those that are not there are left o
   objects.forget('b');
   assert.deepEqual(events.told, ['create a', 'create b', 'update a', 'leave b']);
   events.check();
+});
+
+test('any number of requests may be made at once', async () => {
+  const objects = objectsOf(client, 'many');
+  const saved = await Promise.all(Array.from({ length: 500 }, (_, n) => objects.save({ n })));
+  const other = objectsOf(client, 'many');
+  const found = await Promise.all(saved.map(({ _id }) => other.fetch(_id)));
+  assert.deepEqual(found, saved);
 });
 
 test('an object is shown at once, with the revision that it will have', async () => {
@@ -178,6 +196,20 @@ test('what is deleted already can be destroyed, and what was changed cannot by i
   assert.deepEqual(events.told, ['destroy b', 'create b']);
   await mine.destroy('b');
   assert.deepEqual(mine.allObjects(), [{ _id: 'a', _rev }]);
+});
+
+test('who may not read can save, and is told of a conflict without the object', async () => {
+  const readers = objectsOf(client, 'written');
+  const saved = await readers.save({ _id: 'a', n: 1 });
+  const objects = objectsOf(client, 'written', { credentials: { token: 'writes only' }, create: false });
+  const { _rev } = await objects.save({ ...saved, n: 2 });
+  assert.equal((await readers.fetch('a'))._rev, _rev);
+  const other = await readers.save({ _id: 'a', n: 3 });
+  const error = await rejection(objects.save({ _id: 'a', _rev, n: 4 }));
+  assert.ok(error.isConflict);
+  assert.equal((await objects.save({ ...other, n: 5 })).n, 5);
+  assert.equal((await rejection(objects.fetch('a'))).status, 403);
+  assert.equal((await rejection(objects.subscribe().ready)).status, 403);
 });
 
 test('objects given away are the caller\'s own', async () => {

@@ -116,6 +116,20 @@ test('a view that changes tells what leaves and what enters, and nothing of what
   assert.equal((await rejection(view.ready)).name, 'closed');
 });
 
+test('a view that begins when the database opens tells everything once', async () => {
+  await remote(writer, 'opening').put({ _id: 'a' });
+  const objects = objectsOf(client, 'opening');
+  const begun = new Promise((resolve) => {
+    objects.once('connect', () => {
+      const view = objects.subscribe();
+      resolve({ view, events: watched(view) });
+    });
+  });
+  const { view, events } = await begun;
+  await view.ready;
+  assert.deepEqual(events.told, ['create a']);
+});
+
 test('an object that two views have stays until both have lost it', async () => {
   await remote(writer, 'two').bulkDocs([{ _id: 'a', n: 1 }, { _id: 'b', n: 2 }]);
   const objects = objectsOf(client, 'two');
