@@ -239,7 +239,7 @@ export class Objects extends Shown {
   #begin() {
     this.#table.begin();
     for (const view of this.#table.views) view.begin();
-    this.#look(this.#table.kept()).catch(() => {});
+    this.#quiet(() => this.#look(this.#table.kept()));
   }
 
   /** @param {string[]} ids */

@@ -114,7 +114,8 @@ test('revisions are named here as the gateway names them', async () => {
     assert.equal(rev, nextRev(_rev, undefined));
   }
   const type = 'text/plain';
-  await db.put({ _id: 'with', _attachments: { 'b.txt': { content_type: type, data: 'aGk=' }, a: { content_type: type, data: '' } } });
+  const [b, a] = ['aGk=', ''].map((data) => ({ content_type: type, data }));
+  await db.put({ _id: 'with', _attachments: { 'b.txt': b, a } });
   const held = await objects.fetch('with');
   const { _rev, ...doc } = await objects.save({ ...held, n: 1 });
   assert.equal(_rev, nextRev(held._rev, doc));
@@ -181,7 +182,7 @@ test('what a validator refuses goes back, and later edits do not suffer', async 
   assert.deepEqual(events.told.slice(-2), ['update anna', 'update anna']);
 });
 
-test('what is deleted already can be destroyed, and what was changed cannot by its old revision', async () => {
+test('what is deleted can be destroyed, and what was changed cannot by its old revision', async () => {
   const [mine, theirs] = [objectsOf(client, 'destroyed'), objectsOf(client, 'destroyed')];
   const [a, b] = await Promise.all([mine.save({ _id: 'a' }), mine.save({ _id: 'b', n: 1 })]);
   await theirs.destroy('a');
@@ -222,7 +223,7 @@ test('objects given away are the caller\'s own', async () => {
   assert.deepEqual(objects.allObjects()[0].list, [1, 3]);
 });
 
-test('a database that is denied fails every request and tells error, and harms nobody who does not listen', async () => {
+test('a denied database fails every request, and harms nobody who does not listen', async () => {
   const objects = client.objects('denied', { credentials: { token: 'wrong' } });
   objects.save({ _id: 'nobody waits for this' });
   assert.equal((await rejection(objects.save({ n: 1 }))).status, 401);
