@@ -155,7 +155,7 @@ test('what waits is bounded in number and in bytes', () =>
 
 test('what waited too long fails, and an edit is taken back', () =>
   withProxy(async ({ gateway, proxy, client }) => {
-    const objects = objectsOf(client, 'late', { buffer: { ms: 500 } });
+    const objects = objectsOf(client, 'late', { buffer: { ms: 2_000 } });
     const kept = await objects.save({ _id: 'a', n: 1 });
     const events = watched(objects);
     proxy.fromGateway = (message) => (message[0] === 'reply' ? undefined : message);
