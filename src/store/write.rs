@@ -137,7 +137,7 @@ impl Database {
         mode: EditMode,
         quota: Quota,
     ) -> Result<Vec<WriteOutcome>, StoreError> {
-        self.check_group(&documents)?;
+        self.check_group(&documents, mode)?;
         self.write_documents(documents, mode, quota, Grouping::Together).await
     }
 
