@@ -129,6 +129,39 @@ async fn each_document_of_a_batch_is_judged_by_itself_in_few_questions() {
 }
 
 #[tokio::test]
+async fn updates_of_the_service_follow_what_was_stored() {
+    // The last of three documents is refused here, the second by its revision.
+    let judge = Judge::new(|question| {
+        let verdict = |change: &Value| {
+            let n = &change["doc"]["n"];
+            let updates = [json!({"_id": "last", "n": n}), json!({"_id": format!("log{n}")})];
+            json!({"ok": *n != 3, "reason": "no three", "updates": updates})
+        };
+        let changes = question["changes"].as_array().expect("changes");
+        let verdicts: Vec<Value> = changes.iter().map(verdict).collect();
+        Some((200, json!({"verdicts": verdicts}).to_string()))
+    })
+    .await;
+    let api = api(service(&judge.url)).await;
+    api.put("/db/first", json!({"n": 1})).await;
+    let batch = docs(&[
+        json!({"_id": "second", "n": 4}),
+        json!({"_id": "first", "_rev": "1-0", "n": 2}),
+        json!({"_id": "third", "n": 3}),
+    ]);
+    let rows = api.json("POST", "/db/_bulk_docs", batch).await.json();
+    assert_eq!((&rows[1]["error"], &rows[2]["error"]), (&json!("conflict"), &json!("forbidden")));
+    let last = api.get("/db/last").await.json();
+    assert_eq!(last["n"], 4);
+    assert!(last["_rev"].as_str().unwrap().starts_with("2-"), "{last}");
+    let ids = api.get("/db/_all_docs").await.json();
+    let ids: Vec<&str> =
+        ids["rows"].as_array().unwrap().iter().map(|row| row["id"].as_str().unwrap()).collect();
+    assert_eq!(ids, ["first", "last", "log1", "log4", "second"]);
+    assert_eq!(judge.asked().len(), 2, "updates are not asked about");
+}
+
+#[tokio::test]
 async fn the_address_may_name_the_database() {
     let judge = Judge::new(|question| Some(even(question))).await;
     let api = api(service(&judge.url)).await;

@@ -15,7 +15,7 @@ use super::auth::Grant;
 use super::error::{Refusal, ToWire as _, bad_param};
 use super::handler::{self, Outcome};
 use super::observe::Link;
-use super::validator;
+use super::{updates, validator};
 
 /// A database, and what may be done with it.
 #[derive(Debug, Clone)]
@@ -116,17 +116,22 @@ impl Granted {
         let verdicts =
             validator::judge(&self.grant, &self.database, &self.link, &documents).await?;
         let handled_and = handled.into_iter().zip(verdicts);
-        let judged = handled_and
-            .map(|(handled, verdict)| verdict.map(|()| handled).map_err(|d| d.to_wire()));
-        let (documents, places, handled) = sift(documents, places, judged, &mut rows);
+        let judged = handled_and.map(|(handled, verdict)| {
+            verdict.map(|updates| (handled, updates)).map_err(|denied| denied.to_wire())
+        });
+        let (documents, places, passed) = sift(documents, places, judged, &mut rows);
+        let (handled, updates): (Vec<_>, Vec<_>) = passed.into_iter().unzip();
         if grouping == Grouping::Together && refuse_group(&documents, &places, &mut rows) {
             let rows: Vec<WriteRow> = rows.into_iter().flatten().collect();
             self.link.wrote(&self.grant, &rows);
             return Ok(rows);
         }
         let outcomes = self.store(documents, &handled, mode, grouping).await?;
-        for ((place, handled), outcome) in places.into_iter().zip(&handled).zip(outcomes) {
+        let mut due = Vec::new();
+        let passed = handled.iter().zip(updates);
+        for ((place, (handled, updates)), outcome) in places.into_iter().zip(passed).zip(outcomes) {
             if let Ok(stored) = &outcome {
+                due.extend(updates);
                 if !handled.changed {
                     written(stored);
                 }
@@ -136,6 +141,7 @@ impl Granted {
             }
             rows[place] = Some(outcome_row(outcome));
         }
+        updates::write(&self.database, &self.link, due).await;
         let rows: Vec<WriteRow> = rows.into_iter().flatten().collect();
         self.link.wrote(&self.grant, &rows);
         Ok(rows)

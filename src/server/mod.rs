@@ -34,6 +34,7 @@ mod socket;
 mod state;
 mod streams;
 mod tail;
+mod updates;
 mod validator;
 mod view;
 mod writer;

@@ -51,6 +51,15 @@ pub trait Validator: Send + Sync + 'static {
         }
         verdicts
     }
+
+    /// Judges the documents of one call, and says what is to be written once each is stored.
+    ///
+    /// Those documents go into the same database, without being judged; one without `rev` takes the
+    /// place of the winner. They are no part of the write: a crash may come between the two.
+    async fn judge_all(&self, writes: &[ProposedWrite<'_>]) -> Vec<Result<Vec<Document>, Denied>> {
+        let verdicts = self.validate_all(writes).await;
+        verdicts.into_iter().map(|verdict| verdict.map(|()| Vec::new())).collect()
+    }
 }
 
 #[async_trait]
@@ -63,15 +72,19 @@ where
     }
 }
 
+/// What follows a document that may be stored, or why it may not.
+type Judged = Result<Vec<Document>, Denied>;
+
 /// The verdict on each document: the first refusal of a grant's validators, each of which is asked
-/// about what those before let pass. An error if one cannot be had.
+/// about what those before let pass, or what all of them want to follow it. An error if one cannot be
+/// had.
 pub(super) async fn judge(
     grant: &Grant,
     database: &Database,
     link: &Link,
     documents: &[Document],
-) -> Result<Vec<Result<(), Denied>>, WireError> {
-    let mut verdicts = vec![Ok(()); documents.len()];
+) -> Result<Vec<Judged>, WireError> {
+    let mut verdicts = vec![Ok(Vec::new()); documents.len()];
     for validator in &grant.validators {
         let passed: Vec<usize> =
             (0..documents.len()).filter(|place| verdicts[*place].is_ok()).collect();
@@ -84,7 +97,10 @@ pub(super) async fn judge(
             break;
         }
         for (place, verdict) in passed.iter().zip(ask(validator, link, &writes).await?) {
-            verdicts[*place] = verdict;
+            match (&mut verdicts[*place], verdict) {
+                (Ok(updates), Ok(more)) => updates.extend(more),
+                (judged, verdict) => *judged = verdict,
+            }
         }
     }
     Ok(verdicts)
@@ -94,8 +110,8 @@ async fn ask(
     validator: &Arc<dyn Validator>,
     link: &Link,
     writes: &[ProposedWrite<'_>],
-) -> Result<Vec<Result<(), Denied>>, WireError> {
-    let verdicts = caught(validator.validate_all(writes)).await.map_err(|panicked| {
+) -> Result<Vec<Judged>, WireError> {
+    let verdicts = caught(validator.judge_all(writes)).await.map_err(|panicked| {
         writes.iter().take(1).for_each(|write| {
             link.ignored(IgnoredIn::Validator, write.database.name(), panicked.clone());
         });
@@ -109,7 +125,7 @@ async fn ask(
         );
         return Err(Denied::unavailable("the documents could not be judged").to_wire());
     }
-    let put_off = |verdict: &&Result<(), Denied>| {
+    let put_off = |verdict: &&Judged| {
         verdict.as_ref().is_err_and(|denied| denied.kind == DeniedKind::Unavailable)
     };
     match verdicts.iter().find(put_off) {

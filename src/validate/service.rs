@@ -12,7 +12,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use crate::access::{hex, mac};
-use crate::doc::{AttachmentData, BlobHasher, DbName, Document};
+use crate::doc::{AttachmentData, BlobHasher, DbName, Document, ParseError};
+use crate::limits::Limits;
 use crate::server::{Denied, ProposedWrite, Validator};
 
 use super::error::ValidateError;
@@ -24,8 +25,11 @@ const DOCS_MAX: usize = 1_000;
 /// Bytes of documents in one question, save that there is always one document.
 const QUESTION_BYTES_MAX: usize = 4 << 20;
 
-/// Bytes of an answer for each document asked about, and beside them.
+/// Bytes of an answer for each document asked about, and beside them; updates not counted.
 const ANSWER_BYTES_PER_DOC: usize = 1 << 10;
+
+/// Bytes of updates in an answer.
+const UPDATES_BYTES_MAX: usize = 4 << 20;
 
 const TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -58,6 +62,8 @@ pub enum Unreachable {
 /// `POST` with `{"database", "user", "roles", "changes": [{"id", "rev", "deleted", "doc"}]}`, where
 /// `doc` is the document as it would be written, its attachments as stubs. The answer is 200 with
 /// `{"verdicts": [{"ok": true}, {"ok": false, "reason": "…"}]}`: one for each change, in their order.
+/// A verdict may have `updates`, documents that are written once that one is stored: see
+/// [`Validator::judge_all`].
 /// Many documents are asked about in several questions of at most 1,000 documents.
 ///
 /// Unlike a [`Rule`](super::Rule) it is asked about tombstones and design documents too.
@@ -96,6 +102,8 @@ struct Answer {
 struct Verdict {
     ok: bool,
     reason: Option<String>,
+    #[serde(default)]
+    updates: Vec<Box<RawValue>>,
 }
 
 /// Why there is no verdict.
@@ -111,6 +119,11 @@ enum Unanswered {
     TooLong { max: usize },
     #[error("the service's answer is not as it should be: {problem}")]
     Answer { problem: String },
+    #[error("an update of the service's answer is no document")]
+    Update {
+        #[source]
+        error: ParseError,
+    },
     #[error("the service gave {verdicts} verdicts on {changes} changes")]
     Count { verdicts: usize, changes: usize },
 }
@@ -193,7 +206,7 @@ impl Service {
         &self,
         write: &ProposedWrite<'_>,
         changes: &[Change<'_>],
-    ) -> Result<Vec<Verdict>, Unanswered> {
+    ) -> Result<Vec<Result<Vec<Document>, Denied>>, Unanswered> {
         let database = write.database.name().as_str();
         let question = Question { database, user: write.user, roles: write.roles, changes };
         let body = serde_json::to_vec(&question)
@@ -210,7 +223,7 @@ impl Service {
         if status != 200 {
             return Err(Unanswered::Status { status });
         }
-        let max = ANSWER_BYTES_PER_DOC * (changes.len() + 1);
+        let max = ANSWER_BYTES_PER_DOC * (changes.len() + 1) + UPDATES_BYTES_MAX;
         let mut bytes = Vec::new();
         while let Some(piece) = response.chunk().await? {
             if bytes.len() + piece.len() > max {
@@ -224,7 +237,8 @@ impl Service {
             let verdicts = answer.verdicts.len();
             return Err(Unanswered::Count { verdicts, changes: changes.len() });
         }
-        Ok(answer.verdicts)
+        let limits = write.database.limits();
+        answer.verdicts.into_iter().map(|verdict| judged(verdict, limits)).collect()
     }
 
     fn unjudged(&self, error: &Unanswered, database: &DbName) -> Result<(), Denied> {
@@ -250,24 +264,29 @@ fn client(timeout: Duration) -> Result<Client, ValidateError> {
 #[async_trait]
 impl Validator for Service {
     async fn validate(&self, write: &ProposedWrite<'_>) -> Result<(), Denied> {
-        let verdicts = self.validate_all(std::slice::from_ref(write)).await;
-        verdicts.into_iter().next().unwrap_or(Ok(()))
+        let verdicts = self.judge_all(std::slice::from_ref(write)).await;
+        verdicts.into_iter().next().map_or(Ok(()), |verdict| verdict.map(drop))
     }
 
     async fn validate_all(&self, writes: &[ProposedWrite<'_>]) -> Vec<Result<(), Denied>> {
+        let verdicts = self.judge_all(writes).await;
+        verdicts.into_iter().map(|verdict| verdict.map(drop)).collect()
+    }
+
+    async fn judge_all(&self, writes: &[ProposedWrite<'_>]) -> Vec<Result<Vec<Document>, Denied>> {
         let Some(first) = writes.first() else { return Vec::new() };
         if !self.databases.matches(first.database.name()) {
-            return vec![Ok(()); writes.len()];
+            return vec![Ok(Vec::new()); writes.len()];
         }
         let mut verdicts = Vec::with_capacity(writes.len());
         while verdicts.len() < writes.len() {
             let changes = question(&writes[verdicts.len()..]);
             match self.ask(first, &changes).await {
-                Ok(answered) => verdicts.extend(answered.into_iter().map(verdict)),
+                Ok(answered) => verdicts.extend(answered),
                 Err(error) => {
                     // What is left is not asked for: each question more would wait as long.
                     let unjudged = self.unjudged(&error, first.database.name());
-                    verdicts.resize(writes.len(), unjudged);
+                    verdicts.resize(writes.len(), unjudged.map(|()| Vec::new()));
                 }
             }
         }
@@ -312,15 +331,17 @@ fn with_stubs(document: &Document) -> Cow<'_, Document> {
     Cow::Owned(shown)
 }
 
-fn verdict(verdict: Verdict) -> Result<(), Denied> {
+fn judged(verdict: Verdict, limits: &Limits) -> Result<Result<Vec<Document>, Denied>, Unanswered> {
     if verdict.ok {
-        return Ok(());
+        let updates = verdict.updates.iter().map(|text| Document::parse(text.get(), limits));
+        let updates = updates.collect::<Result<_, _>>();
+        return updates.map(Ok).map_err(|error| Unanswered::Update { error });
     }
     let mut reason = verdict.reason.unwrap_or_else(|| "not allowed".into());
     if let Some((end, _)) = reason.char_indices().nth(REASON_CHARS_MAX) {
         reason.truncate(end);
     }
-    Err(Denied::forbidden(reason))
+    Ok(Err(Denied::forbidden(reason)))
 }
 
 fn signature(secret: &[u8], body: &[u8]) -> String {
