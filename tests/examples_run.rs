@@ -53,6 +53,18 @@ fn resolve_conflict() {
 }
 
 #[test]
+fn atomic_groups() {
+    let text = run("atomic_groups");
+    let wanted = "first: true\n\
+        ada: not written: document \"transfer-1\" of the same group was refused\n\
+        ben: not written: document \"transfer-1\" of the same group was refused\n\
+        transfer-1: Document update conflict.\nagain: false\nsecond: true\n\
+        ada 2, group Some(3)\nben 2, group Some(3)\ntransfer-1 1, group Some(3)\n\
+        ada 3, group Some(6)\nben 3, group Some(6)\ntransfer-2 1, group Some(6)\n";
+    assert_eq!(text, wanted);
+}
+
+#[test]
 fn typed_documents() {
     let text = run("typed_documents");
     let wanted = "document beowulf does not hold to the schema: the field /year: its value is less \

@@ -93,7 +93,7 @@ export class Requests {
    */
   start(request) {
     if (!this.#waiting.has(request)) return;
-    if (this.#channel) this.#make(request, this.#channel);
+    if (this.#channel && !this.#channel.isOver) this.#make(request, this.#channel);
     else this.#startable.add(request);
   }
 

@@ -20,11 +20,6 @@ export class Shown extends Emitter {
   /** Never changed and never given away. @type {Map<string, Doc>} */
   #objects = new Map();
 
-  /** The ids of what is shown. */
-  ids() {
-    return [...this.#objects.keys()];
-  }
-
   /**
    * What is shown, as the caller's own.
    * @returns {Array<import('./objects.js').Stored<T>>}

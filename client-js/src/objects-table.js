@@ -8,6 +8,7 @@
 
 import { generation } from './documents.js';
 import { nextRev } from './objects-rev.js';
+import { Semaphore } from './semaphore.js';
 
 /** @typedef {import('./documents.js').Doc} Doc */
 /** @typedef {import('./objects-shown.js').Shown} Shown */
@@ -33,6 +34,9 @@ import { nextRev } from './objects-rev.js';
 const REPLACED_MAX = 16;
 const DELETED_MAX = 1_000;
 
+/** Reads at a time. */
+const READS_MAX = 16;
+
 class Entry {
   /** What the gateway has. @type {Doc | undefined} */
   doc;
@@ -49,6 +53,21 @@ class Entry {
   /** What this client's edits replaced, with what. @type {Map<string, string>} */
   replaced = new Map();
 
+  /**
+   * An own edit has put a revision in the place of another.
+   * @param {string | undefined} earlier
+   * @param {string} rev
+   */
+  replace(earlier, rev) {
+    if (!earlier || earlier === rev) return;
+    // What is there now is replaced by nothing, so no way through these goes round.
+    this.replaced.delete(rev);
+    this.replaced.set(earlier, rev);
+    if (this.replaced.size <= REPLACED_MAX) return;
+    const [oldest] = this.replaced.keys();
+    this.replaced.delete(oldest);
+  }
+
   /** What is shown of it. */
   get shown() {
     const last = this.writes.at(-1);
@@ -58,6 +77,8 @@ class Entry {
 
 export class Table {
   #all;
+  /** Feeds take no place among the calls of a connection, of which a gateway bounds the number. */
+  reads = new Semaphore(READS_MAX);
   /** @type {Set<ObjectsView>} */
   views = new Set();
   /** @type {Map<string, Entry>} */
@@ -194,9 +215,10 @@ export class Table {
     entry.writes = entry.writes.filter((other) => other !== write);
     write.isTaken = isTaken;
     if (isTaken) this.#taken(entry, write, rev);
-    for (const later of entry.writes) relink(later);
+    const next = entry.writes.at(0);
+    if (next) relink(entry, next);
     this.tell(write.id);
-    return entry.writes.at(0);
+    return next;
   }
 
   /**
@@ -289,31 +311,31 @@ export class Table {
    * @param {string} [rev]
    */
   #taken(entry, write, rev) {
+    const thought = write.rev;
     write.rev = rev;
     if (!rev) return;
     write.doc = withRev(write.doc, rev);
-    if (write.parent) entry.replaced.set(write.parent, rev);
-    if (entry.replaced.size > REPLACED_MAX) {
-      const [oldest] = entry.replaced.keys();
-      entry.replaced.delete(oldest);
-    }
+    for (const earlier of [write.parent, thought]) entry.replace(earlier, rev);
     const isNews = !entry.rev || entry.rev === write.parent || generation(rev) > generation(entry.rev);
     if (isNews) this.#learn(entry, rev, write.doc);
   }
 }
 
 /**
- * What an edit follows may have become another revision than was thought, or none.
+ * What an edit follows may have become another revision than was thought, or none. Copies that were
+ * given out have the earlier one.
+ * @param {Entry} entry
  * @param {Write} write
  */
-function relink(write) {
-  const { after } = write;
+function relink(entry, write) {
+  const { after, rev: thought } = write;
   if (!after) return;
-  const parent = after.isTaken === false ? after.parent : after.rev;
-  if (after.isTaken !== undefined) write.after = undefined;
+  const parent = after.isTaken ? after.rev : after.parent;
+  write.after = undefined;
   if (parent === write.parent) return;
   write.parent = parent;
   write.rev = nextRev(parent, write.doc);
+  entry.replace(thought, write.rev);
   write.doc = withRev(write.doc, write.rev);
 }
 

@@ -201,7 +201,7 @@ export class ObjectsView extends Shown {
     const round = this.#round;
     const ids = rows.filter(({ deleted }) => !deleted).map(({ id }) => id);
     const { selector } = this.#definition;
-    const found = ids.length > 0 ? await rowsOf(channel, { doc_ids: ids, selector }) : [];
+    const found = ids.length > 0 ? await rowsOf(channel, this.#table, { doc_ids: ids, selector }) : [];
     if (round !== this.#round) return;
     const matching = new Map(found.map((row) => [row.id, row]));
     const left = [];
@@ -278,14 +278,20 @@ function idsMax(channel) {
 /**
  * Rows of the feed, once.
  * @param {Channel} channel
+ * @param {import('./objects-table.js').Table} table
  * @param {object} params
  * @returns {Promise<Row[]>}
  */
-async function rowsOf(channel, params) {
-  const stream = await channel.stream('changes', { ...params, include_docs: true });
-  const rows = [];
-  for (let item = await stream.next(); item; item = await stream.next()) rows.push(...item.rows);
-  return rows;
+async function rowsOf(channel, table, params) {
+  await table.reads.acquire();
+  try {
+    const stream = await channel.stream('changes', { ...params, include_docs: true });
+    const rows = [];
+    for (let item = await stream.next(); item; item = await stream.next()) rows.push(...item.rows);
+    return rows;
+  } finally {
+    table.reads.release();
+  }
 }
 
 /**
@@ -298,7 +304,7 @@ async function rowsOf(channel, params) {
 export async function look(channel, table, ids, isKept = false) {
   for (const some of chunked(ids, idsMax(channel))) {
     const versions = new Map(some.map((id) => [id, table.version(id)]));
-    const rows = await rowsOf(channel, { doc_ids: some });
+    const rows = await rowsOf(channel, table, { doc_ids: some });
     for (const row of rows) {
       versions.delete(row.id);
       table.take(row, isKept);

@@ -28,13 +28,21 @@ export async function send(channel, table, write, isRepeated) {
   try {
     rev = await sendOnce(channel, write);
   } catch (error) {
-    const isRefusal = error instanceof SetteeError && !error.isTransient && !channel.isOver;
-    if (!isRefusal) throw error;
+    if (!isRefusal(error, channel)) throw error;
     return whichIsThere(channel, table, write, isRepeated, error);
   }
-  // The gateway has made something else of it.
-  if (rev !== write.rev) await look(channel, table, [write.id]);
+  // The gateway has made something else of it. Who may not read goes without.
+  if (rev !== write.rev) await look(channel, table, [write.id]).catch(() => {});
   return rev;
+}
+
+/**
+ * @param {any} error
+ * @param {Channel} channel
+ * @returns {error is SetteeError}
+ */
+function isRefusal(error, channel) {
+  return error instanceof SetteeError && !error.isTransient && !channel.isOver;
 }
 
 /**
@@ -71,7 +79,11 @@ async function whichIsThere(channel, table, write, isRepeated, error) {
     if (!missing[id]) return rev;
   }
   if (error.status !== 409 && error.status !== 404) throw error;
-  await look(channel, table, [id]);
+  try {
+    await look(channel, table, [id]);
+  } catch (unread) {
+    throw isRefusal(unread, channel) ? error : unread;
+  }
   const stored = table.stored(id);
   if (!doc && !stored) return table.rev(id);
   // A new object in the place of a deleted one has another revision than was thought.

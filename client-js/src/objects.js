@@ -58,8 +58,8 @@ export class Objects extends Shown {
   #channel;
   /** Which database was seen last. @type {string | undefined} */
   #uuid;
-  /** @type {Promise<void>[]} */
-  #following = [];
+  /** @type {Set<Promise<void>>} */
+  #following = new Set();
   /** @type {WeakMap<Write, {request: import('./objects-requests.js').Request, answer: Promise<any>}>} */
   #edits = new WeakMap();
   #isRunning = false;
@@ -169,7 +169,7 @@ export class Objects extends Shown {
     /** @type {ObjectsView<T>} */
     const view = new ObjectsView(this.#table, this.#times, definition, () => this.#leave(view));
     this.#table.views.add(view);
-    if (this.#channel) this.#following.push(view.run(this.#channel));
+    if (this.#channel) this.#follow(view, this.#channel);
     else this.#open();
     return view;
   }
@@ -215,9 +215,9 @@ export class Objects extends Shown {
     this.#uuid = uuid;
     this.#channel = channel;
     if (isOther) this.#begin();
-    this.emit('connect');
     this.#requests.use(channel);
-    this.#following = [...this.#table.views].map((view) => view.run(channel));
+    for (const view of this.#table.views) this.#follow(view, channel);
+    this.emit('connect');
     const error = await channel.ended;
     this.#channel = undefined;
     this.#requests.use(undefined);
@@ -226,11 +226,20 @@ export class Objects extends Shown {
     throw error;
   }
 
+  /**
+   * @param {ObjectsView<any>} view
+   * @param {Channel} channel
+   */
+  #follow(view, channel) {
+    const following = view.run(channel).finally(() => this.#following.delete(following));
+    this.#following.add(following);
+  }
+
   /** The database was destroyed and made again: everything is read anew. */
   #begin() {
     this.#table.begin();
     for (const view of this.#table.views) view.begin();
-    this.#look(this.#table.kept()).catch(() => {});
+    this.#quiet(() => this.#look(this.#table.kept()));
   }
 
   /** @param {string[]} ids */

@@ -68,12 +68,29 @@ client.events.send({ user: 'anna' }, 'said');
 const plugin: (pouch: any) => void = Settee;
 const options: AdapterOptions = { client, credentials: 'x', create: true };
 plugin(options);
+interface Todo {
+  title: string;
+  done: boolean;
+}
+const todos: Objects<Todo> = client.objects<Todo>('todos', { credentials: () => 'x', buffer: { ms: 60_000 } });
+const saved: Promise<Stored<Todo>> = todos.save({ title: 'milk', done: false }, { always: true });
+export const titles: string[] = todos.allObjects().map(({ title, _id, _rev }) => title + _id + _rev);
+export const fetched: [Promise<Stored<Todo> | undefined>, Promise<Stored<Todo>[]>] = [todos.fetch('a'), todos.fetch(['a'])];
+saved.catch((denied: DeniedError) => denied.isConflict && denied.object);
+const view: ObjectsView<Todo> = todos.subscribe({ selector: { done: false } });
+view.on('create', ({ title }: Stored<Todo>) => console.log(title)).change({ ids: ['a'] }).then(() => view.close());
+export const untyped: any = client.objects('notes').allObjects()[0].anything;
+// @ts-expect-error a member that is missing
+todos.save({ title: 'milk' });
+// @ts-expect-error a view of what does not exist
+todos.subscribe({ filter: 1 });
 // @ts-expect-error an option that does not exist
 client.sync({}, { remote_name: 'todos' });
 `;
 
 test('declarations serve TypeScript in modules and in CommonJS', async () => {
-  const types = ['AdapterOptions', 'Client', 'EventNote', 'Member', 'Room', 'Sync', 'Targets'];
+  const types = ['AdapterOptions', 'Client', 'DeniedError', 'EventNote', 'Member', 'Objects', 'ObjectsView',
+    'Room', 'Stored', 'Sync', 'Targets'];
   const names = `createClient, SetteeError, ${types.map((name) => `type ${name}`).join(', ')}`;
   const esm = `import Settee, { ${names} } from 'settee-client';`;
   const cjs = `import settee = require('settee-client');

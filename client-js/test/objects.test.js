@@ -12,6 +12,17 @@ import { objectsOf, watched } from './support/objects.js';
 import { rejection, remote } from './support/remotes.js';
 import { connected, next } from './support/syncs.js';
 
+const CONFIG = `
+[[validate.rules]]
+databases = "adults"
+selector = { age = { "$gte" = 18 } }
+
+[[access.tokens]]
+name = "writer"
+token = "writes only"
+rules = [{ databases = "written", rights = ["write"] }]
+`;
+
 let gateway;
 let client;
 let directory;
@@ -19,8 +30,7 @@ let directory;
 before(async () => {
   directory = await mkdtemp(join(tmpdir(), 'settee-objects-'));
   const config = join(directory, 'settee.toml');
-  const rule = '[[validate.rules]]\ndatabases = "adults"\nselector = { age = { "$gte" = 18 } }\n';
-  await writeFile(config, rule);
+  await writeFile(config, CONFIG);
   gateway = await Gateway.start(['--config', config]);
   client = connected(gateway.url);
 });
@@ -63,6 +73,14 @@ test('fetched objects are among all objects, those that are not there are left o
   events.check();
 });
 
+test('any number of requests may be made at once', async () => {
+  const objects = objectsOf(client, 'many');
+  const saved = await Promise.all(Array.from({ length: 500 }, (_, n) => objects.save({ n })));
+  const other = objectsOf(client, 'many');
+  const found = await Promise.all(saved.map(({ _id }) => other.fetch(_id)));
+  assert.deepEqual(found, saved);
+});
+
 test('an object is shown at once, with the revision that it will have', async () => {
   const objects = objectsOf(client, 'at-once');
   const events = watched(objects);
@@ -96,7 +114,8 @@ test('revisions are named here as the gateway names them', async () => {
     assert.equal(rev, nextRev(_rev, undefined));
   }
   const type = 'text/plain';
-  await db.put({ _id: 'with', _attachments: { 'b.txt': { content_type: type, data: 'aGk=' }, a: { content_type: type, data: '' } } });
+  const [b, a] = ['aGk=', ''].map((data) => ({ content_type: type, data }));
+  await db.put({ _id: 'with', _attachments: { 'b.txt': b, a } });
   const held = await objects.fetch('with');
   const { _rev, ...doc } = await objects.save({ ...held, n: 1 });
   assert.equal(_rev, nextRev(held._rev, doc));
@@ -163,7 +182,7 @@ test('what a validator refuses goes back, and later edits do not suffer', async 
   assert.deepEqual(events.told.slice(-2), ['update anna', 'update anna']);
 });
 
-test('what is deleted already can be destroyed, and what was changed cannot by its old revision', async () => {
+test('what is deleted can be destroyed, and what was changed cannot by its old revision', async () => {
   const [mine, theirs] = [objectsOf(client, 'destroyed'), objectsOf(client, 'destroyed')];
   const [a, b] = await Promise.all([mine.save({ _id: 'a' }), mine.save({ _id: 'b', n: 1 })]);
   await theirs.destroy('a');
@@ -180,6 +199,20 @@ test('what is deleted already can be destroyed, and what was changed cannot by i
   assert.deepEqual(mine.allObjects(), [{ _id: 'a', _rev }]);
 });
 
+test('who may not read can save, and is told of a conflict without the object', async () => {
+  const readers = objectsOf(client, 'written');
+  const saved = await readers.save({ _id: 'a', n: 1 });
+  const objects = objectsOf(client, 'written', { credentials: { token: 'writes only' }, create: false });
+  const { _rev } = await objects.save({ ...saved, n: 2 });
+  assert.equal((await readers.fetch('a'))._rev, _rev);
+  const other = await readers.save({ _id: 'a', n: 3 });
+  const error = await rejection(objects.save({ _id: 'a', _rev, n: 4 }));
+  assert.ok(error.isConflict);
+  assert.equal((await objects.save({ ...other, n: 5 })).n, 5);
+  assert.equal((await rejection(objects.fetch('a'))).status, 403);
+  assert.equal((await rejection(objects.subscribe().ready)).status, 403);
+});
+
 test('objects given away are the caller\'s own', async () => {
   const objects = objectsOf(client, 'own');
   objects.on('create', (object) => (object.list = 'spoilt'));
@@ -190,7 +223,7 @@ test('objects given away are the caller\'s own', async () => {
   assert.deepEqual(objects.allObjects()[0].list, [1, 3]);
 });
 
-test('a database that is denied fails every request and tells error, and harms nobody who does not listen', async () => {
+test('a denied database fails every request, and harms nobody who does not listen', async () => {
   const objects = client.objects('denied', { credentials: { token: 'wrong' } });
   objects.save({ _id: 'nobody waits for this' });
   assert.equal((await rejection(objects.save({ n: 1 }))).status, 401);

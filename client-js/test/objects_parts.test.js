@@ -77,10 +77,19 @@ test('edits that follow one that was refused take its place', () => {
   const [first, second, third] = [1, 2, 3].map((n) => known.begun('a', { _id: 'a', n }, '1-a'));
   assert.deepEqual([second.parent, third.parent], [first.rev, second.rev]);
   assert.equal(known.ended(first, false), second);
-  assert.deepEqual([second.parent, third.parent], ['1-a', second.rev]);
+  assert.equal(second.parent, '1-a');
+  const [copy] = revs();
   assert.equal(known.ended(second, true, '2-other'), third);
   assert.equal(third.parent, '2-other');
   assert.match(revs()[0], /^3-/);
+  const taken = third.rev;
+  known.ended(third, true, taken);
+  assert.notEqual(copy, taken);
+  for (const base of ['1-a', copy, taken]) {
+    const next = known.begun('a', { _id: 'a', base }, base);
+    assert.equal(next.parent, taken);
+    known.ended(next, false);
+  }
 });
 
 test('deleted objects are not remembered for ever', () => {

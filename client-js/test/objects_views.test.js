@@ -116,6 +116,20 @@ test('a view that changes tells what leaves and what enters, and nothing of what
   assert.equal((await rejection(view.ready)).name, 'closed');
 });
 
+test('a view that begins when the database opens tells everything once', async () => {
+  await remote(writer, 'opening').put({ _id: 'a' });
+  const objects = objectsOf(client, 'opening');
+  const begun = new Promise((resolve) => {
+    objects.once('connect', () => {
+      const view = objects.subscribe();
+      resolve({ view, events: watched(view) });
+    });
+  });
+  const { view, events } = await begun;
+  await view.ready;
+  assert.deepEqual(events.told, ['create a']);
+});
+
 test('an object that two views have stays until both have lost it', async () => {
   await remote(writer, 'two').bulkDocs([{ _id: 'a', n: 1 }, { _id: 'b', n: 2 }]);
   const objects = objectsOf(client, 'two');
@@ -155,7 +169,8 @@ test('what crosses an own edit is not told as a step back', async () => {
   const events = [objects, ...views].map(watched);
   const revs = [];
   for (const shown of [objects, ...views]) {
-    for (const event of ['create', 'update']) shown.on(event, ({ _rev }) => revs.push([shown, Number.parseInt(_rev, 10)]));
+    const note = ({ _rev }) => revs.push([shown, Number.parseInt(_rev, 10)]);
+    shown.on('create', note).on('update', note);
   }
   for (let n = 0; n < 50; n += 1) await objects.save({ _id: 'a', n });
   const end = views.map((view) => next(view, 'create', ({ _id }) => _id === 'end'));

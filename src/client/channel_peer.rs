@@ -20,6 +20,7 @@ use crate::proto::call::{
     UploadParams, WriteRow, method,
 };
 use crate::proto::message::{Opened, RowsNote, WireError};
+use crate::replicate::groups::refuse_all;
 use crate::replicate::peer::{
     AttachmentBytes, ChangeBatch, ChangeStream, ChangedDoc, ChangesRequest, Fetched, RefusedDoc,
     WriteAnswer,
@@ -282,13 +283,7 @@ impl Peer for ChannelPeer {
         let texts: Vec<String> = docs.iter().map(Document::to_json).collect();
         let text = texts.join(",");
         if let Some(error) = self.too_large(&text) {
-            let refused = |d: &Document| RefusedDoc {
-                id: d.id.clone(),
-                rev: d.rev.clone(),
-                error: error.clone(),
-            };
-            let refused = docs.iter().map(refused).collect();
-            return Ok(WriteAnswer { refused, known: Vec::new() });
+            return Ok(refuse_all(&docs, &error));
         }
         let refused = self.write_part(&text, ",\"atomic\":true").await?;
         Ok(WriteAnswer { refused, known: Vec::new() })

@@ -10,6 +10,7 @@ use std::collections::{HashMap, HashSet};
 use futures::future::try_join_all;
 
 use crate::doc::{DocId, Document, Rev};
+use crate::proto::message::WireError;
 use crate::store::DocError;
 
 use super::flow::{Bytes, Done, FETCH_DOCS_MAX, Flow};
@@ -126,7 +127,13 @@ impl Flow {
                 }
             }
         }
-        self.target.write_group(prepared).await
+        match self.target.write_group(prepared).await {
+            Err(error) => match error.about_document() {
+                Some(about) if about.status == 413 => Ok(refuse_all(docs, &about)),
+                _ => Err(error),
+            },
+            answer => answer,
+        }
     }
 
     /// Tries denied documents again, group by group; gives back those that were denied alone.
@@ -165,8 +172,18 @@ fn overlaps(group: &Group, ids: &HashSet<DocId>) -> bool {
     group.rows.iter().any(|row| ids.contains(&row.id))
 }
 
+/// The answer for a group that a target cannot take.
+pub(crate) fn refuse_all(docs: &[Document], error: &WireError) -> WriteAnswer {
+    let refused = docs.iter().map(|document| RefusedDoc {
+        id: document.id.clone(),
+        rev: document.rev.clone(),
+        error: error.clone(),
+    });
+    WriteAnswer { refused: refused.collect(), known: Vec::new() }
+}
+
 /// The answer for a group of which some documents were refused: the others are too.
-pub(crate) fn refuse_others(docs: &[Document], mut refused: Vec<RefusedDoc>) -> WriteAnswer {
+pub(super) fn refuse_others(docs: &[Document], mut refused: Vec<RefusedDoc>) -> WriteAnswer {
     let id = refused.first().map(|refused| refused.id.to_string()).unwrap_or_default();
     let error = as_wire(&DocError::GroupRefused { id });
     for document in docs {

@@ -8,8 +8,7 @@ use crate::proto::call::WriteRow;
 use crate::proto::message::{Access, Info, WireError};
 use crate::store::backend::Grouping;
 use crate::store::{
-    Database, DocError, EditMode, GROUP_DOCS_MAX, GetOptions, StoreError, WriteOptions,
-    WriteOutcome,
+    Database, DocError, EditMode, GetOptions, StoreError, WriteOptions, WriteOutcome,
 };
 
 use super::auth::Grant;
@@ -259,10 +258,6 @@ fn refuse_group(documents: &[Document], places: &[usize], rows: &mut [Option<Wri
 
 /// Refuses, before any document is judged, what cannot be a group.
 fn check_group(proposed: &[Result<AnyDocument, ParseError>]) -> Result<(), WireError> {
-    let (count, max) = (proposed.len() as u64, GROUP_DOCS_MAX as u64);
-    if count > max {
-        return Err(StoreError::TooLarge { what: "documents in a group", count, max }.to_wire());
-    }
     let is_local = |one: &Result<AnyDocument, _>| matches!(one, Ok(AnyDocument::Local(_)));
     if proposed.iter().any(is_local) {
         return Err(bad_param("docs", "local documents cannot be in a group"));

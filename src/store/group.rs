@@ -9,6 +9,8 @@
 //! taken its body: then the document's present state stands in for it. A group of which all
 //! documents have changed since, and some body is gone, is not shown any more.
 
+use std::collections::HashSet;
+
 use super::backend::{
     COMMIT_DOCS_ATOMIC_MAX, ChangeRow, ChangesRange, GroupRow, Order, ReadBody, ReadDoc, StoredDoc,
 };
@@ -70,7 +72,7 @@ impl Database {
     ///
     /// # Errors
     /// [`StoreError::TooLarge`] for more than [`GROUP_DOCS_MAX`] documents or more bytes of bodies
-    /// than one document may have; else as [`Database::bulk_docs`].
+    /// than one document may have (edits only); else as [`Database::bulk_docs`].
     ///
     /// # Cancel safety
     /// Dropping the future leaves the group either whole or not written.
@@ -86,15 +88,23 @@ impl Database {
     }
 
     /// Refuses what is too large for a group.
-    pub(super) fn check_group(&self, documents: &[Document]) -> Result<(), StoreError> {
-        let count = documents.len();
+    ///
+    /// Of revisions from elsewhere only the number of documents counts: what stands in for them may
+    /// have grown since.
+    pub(super) fn check_group(
+        &self,
+        documents: &[Document],
+        mode: EditMode,
+    ) -> Result<(), StoreError> {
+        let ids: HashSet<&DocId> = documents.iter().map(|document| &document.id).collect();
+        let count = ids.len();
         if count > GROUP_DOCS_MAX {
             let (what, max) = ("documents in a group", GROUP_DOCS_MAX as u64);
             return Err(StoreError::TooLarge { what, count: count as u64, max });
         }
         let bytes: usize = documents.iter().map(|document| document.body.as_str().len()).sum();
         let max = self.limits().doc_bytes_max;
-        if bytes > max {
+        if bytes > max && mode == EditMode::Edit {
             let (what, count) = ("bytes of the documents in a group", bytes as u64);
             return Err(StoreError::TooLarge { what, count, max: max as u64 });
         }

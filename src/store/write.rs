@@ -150,7 +150,7 @@ impl Database {
         documents: Vec<Document>,
         options: WriteOptions,
     ) -> Result<Vec<WriteOutcome>, StoreError> {
-        self.check_group(&documents)?;
+        self.check_group(&documents, options.mode)?;
         self.write_documents(documents, options, Grouping::Together).await
     }
 

@@ -71,6 +71,13 @@ impl Network {
         self.cut();
     }
 
+    /// Returns when the network is closed.
+    pub async fn closed(&self) {
+        let mut weather = self.shared.weather.subscribe();
+        let closed = weather.wait_for(|weather| *weather == Weather::Refused).await;
+        closed.expect("the network is there");
+    }
+
     /// From now on nothing arrives, and nobody is told.
     pub fn swallow(&self) {
         self.shared.weather.send_replace(Weather::BlackHole);
