@@ -161,16 +161,18 @@ impl Seen {
                 self.clients.len() - 1
             })
         };
-        match next.expect("the gateway lives").expect("nothing was dropped") {
-            Activity::Connected(session) => format!("+{}", session.protocol),
-            Activity::Disconnected(session) => format!("-{}", session.protocol),
-            Activity::DatabaseOpened { database, .. } => format!("+{database}"),
-            Activity::DatabaseClosed { database, cause } => format!("-{database} {cause:?}"),
-            Activity::ClientJoined { database, client } => {
-                format!("+{database} {} {}", client.protocol, number(client.id))
+        let activity = next.expect("the gateway lives").expect("nothing was dropped");
+        let sign = if activity.step() == 1 { '+' } else { '-' };
+        let database = activity.database().map(DbName::to_string).unwrap_or_default();
+        match &activity {
+            Activity::Connected(session) | Activity::Disconnected(session) => {
+                assert_eq!(database, "");
+                format!("{sign}{}", session.protocol)
             }
-            Activity::ClientLeft { database, client } => {
-                format!("-{database} {} {}", client.protocol, number(client.id))
+            Activity::DatabaseOpened { .. } => format!("{sign}{database}"),
+            Activity::DatabaseClosed { cause, .. } => format!("{sign}{database} {cause:?}"),
+            Activity::ClientJoined { client, .. } | Activity::ClientLeft { client, .. } => {
+                format!("{sign}{database} {} {}", client.protocol, number(client.id))
             }
             other => format!("{other:?}"),
         }

@@ -21,6 +21,9 @@ use super::ignored::{Ignored, IgnoredIn, OnIgnoredError, caught};
 use super::table::{Entry, Outcome, Phase, Table};
 use super::{Closing, ClosingCause, LifeCycle, Opening};
 
+/// How long a client that waited for a database has to come in, before it is looked at again.
+const ABOUT_TO_JOIN: Duration = Duration::from_millis(10);
+
 /// What the application set.
 #[derive(Default)]
 pub(in crate::server) struct LifeSettings {
@@ -183,13 +186,14 @@ impl Life {
     }
 
     async fn entering(self: &Arc<Self>, asked: &Asked, link: &Link) -> Result<Entered, WireError> {
-        let mut own = None;
+        // Kept over the next step, so that the database is not closed between the two.
+        let (mut own, mut kept) = (None, None);
         loop {
-            let mut waiting = match self.step(asked, own, link)? {
+            let waiting = match self.step(asked, own, link)? {
                 Step::In(entered) => return Ok(entered),
                 Step::Wait { began, outcome } => {
                     own = began.or(own);
-                    outcome
+                    kept.insert(outcome)
                 }
             };
             let Ok(outcome) = waiting.wait_for(|out| !matches!(out, Outcome::Pending)).await else {
@@ -378,9 +382,11 @@ impl Life {
             return;
         }
         entry.idle_since = Instant::now();
-        if !entry.lingering {
+        // A time beyond what the clock can tell is for ever.
+        if let Some(close_at) = entry.idle_since.checked_add(self.linger)
+            && !entry.lingering
+        {
             entry.lingering = true;
-            let close_at = entry.idle_since + self.linger;
             self.spawn(close_idle(Arc::downgrade(self), name.clone(), number, close_at));
         }
     }
@@ -393,9 +399,12 @@ impl Life {
             entry.lingering = false;
             return None;
         }
-        let close_at = entry.idle_since + self.linger;
-        if close_at > Instant::now() {
+        let (now, close_at) = (Instant::now(), entry.idle_since.checked_add(self.linger)?);
+        if close_at > now {
             return Some(close_at);
+        }
+        if entry.outcome.receiver_count() > 0 {
+            return Some(now + ABOUT_TO_JOIN);
         }
         self.close(&mut table, name, ClosingCause::Idle);
         None

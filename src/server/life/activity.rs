@@ -112,8 +112,7 @@ pub struct OpenDatabase {
 pub struct GatewayStats {
     /// Connections, those that have asked for nothing yet included.
     pub connections: usize,
-    /// Databases that somebody has open, or has had until lately, each counted as often as it is
-    /// open: channels, requests and replications.
+    /// Open channels, requests for a database and replications.
     pub channels: usize,
     /// Databases that are active.
     pub databases: usize,

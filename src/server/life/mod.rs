@@ -38,7 +38,7 @@ use super::{Gateway, GatewayBuilder};
 ///
 /// A hook that panics or takes longer than `database_open_timeout_ms`, and one of a database that
 /// fails, is told to [`GatewayBuilder::on_ignored_error`]. Whoever waits for it is refused with the
-/// reason. No hook may wait for a client of its own gateway that opens the same database.
+/// reason; what takes too long is dropped where it stands. No hook may wait for a client of its own gateway that opens the same database.
 ///
 /// ```
 /// use settee::server::{Denied, LifeCycle, Opening};
@@ -117,12 +117,6 @@ pub struct Opening {
 }
 
 impl Opening {
-    /// The store that the database is or will be in.
-    #[must_use]
-    pub fn store(&self) -> &Store {
-        &self.store
-    }
-
     /// The database, if it is there.
     ///
     /// # Errors
