@@ -93,7 +93,7 @@ impl Settings {
             databases: *random.choose(&[1, 1, 2, 2, 3]),
             tick: ms(*random.choose(&[20, 40, 80])),
             latency_max: ms(random.of(20..300)),
-            storm: ms(random.of(2_000..6_000)),
+            storm: ms(random.of(1_500..4_500)),
             ping_interval: ms(if patient { 20_000 } else { random.of(500..2_000) }),
             silence_timeout: ms(if patient { 45_000 } else { random.of(2_500..5_000) }),
             backoff_max: ms(random.of(1_000..10_000)),
