@@ -103,7 +103,7 @@ async fn a_page_never_ends_within_a_group() {
     for (_, store, _dir) in stores() {
         let mut ledger = Ledger::new(database(&store).await);
         for n in 0..20 {
-            let ids: Vec<String> = (0..1 + n % 5).map(|m| format!("d{n}-{m}")).collect();
+            let ids: Vec<String> = (0..=n % 5).map(|m| format!("d{n}-{m}")).collect();
             ledger.group(&ids.iter().map(String::as_str).collect::<Vec<_>>()).await;
         }
         for rows_max in [1, 2, 3, 7, 100] {
