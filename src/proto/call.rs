@@ -20,6 +20,8 @@ pub mod method {
     pub const PUT: &str = "put";
     /// Deletes one document. [`DeleteParams`](super::DeleteParams).
     pub const DELETE: &str = "delete";
+    /// Changes a part of one document. [`PatchParams`](super::PatchParams).
+    pub const PATCH: &str = "patch";
     /// Writes documents. [`BulkDocsParams`](super::BulkDocsParams).
     pub const BULK_DOCS: &str = "bulk_docs";
     /// Reads documents; streams. [`BulkGetParams`](super::BulkGetParams).
@@ -168,6 +170,9 @@ pub struct PutParams {
     /// Whether to make a revision.
     #[serde(default = "yes")]
     pub new_edits: bool,
+    /// Whether an edit that says what the winning rev says makes no revision.
+    #[serde(default)]
+    pub if_changed: bool,
 }
 
 /// Parameters of `delete`.
@@ -178,6 +183,26 @@ pub struct DeleteParams {
     pub id: String,
     /// The leaf to delete.
     pub rev: String,
+}
+
+/// Parameters of `patch`; one of `merge` and `operations` must be there.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PatchParams {
+    /// The document.
+    pub id: String,
+    /// The leaf to change; the winning rev where missing, again and again while others write.
+    #[serde(default)]
+    pub rev: Option<String>,
+    /// A JSON Merge Patch (RFC 7396).
+    #[serde(default)]
+    pub merge: Option<Box<RawValue>>,
+    /// A JSON Patch (RFC 6902).
+    #[serde(default)]
+    pub operations: Option<Box<RawValue>>,
+    /// As in [`PutParams`].
+    #[serde(default)]
+    pub if_changed: bool,
 }
 
 /// Parameters of `bulk_docs`. Reply: an array; with `new_edits` a row for each document, else only
@@ -191,9 +216,12 @@ pub struct BulkDocsParams {
     /// Whether to make revisions.
     #[serde(default = "yes")]
     pub new_edits: bool,
+    /// As in [`PutParams`], for each document.
+    #[serde(default)]
+    pub if_changed: bool,
 }
 
-/// A row of `bulk_docs`' reply, and the reply of `put` and `delete`.
+/// A row of `bulk_docs`' reply, and the reply of `put`, `patch` and `delete`.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct WriteRow {
     /// True for a stored document, else absent.

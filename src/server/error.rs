@@ -7,6 +7,7 @@
 mod events;
 pub(crate) mod find;
 mod http;
+mod patch;
 
 pub(super) use events::EventRefusal;
 pub(super) use http::HttpRefusal;

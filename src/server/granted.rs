@@ -11,6 +11,7 @@ use crate::store::{
 };
 
 use super::auth::Grant;
+use super::batch::{Aside, Batch, How, Unchanged, error_row};
 use super::error::{Refusal, ToWire as _};
 use super::handler::{self, Outcome};
 use super::observe::Link;
@@ -64,44 +65,25 @@ impl Granted {
     pub(super) async fn write(
         &self,
         proposed: Vec<Result<AnyDocument, ParseError>>,
-        mode: EditMode,
+        how: impl Into<How>,
         written: impl Fn(&crate::store::Written) + Send,
     ) -> Result<Vec<WriteRow>, WireError> {
-        let mut rows: Vec<Option<WriteRow>> = vec![None; proposed.len()];
-        let mut documents = Vec::with_capacity(proposed.len());
-        let mut places = Vec::with_capacity(proposed.len());
-        for (place, proposed) in proposed.into_iter().enumerate() {
-            let document = match proposed {
-                Err(error) => {
-                    rows[place] = Some(error_row(String::new(), None, &error.to_wire()));
-                    continue;
-                }
-                Ok(AnyDocument::Local(local)) => {
-                    rows[place] = Some(self.write_local(local).await?);
-                    continue;
-                }
-                Ok(AnyDocument::Doc(document)) => document,
-                Ok(AnyDocument::WithoutId(unnamed)) => unnamed.named(new_id()),
-            };
-            match self.may_write(&document, mode).await {
-                Ok(()) => {
-                    places.push(place);
-                    documents.push(document);
-                }
-                Err(error) => rows[place] = Some(refused_row(&document, &error)),
-            }
+        let How { mode, unchanged } = how.into();
+        let mut batch = self.begin(proposed, mode).await?;
+        self.leave_out(&mut batch, unchanged).await?;
+        let (grant, database) = (&*self.grant, &self.database);
+        let handled = handler::handle(grant, database, &mut batch.documents, mode).await?;
+        let handled = batch.sift(handled);
+        let verdicts = validator::judge(grant, database, &batch.documents).await?;
+        let judged = handled.into_iter().zip(verdicts).map(|(handled, v)| v.map(|()| handled));
+        let mut handled = batch.sift(judged.collect());
+        if handled.iter().any(|handled| handled.changed) {
+            let changed = self.changes_winners(&batch.documents, unchanged).await?;
+            let kept =
+                changed.into_iter().zip(handled).map(|(known, handled)| known.map(|()| handled));
+            handled = batch.sift(kept.collect());
         }
-        let (documents, places, handled) = {
-            let outcomes =
-                handler::handle(&self.grant, &self.database, &mut documents, mode).await?;
-            let refused = outcomes.into_iter().map(|outcome| outcome.map_err(|d| d.to_wire()));
-            sift(documents, places, refused, &mut rows)
-        };
-        let verdicts = validator::judge(&self.grant, &self.database, &documents).await?;
-        let handled_and = handled.into_iter().zip(verdicts);
-        let judged = handled_and
-            .map(|(handled, verdict)| verdict.map(|()| handled).map_err(|d| d.to_wire()));
-        let (documents, places, handled) = sift(documents, places, judged, &mut rows);
+        let (documents, mut rows, places) = batch.finish();
         let outcomes = self.store(documents, &handled, mode).await?;
         for ((place, handled), outcome) in places.into_iter().zip(&handled).zip(outcomes) {
             if let Ok(stored) = &outcome {
@@ -117,6 +99,64 @@ impl Granted {
         let rows: Vec<WriteRow> = rows.into_iter().flatten().collect();
         self.link.wrote(&self.grant, &rows);
         Ok(rows)
+    }
+
+    /// The documents that the grant lets be written. Local ones are.
+    async fn begin(
+        &self,
+        proposed: Vec<Result<AnyDocument, ParseError>>,
+        mode: EditMode,
+    ) -> Result<Batch, WireError> {
+        let mut batch = Batch::of(proposed.len());
+        let mut verdicts = Vec::with_capacity(proposed.len());
+        for (place, proposed) in proposed.into_iter().enumerate() {
+            let document = match proposed {
+                Err(error) => {
+                    batch.rows[place] = Some(error_row(String::new(), None, &error.to_wire()));
+                    continue;
+                }
+                Ok(AnyDocument::Local(local)) => {
+                    batch.rows[place] = Some(self.write_local(local).await?);
+                    continue;
+                }
+                Ok(AnyDocument::Doc(document)) => document,
+                Ok(AnyDocument::WithoutId(unnamed)) => unnamed.named(new_id()),
+            };
+            verdicts.push(self.may_write(&document, mode).await.map_err(Aside::Refused));
+            batch.add(place, document);
+        }
+        batch.sift(verdicts);
+        Ok(batch)
+    }
+
+    async fn leave_out(&self, batch: &mut Batch, unchanged: Unchanged) -> Result<(), WireError> {
+        let changes = self.changes_winners(&batch.documents, unchanged).await?;
+        batch.sift(changes);
+        Ok(())
+    }
+
+    /// Whether each document differs from its winning rev, if that matters.
+    async fn changes_winners(
+        &self,
+        documents: &[Document],
+        unchanged: Unchanged,
+    ) -> Result<Vec<Result<(), Aside>>, WireError> {
+        let mut changes = Vec::with_capacity(documents.len());
+        for document in documents {
+            let known = match unchanged {
+                Unchanged::Written => None,
+                Unchanged::LeftOut if document.deleted => None,
+                Unchanged::LeftOut => {
+                    match self.database.get(&document.id, &GetOptions::default()).await {
+                        Ok(winner) => winner.rev.clone().filter(|_| winner.says_the_same(document)),
+                        Err(StoreError::DocMissing { .. } | StoreError::DocDeleted { .. }) => None,
+                        Err(error) => return Err(error.to_wire()),
+                    }
+                }
+            };
+            changes.push(known.map_or(Ok(()), |rev| Err(Aside::Known(rev))));
+        }
+        Ok(changes)
     }
 
     /// Stores documents, with what handlers let follow them in the same commit.
@@ -199,27 +239,6 @@ impl Granted {
     }
 }
 
-/// Takes out the documents that are refused, and puts their rows in their places.
-fn sift<T>(
-    documents: Vec<Document>,
-    places: Vec<usize>,
-    verdicts: impl Iterator<Item = Result<T, WireError>>,
-    rows: &mut [Option<WriteRow>],
-) -> (Vec<Document>, Vec<usize>, Vec<T>) {
-    let mut passed = (Vec::new(), Vec::new(), Vec::new());
-    for ((document, place), verdict) in documents.into_iter().zip(places).zip(verdicts) {
-        match verdict {
-            Ok(value) => {
-                passed.0.push(document);
-                passed.1.push(place);
-                passed.2.push(value);
-            }
-            Err(error) => rows[place] = Some(refused_row(&document, &error)),
-        }
-    }
-    passed
-}
-
 /// An id for a document that came without one: 32 random hex digits.
 fn new_id() -> DocId {
     let random = crate::store::Uuid::random();
@@ -240,21 +259,5 @@ fn outcome_row(outcome: WriteOutcome) -> WriteRow {
             let rev = refused.rev.filter(|_| refused.error != DocError::Conflict);
             error_row(refused.id.to_string(), rev.map(|r| r.to_string()), &refused.error.to_wire())
         }
-    }
-}
-
-fn refused_row(document: &Document, error: &WireError) -> WriteRow {
-    let rev = document.rev.as_ref().map(ToString::to_string);
-    error_row(document.id.to_string(), rev, error)
-}
-
-fn error_row(id: String, rev: Option<String>, error: &WireError) -> WriteRow {
-    WriteRow {
-        ok: false,
-        id,
-        rev,
-        status: Some(error.status),
-        error: Some(error.error.clone()),
-        reason: Some(error.reason.clone()),
     }
 }

@@ -6,6 +6,7 @@
 
 mod accept;
 mod auth;
+mod batch;
 mod bounds;
 mod calls;
 mod census;
@@ -22,6 +23,7 @@ mod net;
 mod observe;
 mod opening;
 mod outbox;
+mod patching;
 mod progress;
 mod refused;
 mod replication;

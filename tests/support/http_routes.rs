@@ -74,6 +74,8 @@ pub const ROUTES: &[(&str, &str, &str, Needs, u16)] = &[
     ("PUT", "/db/made", "{}", Write, 201),
     ("PUT", "/db/made?new_edits=false", r#"{"_rev":"1-a"}"#, Write, 201),
     ("DELETE", "/db/made?rev=1-a", "", Write, 200),
+    ("PATCH", "/db/doc", "{}", ReadAndWrite, 200),
+    ("PATCH", "/db/_design/d", "{}", ReadAndWrite, 200),
     ("COPY", "/db/doc", "", ReadAndWrite, 201),
     ("GET", "/db/doc/att", "", Read, 200),
     ("HEAD", "/db/doc/att", "", Read, 200),

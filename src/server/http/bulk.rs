@@ -12,6 +12,7 @@ use crate::doc::{AnyDocument, ParseError, Rev};
 use crate::limits::Limits;
 use crate::proto::call::{RevsDiffAsked, WriteRow};
 use crate::proto::message::WireError;
+use crate::server::batch::{How, Unchanged};
 use crate::server::calls;
 use crate::server::error::{HttpRefusal, ToWire as _, bad_request};
 use crate::store::{BulkGetItem, BulkGetOptions, BulkGetResult, EditMode, OpenRev, StoreError};
@@ -30,6 +31,7 @@ fn check_post(db: &Db) -> Result<(), WireError> {
 struct BulkDocs {
     docs: Option<Box<RawValue>>,
     new_edits: Option<bool>,
+    if_changed: Option<bool>,
 }
 
 /// `_bulk_docs`. A document that cannot be read fails the whole call before anything is written, as
@@ -60,7 +62,9 @@ pub(super) async fn bulk_docs(mut db: Db) -> Answer {
     let documents: Result<Vec<AnyDocument>, ParseError> = docs.iter().map(parse).collect();
     let documents = documents.map_err(|error| error.to_wire())?;
     let proposed = documents.into_iter().map(Ok).collect();
-    let mut rows = db.writable()?.write(proposed, mode, |_| {}).await?;
+    let if_changed = body.if_changed.or(db.request.query.flag_if_any("if_changed")?);
+    let how = How { mode, unchanged: Unchanged::left_out_if(if_changed.unwrap_or(false)) };
+    let mut rows = db.writable()?.write(proposed, how, |_| {}).await?;
     if mode == EditMode::Replicated {
         rows.retain(|row| !row.ok);
     }

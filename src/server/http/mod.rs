@@ -26,6 +26,7 @@ mod local;
 mod multipart;
 mod observed;
 mod page;
+mod patch;
 mod pattern;
 mod query;
 mod replicate;

@@ -1,0 +1,62 @@
+//! Edits that the gateway makes of what is stored, as a client asks: it need not read before.
+
+use crate::doc::{AnyDocument, Body, DocId, Document, Patch, ReadExtra, Rev};
+use crate::proto::call::WriteRow;
+use crate::proto::message::WireError;
+use crate::store::{DocError, EditMode, GetOptions, StoreError};
+
+use super::batch::{How, Unchanged};
+use super::error::{Refusal, ToWire as _};
+use super::granted::Granted;
+
+/// How often an edit is made anew, of a document that others write at the same time.
+const TRIES_MAX: usize = 100;
+
+impl Granted {
+    /// Applies a patch to a leaf, or to whatever wins at the moment of the write.
+    pub(super) async fn patch(
+        &self,
+        id: &DocId,
+        base: Option<Rev>,
+        patch: &Patch,
+        unchanged: Unchanged,
+    ) -> Result<WriteRow, WireError> {
+        self.check_edit()?;
+        let limits = self.database.limits();
+        let options = GetOptions { rev: base, ..GetOptions::default() };
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            let document = self.get_to_edit(id, &options, patch.reads()).await;
+            let document = document.map_err(|error| match error {
+                // A base that is not stored any more was written over.
+                StoreError::DocMissing { .. } if options.rev.is_some() => {
+                    StoreError::from(DocError::Conflict).to_wire()
+                }
+                other => other.to_wire(),
+            })?;
+            let text = patch.apply(document.body.as_str(), limits).map_err(|e| e.to_wire())?;
+            let body = Body::parse(&text, limits).map_err(|error| error.to_wire())?;
+            let row = self.write_edit(Document { body, ..document }, unchanged).await?;
+            if row.status != Some(409) || options.rev.is_some() || tries == TRIES_MAX {
+                return Ok(row);
+            }
+        }
+    }
+
+    fn check_edit(&self) -> Result<(), WireError> {
+        self.check_read()?;
+        if self.grant.write { Ok(()) } else { Err(Refusal::MayNotWrite.to_wire()) }
+    }
+
+    pub(super) async fn write_edit(
+        &self,
+        document: Document,
+        unchanged: Unchanged,
+    ) -> Result<WriteRow, WireError> {
+        let edit = Document { revisions: None, extra: ReadExtra::default(), ..document };
+        let how = How { mode: EditMode::Edit, unchanged };
+        let rows = self.write(vec![Ok(AnyDocument::Doc(edit))], how, |_| {}).await?;
+        Ok(rows.into_iter().next().unwrap_or_default())
+    }
+}
