@@ -262,6 +262,7 @@ fn calls() -> Vec<(&'static str, Value, Needs)> {
         ("put", json!({"doc": {"_id": "put"}}), Write),
         ("delete", json!({"id": "doc", "rev": "1-a"}), Write),
         ("patch", json!({"id": "doc", "merge": {"n": 1}}), ReadAndWrite),
+        ("ops", json!({"id": "doc", "ops": {"inc": {"n": 1}}}), ReadAndWrite),
         ("bulk_docs", json!({"docs": [{"_id": "bulk"}]}), Write),
         ("bulk_get", json!({"docs": [{"id": "doc"}]}), Read),
         ("revs_diff", json!({"doc": ["1-a"]}), Open),

@@ -158,6 +158,15 @@ async fn the_calls_of_settee_v1_patch_and_leave_out_alike() {
     assert_eq!(api.get("/db/a").await.json()["n"], 2);
 }
 
+#[tokio::test]
+async fn who_may_not_read_cannot_guess_what_is_stored() {
+    let (api, rev) = with(r#"{"pin":1234}"#).await;
+    let writer = ("Authorization", "Bearer writer");
+    let guess = format!("/db/a?if_changed=true&rev={rev}");
+    let written = api.ask("PUT", &guess, &[http::JSON, writer], br#"{"pin":1234}"#).await.json();
+    assert!(written["rev"].as_str().unwrap().starts_with("2-"), "{written}");
+}
+
 /// Hides a member from everybody.
 struct Hide;
 

@@ -133,16 +133,17 @@ impl Document {
     /// tombstone. Numbers are compared by their value, and members may stand in any order.
     #[must_use]
     pub fn says_the_same(&self, other: &Self) -> bool {
-        let attachments = || {
-            let pairs = self.attachments.iter().zip(&other.attachments);
-            let same = |(a, b): (&Attachment, &Attachment)| {
-                a.content_type == b.content_type && a.digest().is_some() && a.digest() == b.digest()
-            };
-            self.attachments.len() == other.attachments.len()
-                && pairs.into_iter().all(|(a, b)| a.0 == b.0 && same((a.1, b.1)))
-        };
         let body = || same(&Json::cut(self.body.as_str()), &Json::cut(other.body.as_str()));
-        self.deleted == other.deleted && attachments() && body()
+        self.deleted == other.deleted && self.has_attachments_of(other) && body()
+    }
+
+    pub(crate) fn has_attachments_of(&self, other: &Self) -> bool {
+        let same = |a: &Attachment, b: &Attachment| {
+            a.content_type == b.content_type && a.digest().is_some() && a.digest() == b.digest()
+        };
+        let mut pairs = self.attachments.iter().zip(&other.attachments);
+        self.attachments.len() == other.attachments.len()
+            && pairs.all(|(a, b)| a.0 == b.0 && same(a.1, b.1))
     }
 
     /// Reads the body into a type of the caller's.

@@ -22,6 +22,8 @@ pub mod method {
     pub const DELETE: &str = "delete";
     /// Changes a part of one document. [`PatchParams`](super::PatchParams).
     pub const PATCH: &str = "patch";
+    /// Changes counters and sets of one document. [`OpsParams`](super::OpsParams).
+    pub const OPS: &str = "ops";
     /// Writes documents. [`BulkDocsParams`](super::BulkDocsParams).
     pub const BULK_DOCS: &str = "bulk_docs";
     /// Reads documents; streams. [`BulkGetParams`](super::BulkGetParams).
@@ -205,6 +207,16 @@ pub struct PatchParams {
     pub if_changed: bool,
 }
 
+/// Parameters of `ops`.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OpsParams {
+    /// The document, which is made if it is not there.
+    pub id: String,
+    /// What is to be done, as [`Operations::parse`](crate::doc::Operations::parse) reads it.
+    pub ops: Box<RawValue>,
+}
+
 /// Parameters of `bulk_docs`. Reply: an array; with `new_edits` a row for each document, else only
 /// the refused ones.
 #[derive(Debug, Serialize, Deserialize)]
@@ -221,7 +233,7 @@ pub struct BulkDocsParams {
     pub if_changed: bool,
 }
 
-/// A row of `bulk_docs`' reply, and the reply of `put`, `patch` and `delete`.
+/// A row of `bulk_docs`' reply, and the reply of `put`, `patch`, `ops` and `delete`.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct WriteRow {
     /// True for a stored document, else absent.

@@ -1,6 +1,6 @@
 //! A database under a grant: what every protocol of the gateway reads and writes through.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 
 use crate::doc::{AnyDocument, Body, DocId, Document, LocalDocument, ParseError, Rev};
@@ -85,6 +85,7 @@ impl Granted {
         }
         let (documents, mut rows, places) = batch.finish();
         let outcomes = self.store(documents, &handled, mode).await?;
+        self.merge_conflicts(&outcomes).await;
         for ((place, handled), outcome) in places.into_iter().zip(&handled).zip(outcomes) {
             if let Ok(stored) = &outcome {
                 if !handled.changed {
@@ -145,11 +146,17 @@ impl Granted {
         for document in documents {
             let known = match unchanged {
                 Unchanged::Written => None,
-                Unchanged::LeftOut if document.deleted => None,
+                // What may not be read must not be guessed either.
+                Unchanged::LeftOut if document.deleted || !self.grant.read => None,
                 Unchanged::LeftOut => {
-                    match self.database.get(&document.id, &GetOptions::default()).await {
+                    let winner = self.get_to_edit(&document.id, &GetOptions::default(), true).await;
+                    match winner {
                         Ok(winner) => winner.rev.clone().filter(|_| winner.says_the_same(document)),
-                        Err(StoreError::DocMissing { .. } | StoreError::DocDeleted { .. }) => None,
+                        Err(
+                            StoreError::DocMissing { .. }
+                            | StoreError::DocDeleted { .. }
+                            | StoreError::Refused(DocError::Forbidden { .. }),
+                        ) => None,
                         Err(error) => return Err(error.to_wire()),
                     }
                 }
@@ -181,6 +188,19 @@ impl Granted {
             tracing::warn!(error = %refused.error, "what a handler made of a revision was refused");
         }
         Ok(outcomes)
+    }
+
+    /// What was stored is stored: a conflict that cannot be merged now is merged with the next write.
+    async fn merge_conflicts(&self, outcomes: &[WriteOutcome]) {
+        let Some(policy) = &self.grant.merge_policy else { return };
+        let changed = outcomes.iter().flatten().filter(|stored| stored.seq.is_some());
+        let ids: BTreeSet<&DocId> = changed.map(|stored| &stored.id).collect();
+        for id in ids {
+            if let Err(error) = self.database.merge_conflicts(id, policy).await {
+                let database = self.database.name().as_str();
+                tracing::warn!(db = database, %error, "a conflict cannot be merged");
+            }
+        }
     }
 
     async fn may_write(&self, document: &Document, mode: EditMode) -> Result<(), WireError> {

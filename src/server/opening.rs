@@ -69,6 +69,7 @@ impl Shared {
         grant.validators.splice(..0, self.validators.iter().cloned());
         grant.write_handlers = picked(&self.write_handlers, &grant.database);
         grant.fetch_handlers = picked(&self.fetch_handlers, &grant.database);
+        grant.merge_policy = picked(&self.merge_policies, &grant.database).into_iter().next();
         Ok(grant)
     }
 

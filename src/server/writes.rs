@@ -4,9 +4,10 @@ use futures::stream;
 use serde_json::json;
 use serde_json::value::RawValue;
 
-use crate::doc::{AnyDocument, AttachmentDigest, BlobHasher, ParseError, Patch};
+use crate::doc::{AnyDocument, AttachmentDigest, BlobHasher, Operations, ParseError, Patch};
 use crate::proto::call::{
-    BlobNote, BulkDocsParams, DeleteParams, PatchParams, PutParams, UploadParams, WriteRow, method,
+    BlobNote, BulkDocsParams, DeleteParams, OpsParams, PatchParams, PutParams, UploadParams,
+    WriteRow, method,
 };
 use crate::proto::message::WireError;
 use crate::store::{EditMode, StoreError};
@@ -79,6 +80,13 @@ pub(super) async fn delete(call: &Call, raw: &RawValue) -> Result<Answer, Stop> 
     let tombstone = json!({"_id": asked.id, "_rev": asked.rev, "_deleted": true}).to_string();
     let proposed = AnyDocument::parse(&tombstone, &call.doc_limits());
     one_row(write(call, vec![proposed], EditMode::Edit.into()).await?)
+}
+
+pub(super) async fn ops(call: &Call, raw: &RawValue) -> Result<Answer, Stop> {
+    let asked: OpsParams = params(method::OPS, raw)?;
+    let operations = Operations::parse(asked.ops.get()).map_err(|error| error.to_wire())?;
+    let id = call.doc_id(&asked.id)?;
+    one_row(vec![call.channel.granted().operate(&id, &operations).await?])
 }
 
 fn how(new_edits: bool, if_changed: bool) -> How {

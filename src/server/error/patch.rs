@@ -1,7 +1,7 @@
-//! What the wire shows of patches that are not applied.
+//! What the wire shows of patches and operations that are not applied.
 
 use super::{ToWire, wire};
-use crate::doc::PatchError;
+use crate::doc::{OperationsError, PatchError};
 use crate::proto::message::WireError;
 
 impl ToWire for PatchError {
@@ -12,6 +12,17 @@ impl ToWire for PatchError {
             Self::TooManyOperations { .. } => wire(413, "too_large", self),
             Self::Missing { .. } => wire(422, "unprocessable_content", self),
             Self::Test { .. } => wire(412, "precondition_failed", self),
+        }
+    }
+}
+
+impl ToWire for OperationsError {
+    fn to_wire(&self) -> WireError {
+        match self {
+            Self::Malformed { .. } => wire(400, "bad_request", self),
+            Self::Shape { .. } => wire(422, "unprocessable_content", self),
+            Self::Number { .. } => wire(412, "precondition_failed", self),
+            Self::Parse(error) => error.to_wire(),
         }
     }
 }
