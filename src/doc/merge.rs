@@ -11,9 +11,12 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 
+use super::body::Body;
 use super::collate::{self, Strings};
 use super::equal::same;
+use super::error::ParseError;
 use super::value::Json;
+use crate::limits::Limits;
 
 /// The highest count, which a JavaScript number can be.
 pub(super) const COUNT_MAX: u64 = (1 << 53) - 1;
@@ -46,12 +49,15 @@ enum Others {
 /// By which rules the branches of a conflict become one.
 ///
 /// ```
-/// use settee::doc::{Merge, MergePolicy};
+/// use settee::{Limits, doc::{Body, Merge, MergePolicy}};
 /// let policy = MergePolicy::new().field("likes", Merge::Counter).field("tags", Merge::Set);
-/// let mine = r#"{"title":"A","likes":{"phone":[3,0]},"tags":{"red":1}}"#;
-/// let other = r#"{"title":"A","likes":{"laptop":[2,1]},"tags":{"red":2}}"#;
-/// let merged = policy.merge(mine, other).expect("they differ in members with a rule only");
-/// assert_eq!(merged, r#"{"title":"A","likes":{"phone":[3,0],"laptop":[2,1]},"tags":{"red":2}}"#);
+/// let limits = Limits::default();
+/// let one = Body::parse(r#"{"title":"A","likes":{"phone":[3,0]},"tags":{"red":1}}"#, &limits)?;
+/// let other = Body::parse(r#"{"title":"A","likes":{"laptop":[2,1]},"tags":{"red":2}}"#, &limits)?;
+/// let merged = policy.merge(&one, &other, &limits)?.expect("all that differs has a rule");
+/// let expected = r#"{"title":"A","likes":{"phone":[3,0],"laptop":[2,1]},"tags":{"red":2}}"#;
+/// assert_eq!(merged.as_str(), expected);
+/// # Ok::<(), settee::ParseError>(())
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct MergePolicy {
@@ -81,11 +87,18 @@ impl MergePolicy {
     }
 
     /// The body that stands for two, of which the first is of the winning rev; `None` where the
-    /// conflict has to stay. Both are JSON objects that were checked.
-    #[must_use]
-    pub fn merge(&self, winner: &str, other: &str) -> Option<String> {
-        let (winner, other) = (Json::cut(winner), Json::cut(other));
-        self.merged(&winner, &other).map(|merged| merged.to_string())
+    /// conflict has to stay.
+    ///
+    /// # Errors
+    /// [`ParseError`] for a merged body that is over a bound.
+    pub fn merge(
+        &self,
+        winner: &Body,
+        other: &Body,
+        limits: &Limits,
+    ) -> Result<Option<Body>, ParseError> {
+        let merged = self.merged(&Json::of_body(winner), &Json::of_body(other));
+        merged.map(|merged| Body::parse(&merged.to_string(), limits)).transpose()
     }
 
     fn merged<'a>(&self, winner: &Json<'a>, other: &Json<'a>) -> Option<Json<'a>> {
@@ -224,6 +237,13 @@ mod tests {
 
     use super::*;
 
+    fn merge(policy: &MergePolicy, a: &str, b: &str) -> Option<String> {
+        let limits = Limits::default();
+        let body = |text| Body::parse(text, &limits).expect(text);
+        let merged = policy.merge(&body(a), &body(b), &limits).expect("it is small");
+        merged.map(|merged| merged.as_str().to_owned())
+    }
+
     fn policy() -> MergePolicy {
         MergePolicy::new()
             .field("likes", Merge::Counter)
@@ -246,7 +266,7 @@ mod tests {
             ("{}", r#"{"tags":{"x":1}}"#, r#"{"tags":{"x":1}}"#),
             (r#"{"$ops":{"a":1}}"#, r#"{"$ops":{"a":3}}"#, r#"{"$ops":{"a":3}}"#),
         ] {
-            assert_eq!(policy().merge(a, b).as_deref(), Some(merged), "{a} {b}");
+            assert_eq!(merge(&policy(), a, b).as_deref(), Some(merged), "{a} {b}");
         }
     }
 
@@ -260,11 +280,11 @@ mod tests {
             (r#"{"tags":{"x":1}}"#, r#"{"tags":["x"]}"#),
             (r#"{"best":"9"}"#, r#"{"best":1}"#),
         ] {
-            assert_eq!(policy().merge(a, b), None, "{a} {b}");
-            assert_eq!(policy().others_by_winner().merge(a, b).as_deref(), Some(a), "{a} {b}");
+            assert_eq!(merge(&policy(), a, b), None, "{a} {b}");
+            assert_eq!(merge(&policy().others_by_winner(), a, b).as_deref(), Some(a), "{a} {b}");
         }
         let (a, b) = (r#"{"n":1,"best":1}"#, r#"{"best":2,"n":1.0}"#);
-        assert_eq!(policy().merge(a, b).as_deref(), Some(r#"{"n":1,"best":2}"#));
+        assert_eq!(merge(&policy(), a, b).as_deref(), Some(r#"{"n":1,"best":2}"#));
     }
 
     fn body() -> impl Strategy<Value = String> {
@@ -282,7 +302,7 @@ mod tests {
         #[test]
         fn merging_is_commutative_associative_and_idempotent(a in body(), b in body(), c in body()) {
             let policy = policy();
-            let merge = |a: &str, b: &str| policy.merge(a, b).expect("all members have rules");
+            let merge = |a: &str, b: &str| merge(&policy, a, b).expect("all members have rules");
             let same = |a: &str, b: &str| same(&Json::cut(a), &Json::cut(b));
             prop_assert!(same(&merge(&a, &b), &merge(&b, &a)));
             prop_assert!(same(&merge(&merge(&a, &b), &c), &merge(&a, &merge(&b, &c))));

@@ -10,6 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Deserialize;
 
+use super::body::Body;
 use super::error::{ParseError, printable};
 use super::merge::{COUNT_MAX, Merge, OPERATIONS, count, member, number, pair, set_member};
 use super::value::Json;
@@ -53,14 +54,15 @@ type Fields<T> = BTreeMap<String, T>;
 /// Changes of counters and sets, applied together.
 ///
 /// ```
-/// use settee::{Limits, doc::Operations};
+/// use settee::{Limits, doc::{Body, Operations}};
 /// let limits = Limits::default();
 /// let text = r#"{"actor": "anna", "n": 1, "inc": {"likes": 2}, "add": {"tags": ["red"]}}"#;
 /// let operations = Operations::parse(text)?;
-/// let body = operations.apply(r#"{"title":"A"}"#, &[], "gateway", &limits)?;
-/// let expected = r#"{"title":"A","likes":{"anna":[2,0]},"tags":{"red":1},"$ops":{"anna":1}}"#;
-/// assert_eq!(body.as_deref(), Some(expected));
-/// assert_eq!(operations.apply(expected, &[], "gateway", &limits)?, None);
+/// let before = Body::parse(r#"{"title":"A"}"#, &limits)?;
+/// let after = operations.apply(&before, &[], "gateway", &limits)?.expect("they change it");
+/// let expected = r#"{"title":"A","$ops":{"anna":1},"likes":{"anna":[2,0]},"tags":{"red":1}}"#;
+/// assert_eq!(after.as_str(), expected);
+/// assert_eq!(operations.apply(&after, &[], "gateway", &limits)?, None);
 /// # Ok::<(), settee::doc::OperationsError>(())
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -115,19 +117,19 @@ impl Operations {
 
     /// The body after these operations; `None` if they change nothing or were applied before.
     /// `others` are the bodies of the branches that conflict with the winning `body`; `writer` counts
-    /// for operations without an actor. All bodies are JSON objects that were checked.
+    /// for operations without an actor.
     ///
     /// # Errors
     /// [`OperationsError`].
     pub fn apply(
         &self,
-        body: &str,
-        others: &[&str],
+        body: &Body,
+        others: &[&Body],
         writer: &str,
         limits: &Limits,
-    ) -> Result<Option<String>, OperationsError> {
-        let before = Json::parse(body, limits)?;
-        let others: Vec<Json<'_>> = others.iter().map(|other| Json::cut(other)).collect();
+    ) -> Result<Option<Body>, OperationsError> {
+        let before = Json::of_body(body);
+        let others: Vec<Json<'_>> = others.iter().map(|other| Json::of_body(other)).collect();
         let mut after = before.clone();
         let merged = |name: &str, rule: Merge| {
             let values = others.iter().map(|other| member(other, name));
@@ -166,7 +168,7 @@ impl Operations {
         if after == before {
             return Ok(None);
         }
-        Ok(Some(after.to_string()))
+        Ok(Some(Body::parse(&after.to_string(), limits)?))
     }
 }
 
@@ -238,7 +240,12 @@ mod tests {
     use super::*;
 
     fn apply(text: &str, body: &str, others: &[&str]) -> Result<Option<String>, OperationsError> {
-        Operations::parse(text)?.apply(body, others, "gw", &Limits::default())
+        let limits = Limits::default();
+        let parse = |text: &str| Body::parse(text, &limits).expect("a body");
+        let others: Vec<Body> = others.iter().map(|other| parse(other)).collect();
+        let others: Vec<&Body> = others.iter().collect();
+        let after = Operations::parse(text)?.apply(&parse(body), &others, "gw", &limits)?;
+        Ok(after.map(|after| after.as_str().to_owned()))
     }
 
     #[test]

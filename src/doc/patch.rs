@@ -12,6 +12,7 @@ use std::collections::HashMap;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use super::body::Body;
 use super::equal::same;
 use super::error::{ParseError, printable};
 use super::value::Json;
@@ -64,11 +65,11 @@ pub enum PatchError {
 /// A change of a part of a document.
 ///
 /// ```
-/// use settee::{Limits, doc::Patch};
+/// use settee::{Limits, doc::{Body, Patch}};
 /// let limits = Limits::default();
 /// let patch = Patch::merge(r#"{"done": true, "note": null}"#, &limits)?;
-/// let patched = patch.apply(r#"{"price":1.10,"done":false,"note":"x"}"#, &limits)?;
-/// assert_eq!(patched, r#"{"price":1.10,"done":true}"#);
+/// let body = Body::parse(r#"{"price":1.10,"done":false,"note":"x"}"#, &limits)?;
+/// assert_eq!(patch.apply(&body, &limits)?.as_str(), r#"{"price":1.10,"done":true}"#);
 /// # Ok::<(), settee::doc::PatchError>(())
 /// ```
 #[derive(Debug, Clone, PartialEq)]
@@ -164,12 +165,12 @@ impl Patch {
         matches!(&self.0, Kind::Operations(operations) if operations.iter().any(reads))
     }
 
-    /// The text of an object with the patch applied; all of it or nothing.
+    /// A body with the patch applied; all of it or nothing.
     ///
     /// # Errors
     /// [`PatchError`].
-    pub fn apply(&self, document: &str, limits: &Limits) -> Result<String, PatchError> {
-        let mut value = Json::parse(document, limits)?;
+    pub fn apply(&self, body: &Body, limits: &Limits) -> Result<Body, PatchError> {
+        let mut value = Json::of_body(body);
         match &self.0 {
             Kind::Merge(patch) => merge(&mut value, patch),
             Kind::Operations(operations) => {
@@ -179,10 +180,7 @@ impl Patch {
                 }
             }
         }
-        if !matches!(value, Json::Object(_)) {
-            return Err(ParseError::NotAnObject.into());
-        }
-        Ok(value.to_string())
+        Ok(Body::parse(&value.to_string(), limits)?)
     }
 }
 
@@ -382,12 +380,15 @@ mod tests {
 
     fn merged(document: &str, patch: &str) -> String {
         let limits = Limits::default();
-        Patch::merge(patch, &limits).unwrap().apply(document, &limits).unwrap()
+        let body = Body::parse(document, &limits).unwrap();
+        Patch::merge(patch, &limits).unwrap().apply(&body, &limits).unwrap().as_str().to_owned()
     }
 
     fn patched(document: &str, patch: &str) -> Result<String, PatchError> {
         let limits = Limits { doc_bytes_max: 10_000, ..Limits::default() };
-        Patch::operations(patch, &limits)?.apply(document, &limits)
+        let body = Body::parse(document, &limits).unwrap();
+        let patched = Patch::operations(patch, &limits)?.apply(&body, &limits)?;
+        Ok(patched.as_str().to_owned())
     }
 
     #[test]
@@ -505,6 +506,7 @@ mod tests {
             (r#"[{"op":"move","from":"/l","path":"/l/0"}]"#, "into itself"),
             (r#"[{"op":"remove","path":"n"}]"#, "begins with /"),
             (r#"[{"op":"replace","path":"","value":[]}]"#, "must be a JSON object"),
+            (r#"[{"op":"add","path":"/_id","value":"b"}]"#, "_id"),
             (r#"{"op":"remove"}"#, "is an array"),
         ] {
             let error = patched(r#"{"n":1,"l":[1,2]}"#, patch).expect_err(patch).to_string();

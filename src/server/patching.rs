@@ -35,8 +35,7 @@ impl Granted {
                 }
                 other => other.to_wire(),
             })?;
-            let text = patch.apply(document.body.as_str(), limits).map_err(|e| e.to_wire())?;
-            let body = Body::parse(&text, limits).map_err(|error| error.to_wire())?;
+            let body = patch.apply(&document.body, limits).map_err(|error| error.to_wire())?;
             let row = self.write_edit(Document { body, ..document }, unchanged).await?;
             if row.status != Some(409) || options.rev.is_some() || tries == TRIES_MAX {
                 return Ok(row);
@@ -57,15 +56,14 @@ impl Granted {
         loop {
             tries += 1;
             let (document, others) = self.branches(id).await.map_err(|error| error.to_wire())?;
-            let others: Vec<&str> = others.iter().map(|other| other.body.as_str()).collect();
-            let text = operations.apply(document.body.as_str(), &others, &writer, limits);
-            let Some(text) = text.map_err(|error| error.to_wire())? else {
+            let others: Vec<&Body> = others.iter().map(|other| &other.body).collect();
+            let body = operations.apply(&document.body, &others, &writer, limits);
+            let Some(body) = body.map_err(|error| error.to_wire())? else {
                 let missing = || StoreError::DocMissing { id: id.clone() }.to_wire();
                 let rev = document.rev.ok_or_else(missing)?.to_string();
                 let (id, rev) = (id.to_string(), Some(rev));
                 return Ok(WriteRow { ok: true, id, rev, ..WriteRow::default() });
             };
-            let body = Body::parse(&text, limits).map_err(|error| error.to_wire())?;
             let edited = Document { body, ..document };
             let row = self.write_edit(edited, Unchanged::Written).await?;
             if row.status != Some(409) || tries == TRIES_MAX {

@@ -38,11 +38,12 @@ impl Database {
         for _ in 0..TRIES_MAX {
             let Some(branches) = self.branches(id).await? else { return Ok(0) };
             let Branches { winner, conflicts } = branches;
-            let mut merged = winner.body.as_str().to_owned();
+            let mut merged = winner.body.clone();
             let mut ended = Vec::new();
             for conflict in conflicts {
                 let same_files = winner.has_attachments_of(&conflict);
-                let with = policy.merge(&merged, conflict.body.as_str()).filter(|_| same_files);
+                let with = policy.merge(&merged, &conflict.body, self.limits())?;
+                let with = with.filter(|_| same_files);
                 if let Some(with) = with {
                     merged = with;
                     ended.push(Document { deleted: true, ..conflict });
@@ -51,7 +52,7 @@ impl Database {
             if ended.is_empty() {
                 return Ok(0);
             }
-            let merged = Document { body: Body::parse(&merged, self.limits())?, ..winner.clone() };
+            let merged = Document { body: merged, ..winner.clone() };
             if !merged.says_the_same(&winner) {
                 match self.put(merged).await {
                     Ok(_) => {}
@@ -88,13 +89,10 @@ impl Database {
                 Some(Branches { winner, conflicts }) => (winner, conflicts),
                 None => (Document::with_body(id.clone(), Body::empty()), Vec::new()),
             };
-            let others: Vec<&str> = others.iter().map(|other| other.body.as_str()).collect();
-            let limits = self.limits();
-            let Some(text) = operations.apply(edited.body.as_str(), &others, writer, limits)?
-            else {
+            let others: Vec<&Body> = others.iter().map(|other| &other.body).collect();
+            let Some(body) = operations.apply(&edited.body, &others, writer, self.limits())? else {
                 return Ok(None);
             };
-            let body = Body::parse(&text, limits).map_err(StoreError::from)?;
             match self.put(Document { body, ..edited }).await {
                 Err(StoreError::Refused(DocError::Conflict)) if tries < TRIES_MAX => {}
                 written => return Ok(Some(written?)),
