@@ -125,3 +125,13 @@ fn events() {
         anna gets said \"good night\" from user:bert\nanna gets notice \"lights out\" from \n";
     assert_eq!(text, wanted);
 }
+
+#[test]
+fn handlers() {
+    let text = run("handlers");
+    assert!(text.starts_with("nothing: it has no title\n"), "{text}");
+    for part in [r#""slug":"hello-world""#, r#""phone":[2,0]"#, r#""laptop":[1,0]"#] {
+        assert!(text.contains(part), "{text}");
+    }
+    assert!(text.ends_with("1 document on the laptop\n"), "{text}");
+}

@@ -532,7 +532,8 @@ async fn headers_that_cannot_be_meant() {
     }
     table.case(("COPY", "/db/a"), &[("Destination", "_x")], b"", (400, "illegal_docid")).await;
     table.case(("COPY", "/db/a"), &[("Destination", "")], b"", (400, "illegal_docid")).await;
-    for method in ["PATCH", "TRACE", "OPTIONS", "PROPFIND", "LOCK", "X", "get"] {
+    table.case(("PATCH", "/db/a"), &[], b"{}", (415, "bad_content_type")).await;
+    for method in ["BREW", "TRACE", "OPTIONS", "PROPFIND", "LOCK", "X", "get"] {
         for path in ["/db", "/db/a", "/db/_changes", "/_session"] {
             table.case((method, path), &[], b"", (405, "method_not_allowed")).await;
         }

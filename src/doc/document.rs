@@ -6,10 +6,12 @@ use super::attachment::{Attachment, Attachments, parse_attachments, push_attachm
 #[cfg(feature = "http-peer")]
 use super::attachment::{push_attachment, push_following};
 use super::body::{Body, is_reserved};
+use super::equal::same;
 use super::error::{ParseError, printable};
 use super::id::{AnyId, DocId, LocalId};
 use super::json::{self, Member};
 use super::rev::{Rev, RevHash, RevPath};
+use super::value::Json;
 use crate::limits::Limits;
 
 /// A document: to be written, or as it was read.
@@ -125,6 +127,23 @@ impl Document {
     pub fn with_attachment(mut self, name: impl Into<String>, attachment: Attachment) -> Self {
         self.attachments.insert(name.into(), attachment);
         self
+    }
+
+    /// Whether two documents have the same content: body, attachments, and whether it is a
+    /// tombstone. Numbers are compared by their value, and members may stand in any order.
+    #[must_use]
+    pub fn says_the_same(&self, other: &Self) -> bool {
+        let body = || same(&Json::of_body(&self.body), &Json::of_body(&other.body));
+        self.deleted == other.deleted && self.has_attachments_of(other) && body()
+    }
+
+    pub(crate) fn has_attachments_of(&self, other: &Self) -> bool {
+        let same = |a: &Attachment, b: &Attachment| {
+            a.content_type == b.content_type && a.digest().is_some() && a.digest() == b.digest()
+        };
+        let mut pairs = self.attachments.iter().zip(&other.attachments);
+        self.attachments.len() == other.attachments.len()
+            && pairs.all(|(a, b)| a.0 == b.0 && same(a.1, b.1))
     }
 
     /// Reads the body into a type of the caller's.

@@ -5,6 +5,7 @@
 
 use std::borrow::Cow;
 
+use super::body::Body;
 use super::error::ParseError;
 use super::json::{self, push_string, unescape};
 use crate::limits::Limits;
@@ -48,6 +49,13 @@ impl<'a> Json<'a> {
     /// Reads text that the scanner has checked, which also bounds its depth. Repeated names stay.
     pub(crate) fn cut(text: &'a str) -> Self {
         Cutter { text, at: 0 }.value()
+    }
+
+    /// The members of a body.
+    pub(super) fn of_body(body: &'a Body) -> Self {
+        let mut value = Self::cut(body.as_str());
+        value.keep_last();
+        value
     }
 
     /// Takes out the earlier ones of equal names.

@@ -20,6 +20,10 @@ pub mod method {
     pub const PUT: &str = "put";
     /// Deletes one document. [`DeleteParams`](super::DeleteParams).
     pub const DELETE: &str = "delete";
+    /// Changes a part of one document. [`PatchParams`](super::PatchParams).
+    pub const PATCH: &str = "patch";
+    /// Changes counters and sets of one document. [`OpsParams`](super::OpsParams).
+    pub const OPS: &str = "ops";
     /// Writes documents. [`BulkDocsParams`](super::BulkDocsParams).
     pub const BULK_DOCS: &str = "bulk_docs";
     /// Reads documents; streams. [`BulkGetParams`](super::BulkGetParams).
@@ -168,6 +172,9 @@ pub struct PutParams {
     /// Whether to make a revision.
     #[serde(default = "yes")]
     pub new_edits: bool,
+    /// Whether an edit that says what the winning rev says makes no revision.
+    #[serde(default)]
+    pub if_changed: bool,
 }
 
 /// Parameters of `delete`.
@@ -178,6 +185,36 @@ pub struct DeleteParams {
     pub id: String,
     /// The leaf to delete.
     pub rev: String,
+}
+
+/// Parameters of `patch`; one of `merge` and `operations` must be there.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PatchParams {
+    /// The document.
+    pub id: String,
+    /// The leaf to change; the winning rev where missing, again and again while others write.
+    #[serde(default)]
+    pub rev: Option<String>,
+    /// A JSON Merge Patch (RFC 7396).
+    #[serde(default)]
+    pub merge: Option<Box<RawValue>>,
+    /// A JSON Patch (RFC 6902).
+    #[serde(default)]
+    pub operations: Option<Box<RawValue>>,
+    /// As in [`PutParams`].
+    #[serde(default)]
+    pub if_changed: bool,
+}
+
+/// Parameters of `ops`.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OpsParams {
+    /// The document, which is made if it is not there.
+    pub id: String,
+    /// What is to be done, as [`Operations::parse`](crate::doc::Operations::parse) reads it.
+    pub ops: Box<RawValue>,
 }
 
 /// Parameters of `bulk_docs`. Reply: an array; with `new_edits` a row for each document, else only
@@ -194,9 +231,12 @@ pub struct BulkDocsParams {
     /// Whether they are a group: all of them are stored, or none.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub atomic: bool,
+    /// As in [`PutParams`], for each document.
+    #[serde(default)]
+    pub if_changed: bool,
 }
 
-/// A row of `bulk_docs`' reply, and the reply of `put` and `delete`.
+/// A row of `bulk_docs`' reply, and the reply of `put`, `patch`, `ops` and `delete`.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct WriteRow {
     /// True for a stored document, else absent.

@@ -11,7 +11,7 @@ use async_trait::async_trait;
 use http::HeaderMap;
 use serde_json::Value;
 
-use crate::doc::{BlobHasher, DbName, Selector};
+use crate::doc::{BlobHasher, DbName, MergePolicy, Selector};
 use crate::store::Quota;
 
 use super::handler::{FetchHandler, WriteHandler};
@@ -308,6 +308,7 @@ pub struct Grant {
     /// The gateway's for this database, in the same order.
     pub(super) write_handlers: Vec<Arc<dyn WriteHandler>>,
     pub(super) fetch_handlers: Vec<Arc<dyn FetchHandler>>,
+    pub(super) merge_policy: Option<Arc<MergePolicy>>,
     pub(super) selector: Option<Selector>,
     pub(super) quota: Quota,
 }
@@ -333,6 +334,7 @@ impl Grant {
             validators: Vec::new(),
             write_handlers: Vec::new(),
             fetch_handlers: Vec::new(),
+            merge_policy: None,
             selector: None,
             quota: Quota::default(),
         }

@@ -208,6 +208,8 @@ pub(super) async fn run(mut call: Call, method: &str, params: &RawValue) -> Answ
         method::INFO => info(&call).await,
         method::GET => get(&call, params).await,
         method::PUT => writes::put(&call, params).await,
+        method::PATCH => writes::patch(&call, params).await,
+        method::OPS => writes::ops(&call, params).await,
         method::DELETE => writes::delete(&call, params).await,
         method::BULK_DOCS => writes::bulk_docs(&call, params).await,
         method::REVS_DIFF => revs_diff(&call, params).await,

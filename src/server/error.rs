@@ -8,6 +8,7 @@ mod events;
 pub(crate) mod find;
 mod http;
 mod life;
+mod patch;
 
 pub(super) use events::EventRefusal;
 pub(super) use http::HttpRefusal;

@@ -1,6 +1,6 @@
 //! A database under a grant: what every protocol of the gateway reads and writes through.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 
 use crate::doc::{AnyDocument, Body, DocId, Document, LocalDocument, ParseError, Rev};
@@ -12,6 +12,7 @@ use crate::store::{
 };
 
 use super::auth::Grant;
+use super::batch::{Aside, Batch, How, Unchanged, error_row};
 use super::error::{Refusal, ToWire as _, bad_param};
 use super::handler::{self, Outcome};
 use super::observe::Link;
@@ -66,67 +67,31 @@ impl Granted {
     pub(super) async fn write(
         &self,
         proposed: Vec<Result<AnyDocument, ParseError>>,
-        mode: EditMode,
+        how: impl Into<How>,
         written: impl Fn(&crate::store::Written) + Send,
     ) -> Result<Vec<WriteRow>, WireError> {
-        self.write_as(proposed, mode, Grouping::Apart, written).await
-    }
-
-    /// The same, as a group if they are one: then all are stored, or none, and each row says why.
-    pub(super) async fn write_as(
-        &self,
-        proposed: Vec<Result<AnyDocument, ParseError>>,
-        mode: EditMode,
-        grouping: Grouping,
-        written: impl Fn(&crate::store::Written) + Send,
-    ) -> Result<Vec<WriteRow>, WireError> {
-        if grouping == Grouping::Together {
-            check_group(&proposed)?;
+        let How { mode, unchanged, grouping } = how.into();
+        let mut batch = self.begin(proposed, mode, grouping).await?;
+        self.leave_out(&mut batch, unchanged).await?;
+        let (grant, database) = (&*self.grant, &self.database);
+        let handled = handler::handle(grant, database, &mut batch.documents, mode).await?;
+        let handled = batch.sift(handled);
+        let verdicts = validator::judge(grant, database, &self.link, &batch.documents).await?;
+        let judged = handled.into_iter().zip(verdicts);
+        let judged = judged.map(|(handled, verdict)| verdict.map(|updates| (handled, updates)));
+        let mut passed = batch.sift(judged.collect());
+        if passed.iter().any(|(handled, _)| handled.changed) {
+            let changed = self.changes_winners(&batch.documents, unchanged).await?;
+            let kept = changed.into_iter().zip(passed).map(|(known, kept)| known.map(|()| kept));
+            passed = batch.sift(kept.collect());
         }
-        let mut rows: Vec<Option<WriteRow>> = vec![None; proposed.len()];
-        let mut documents = Vec::with_capacity(proposed.len());
-        let mut places = Vec::with_capacity(proposed.len());
-        for (place, proposed) in proposed.into_iter().enumerate() {
-            let document = match proposed {
-                Err(error) => {
-                    rows[place] = Some(error_row(String::new(), None, &error.to_wire()));
-                    continue;
-                }
-                Ok(AnyDocument::Local(local)) => {
-                    rows[place] = Some(self.write_local(local).await?);
-                    continue;
-                }
-                Ok(AnyDocument::Doc(document)) => document,
-                Ok(AnyDocument::WithoutId(unnamed)) => unnamed.named(new_id()),
-            };
-            match self.may_write(&document, mode).await {
-                Ok(()) => {
-                    places.push(place);
-                    documents.push(document);
-                }
-                Err(error) => rows[place] = Some(refused_row(&document, &error)),
-            }
+        if grouping == Grouping::Together && batch.refuse_group() {
+            passed.clear();
         }
-        let (documents, places, handled) = {
-            let outcomes =
-                handler::handle(&self.grant, &self.database, &mut documents, mode).await?;
-            let refused = outcomes.into_iter().map(|outcome| outcome.map_err(|d| d.to_wire()));
-            sift(documents, places, refused, &mut rows)
-        };
-        let verdicts =
-            validator::judge(&self.grant, &self.database, &self.link, &documents).await?;
-        let handled_and = handled.into_iter().zip(verdicts);
-        let judged = handled_and.map(|(handled, verdict)| {
-            verdict.map(|updates| (handled, updates)).map_err(|denied| denied.to_wire())
-        });
-        let (documents, places, passed) = sift(documents, places, judged, &mut rows);
+        let (documents, mut rows, places) = batch.finish();
         let (handled, updates): (Vec<_>, Vec<_>) = passed.into_iter().unzip();
-        if grouping == Grouping::Together && refuse_group(&documents, &places, &mut rows) {
-            let rows: Vec<WriteRow> = rows.into_iter().flatten().collect();
-            self.link.wrote(&self.grant, &rows);
-            return Ok(rows);
-        }
         let outcomes = self.store(documents, &handled, mode, grouping).await?;
+        self.merge_conflicts(&outcomes).await;
         let mut due = Vec::new();
         let passed = handled.iter().zip(updates);
         for ((place, (handled, updates)), outcome) in places.into_iter().zip(passed).zip(outcomes) {
@@ -145,6 +110,74 @@ impl Granted {
         let rows: Vec<WriteRow> = rows.into_iter().flatten().collect();
         self.link.wrote(&self.grant, &rows);
         Ok(rows)
+    }
+
+    /// The documents that the grant lets be written. Local ones are.
+    async fn begin(
+        &self,
+        proposed: Vec<Result<AnyDocument, ParseError>>,
+        mode: EditMode,
+        grouping: Grouping,
+    ) -> Result<Batch, WireError> {
+        if grouping == Grouping::Together {
+            check_group(&proposed)?;
+        }
+        let mut batch = Batch::of(proposed.len());
+        let mut verdicts = Vec::with_capacity(proposed.len());
+        for (place, proposed) in proposed.into_iter().enumerate() {
+            let document = match proposed {
+                Err(error) => {
+                    batch.rows[place] = Some(error_row(String::new(), None, &error.to_wire()));
+                    continue;
+                }
+                Ok(AnyDocument::Local(local)) => {
+                    batch.rows[place] = Some(self.write_local(local).await?);
+                    continue;
+                }
+                Ok(AnyDocument::Doc(document)) => document,
+                Ok(AnyDocument::WithoutId(unnamed)) => unnamed.named(new_id()),
+            };
+            verdicts.push(self.may_write(&document, mode).await.map_err(Aside::Refused));
+            batch.add(place, document);
+        }
+        batch.sift(verdicts);
+        Ok(batch)
+    }
+
+    async fn leave_out(&self, batch: &mut Batch, unchanged: Unchanged) -> Result<(), WireError> {
+        let changes = self.changes_winners(&batch.documents, unchanged).await?;
+        batch.sift(changes);
+        Ok(())
+    }
+
+    /// Whether each document differs from its winning rev, if that matters.
+    async fn changes_winners(
+        &self,
+        documents: &[Document],
+        unchanged: Unchanged,
+    ) -> Result<Vec<Result<(), Aside>>, WireError> {
+        let mut changes = Vec::with_capacity(documents.len());
+        for document in documents {
+            let known = match unchanged {
+                Unchanged::Written => None,
+                // What may not be read must not be guessed either.
+                Unchanged::LeftOut if document.deleted || !self.grant.read => None,
+                Unchanged::LeftOut => {
+                    let winner = self.get_to_edit(&document.id, &GetOptions::default(), true).await;
+                    match winner {
+                        Ok(winner) => winner.rev.clone().filter(|_| winner.says_the_same(document)),
+                        Err(
+                            StoreError::DocMissing { .. }
+                            | StoreError::DocDeleted { .. }
+                            | StoreError::Refused(DocError::Forbidden { .. }),
+                        ) => None,
+                        Err(error) => return Err(error.to_wire()),
+                    }
+                }
+            };
+            changes.push(known.map_or(Ok(()), |rev| Err(Aside::Known(rev))));
+        }
+        Ok(changes)
     }
 
     /// Stores documents, with what handlers let follow them in the same commit.
@@ -173,6 +206,19 @@ impl Granted {
             tracing::warn!(error = %refused.error, "what a handler made of a revision was refused");
         }
         Ok(outcomes)
+    }
+
+    /// What was stored is stored: a conflict that cannot be merged now is merged with the next write.
+    async fn merge_conflicts(&self, outcomes: &[WriteOutcome]) {
+        let Some(policy) = &self.grant.merge_policy else { return };
+        let changed = outcomes.iter().flatten().filter(|stored| stored.seq.is_some());
+        let ids: BTreeSet<&DocId> = changed.map(|stored| &stored.id).collect();
+        for id in ids {
+            if let Err(error) = self.database.merge_conflicts(id, policy).await {
+                let database = self.database.name().as_str();
+                tracing::warn!(db = database, %error, "a conflict cannot be merged");
+            }
+        }
     }
 
     async fn may_write(&self, document: &Document, mode: EditMode) -> Result<(), WireError> {
@@ -231,37 +277,6 @@ impl Granted {
     }
 }
 
-/// Takes out the documents that are refused, and puts their rows in their places.
-fn sift<T>(
-    documents: Vec<Document>,
-    places: Vec<usize>,
-    verdicts: impl Iterator<Item = Result<T, WireError>>,
-    rows: &mut [Option<WriteRow>],
-) -> (Vec<Document>, Vec<usize>, Vec<T>) {
-    let mut passed = (Vec::new(), Vec::new(), Vec::new());
-    for ((document, place), verdict) in documents.into_iter().zip(places).zip(verdicts) {
-        match verdict {
-            Ok(value) => {
-                passed.0.push(document);
-                passed.1.push(place);
-                passed.2.push(value);
-            }
-            Err(error) => rows[place] = Some(refused_row(&document, &error)),
-        }
-    }
-    passed
-}
-
-/// Refuses the documents of a group of which one was refused. Returns whether it was.
-fn refuse_group(documents: &[Document], places: &[usize], rows: &mut [Option<WriteRow>]) -> bool {
-    let Some(cause) = rows.iter().flatten().find(|row| !row.ok) else { return false };
-    let error = DocError::GroupRefused { id: cause.id.clone() }.to_wire();
-    for (document, place) in documents.iter().zip(places) {
-        rows[*place] = Some(refused_row(document, &error));
-    }
-    true
-}
-
 /// Refuses, before any document is judged, what cannot be a group.
 fn check_group(proposed: &[Result<AnyDocument, ParseError>]) -> Result<(), WireError> {
     let is_local = |one: &Result<AnyDocument, _>| matches!(one, Ok(AnyDocument::Local(_)));
@@ -291,21 +306,5 @@ fn outcome_row(outcome: WriteOutcome) -> WriteRow {
             let rev = refused.rev.filter(|_| refused.error != DocError::Conflict);
             error_row(refused.id.to_string(), rev.map(|r| r.to_string()), &refused.error.to_wire())
         }
-    }
-}
-
-fn refused_row(document: &Document, error: &WireError) -> WriteRow {
-    let rev = document.rev.as_ref().map(ToString::to_string);
-    error_row(document.id.to_string(), rev, error)
-}
-
-fn error_row(id: String, rev: Option<String>, error: &WireError) -> WriteRow {
-    WriteRow {
-        ok: false,
-        id,
-        rev,
-        status: Some(error.status),
-        error: Some(error.error.clone()),
-        reason: Some(error.reason.clone()),
     }
 }

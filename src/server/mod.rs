@@ -6,6 +6,7 @@
 
 mod accept;
 mod auth;
+mod batch;
 mod bounds;
 mod calls;
 mod census;
@@ -23,6 +24,7 @@ mod net;
 mod observe;
 mod opening;
 mod outbox;
+mod patching;
 mod progress;
 mod refused;
 mod replication;
@@ -68,7 +70,7 @@ use warp::Filter;
 use warp::filters::BoxedFilter;
 
 use self::http::{Backups, Compactions, DbLog, Sessions};
-use crate::doc::DbName;
+use crate::doc::{DbName, MergePolicy};
 use crate::limits::Limits;
 use crate::store::{CompactionPolicy, QuotaRule, Store, TombstonePolicy};
 use crate::transport::Listener;
@@ -120,6 +122,7 @@ pub(crate) struct Shared {
     validators: Vec<Arc<dyn Validator>>,
     write_handlers: Handlers<dyn WriteHandler>,
     fetch_handlers: Handlers<dyn FetchHandler>,
+    merge_policies: Handlers<MergePolicy>,
     sessions: Sessions,
     compactions: Compactions,
     backups: Backups,
@@ -174,6 +177,7 @@ pub struct GatewayBuilder {
     validators: Vec<Arc<dyn Validator>>,
     write_handlers: Handlers<dyn WriteHandler>,
     fetch_handlers: Handlers<dyn FetchHandler>,
+    merge_policies: Handlers<MergePolicy>,
     limits: Limits,
     origins: Origins,
     static_dir: Option<PathBuf>,
@@ -237,6 +241,15 @@ impl GatewayBuilder {
         handler: impl FetchHandler,
     ) -> Self {
         self.fetch_handlers.push((Arc::new(databases), Arc::new(handler)));
+        self
+    }
+
+    /// Merges conflicts that writes of clients bring into some databases, as far as the policy can
+    /// ([`Database::merge_conflicts`](crate::Database::merge_conflicts)); of several for one database
+    /// the first counts.
+    #[must_use]
+    pub fn merge_policy(mut self, databases: impl PickDatabases, policy: MergePolicy) -> Self {
+        self.merge_policies.push((Arc::new(databases), Arc::new(policy)));
         self
     }
 
@@ -381,6 +394,7 @@ impl GatewayBuilder {
             validators: self.validators,
             write_handlers: self.write_handlers,
             fetch_handlers: self.fetch_handlers,
+            merge_policies: self.merge_policies,
             limits: self.limits,
             origins: self.origins,
             static_dir: self.static_dir,
@@ -412,6 +426,7 @@ impl Gateway {
             validators: Vec::new(),
             write_handlers: Vec::new(),
             fetch_handlers: Vec::new(),
+            merge_policies: Vec::new(),
             limits: Limits::default(),
             origins: Origins::default(),
             static_dir: None,

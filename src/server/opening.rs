@@ -83,6 +83,7 @@ impl Shared {
         }
         grant.write_handlers = picked(&self.write_handlers, &grant.database);
         grant.fetch_handlers = picked(&self.fetch_handlers, &grant.database);
+        grant.merge_policy = picked(&self.merge_policies, &grant.database).into_iter().next();
         Ok(grant)
     }
 

@@ -33,17 +33,41 @@ impl Granted {
         id: &DocId,
         options: &GetOptions,
     ) -> Result<Document, StoreError> {
+        let document = self.get_stored(id, options).await?;
+        let reading = if options.revs { Reading::Exact } else { Reading::Shown };
+        let document = self.fetched(document, reading).await?;
+        self.link.read(1);
+        document.map_err(|reason| StoreError::Refused(DocError::Forbidden { reason }))
+    }
+
+    /// A document as it is stored, for an edit of parts of it. If the edit `reads`, it may not be
+    /// shown to the client in another form, which the edit could lay open.
+    pub(super) async fn get_to_edit(
+        &self,
+        id: &DocId,
+        options: &GetOptions,
+        reads: bool,
+    ) -> Result<Document, StoreError> {
+        let document = self.get_stored(id, options).await?;
+        let forbidden = |reason| StoreError::Refused(DocError::Forbidden { reason });
+        let shown = self.fetched(document.clone(), Reading::Shown).await?.map_err(forbidden)?;
+        if reads && shown.body != document.body {
+            let reason = "the document is shown changed: it cannot be tested or copied from";
+            return Err(forbidden(reason.to_owned()));
+        }
+        Ok(document)
+    }
+
+    async fn get_stored(&self, id: &DocId, options: &GetOptions) -> Result<Document, StoreError> {
         let missing = || StoreError::DocMissing { id: id.clone() };
         match self.database.get(id, options).await {
+            Ok(document) if self.shows_all() => Ok(document),
             Ok(mut document) => {
                 if !self.shows(&document).await? {
                     return Err(missing());
                 }
                 self.hide_conflicts(&mut document).await?;
-                let reading = if options.revs { Reading::Exact } else { Reading::Shown };
-                let document = self.fetched(document, reading).await?;
-                self.link.read(1);
-                document.map_err(|reason| StoreError::Refused(DocError::Forbidden { reason }))
+                Ok(document)
             }
             Err(StoreError::DocDeleted { .. }) if !self.shows_all() => {
                 // The first leaf is the winning rev, here a tombstone.

@@ -4,17 +4,19 @@ use futures::stream;
 use serde_json::json;
 use serde_json::value::RawValue;
 
-use crate::doc::{AnyDocument, AttachmentDigest, BlobHasher, ParseError};
+use crate::doc::{AnyDocument, AttachmentDigest, BlobHasher, Operations, ParseError, Patch};
 use crate::proto::call::{
-    BlobNote, BulkDocsParams, DeleteParams, PutParams, UploadParams, WriteRow, method,
+    BlobNote, BulkDocsParams, DeleteParams, OpsParams, PatchParams, PutParams, UploadParams,
+    WriteRow, method,
 };
 use crate::proto::message::WireError;
 use crate::store::backend::Grouping;
 use crate::store::{EditMode, StoreError};
 
-use super::calls::{Answer, Call, Stop, params};
+use super::batch::{How, Unchanged};
+use super::calls::{Answer, Call, Stop, params, rev};
 use super::connection::UPLOAD_CREDIT;
-use super::error::{Refusal, ToWire as _, of_row};
+use super::error::{Refusal, ToWire as _, bad_param, of_row};
 
 pub(super) async fn bulk_docs(call: &Call, raw: &RawValue) -> Result<Answer, Stop> {
     let asked: BulkDocsParams = params(method::BULK_DOCS, raw)?;
@@ -24,8 +26,9 @@ pub(super) async fn bulk_docs(call: &Call, raw: &RawValue) -> Result<Answer, Sto
         return Err(StoreError::TooLarge { what: "documents in one write", count, max }.into());
     }
     let proposed = asked.docs.iter().map(|doc| AnyDocument::parse(doc.get(), &limits));
-    let mut rows =
-        write(call, proposed.collect(), mode_of(asked.new_edits), grouping(asked.atomic)).await?;
+    let grouping = grouping(asked.atomic);
+    let how = How { grouping, ..how(asked.new_edits, asked.if_changed) };
+    let mut rows = write(call, proposed.collect(), how).await?;
     for (row, doc) in rows.iter_mut().zip(&asked.docs) {
         if !row.ok && row.id.is_empty() {
             name_row(row, doc);
@@ -55,18 +58,42 @@ pub(super) fn name_row(row: &mut WriteRow, doc: &RawValue) {
 pub(super) async fn put(call: &Call, raw: &RawValue) -> Result<Answer, Stop> {
     let asked: PutParams = params(method::PUT, raw)?;
     let proposed = AnyDocument::parse(asked.doc.get(), &call.doc_limits());
-    one_row(write(call, vec![proposed], mode_of(asked.new_edits), Grouping::Apart).await?)
+    let how = how(asked.new_edits, asked.if_changed);
+    one_row(write(call, vec![proposed], how).await?)
+}
+
+pub(super) async fn patch(call: &Call, raw: &RawValue) -> Result<Answer, Stop> {
+    let asked: PatchParams = params(method::PATCH, raw)?;
+    let limits = call.doc_limits();
+    let patch = match (&asked.merge, &asked.operations) {
+        (Some(merge), None) => Patch::merge(merge.get(), &limits),
+        (None, Some(operations)) => Patch::operations(operations.get(), &limits),
+        _ => return Err(bad_param("merge", "there must be it or operations").into()),
+    };
+    let patch = patch.map_err(|error| error.to_wire())?;
+    let base = asked.rev.as_deref().map(rev).transpose()?;
+    let unchanged = Unchanged::left_out_if(asked.if_changed);
+    let id = call.doc_id(&asked.id)?;
+    one_row(vec![call.channel.granted().patch(&id, base, &patch, unchanged).await?])
 }
 
 pub(super) async fn delete(call: &Call, raw: &RawValue) -> Result<Answer, Stop> {
     let asked: DeleteParams = params(method::DELETE, raw)?;
     let tombstone = json!({"_id": asked.id, "_rev": asked.rev, "_deleted": true}).to_string();
     let proposed = AnyDocument::parse(&tombstone, &call.doc_limits());
-    one_row(write(call, vec![proposed], EditMode::Edit, Grouping::Apart).await?)
+    one_row(write(call, vec![proposed], EditMode::Edit.into()).await?)
 }
 
-fn mode_of(new_edits: bool) -> EditMode {
-    if new_edits { EditMode::Edit } else { EditMode::Replicated }
+pub(super) async fn ops(call: &Call, raw: &RawValue) -> Result<Answer, Stop> {
+    let asked: OpsParams = params(method::OPS, raw)?;
+    let operations = Operations::parse(asked.ops.get()).map_err(|error| error.to_wire())?;
+    let id = call.doc_id(&asked.id)?;
+    one_row(vec![call.channel.granted().operate(&id, &operations).await?])
+}
+
+fn how(new_edits: bool, if_changed: bool) -> How {
+    let mode = if new_edits { EditMode::Edit } else { EditMode::Replicated };
+    How { unchanged: Unchanged::left_out_if(if_changed), ..How::from(mode) }
 }
 
 /// Whether the documents of a call are a group.
@@ -86,15 +113,14 @@ fn one_row(rows: Vec<WriteRow>) -> Result<Answer, Stop> {
 async fn write(
     call: &Call,
     mut proposed: Vec<Result<AnyDocument, ParseError>>,
-    mode: EditMode,
-    grouping: Grouping,
+    how: How,
 ) -> Result<Vec<WriteRow>, WireError> {
     let channel = &call.channel;
     for document in proposed.iter_mut().flatten() {
         if let AnyDocument::Doc(document) = document {
             channel.fill_stubs(document);
             // Before the write: the channel's own feed may see it before the answer is made.
-            if let (EditMode::Replicated, Some(rev)) = (mode, &document.rev) {
+            if let (EditMode::Replicated, Some(rev)) = (how.mode, &document.rev) {
                 channel.note_written(&document.id, rev);
             }
         }
@@ -104,7 +130,7 @@ async fn write(
             channel.note_written(&written.id, &written.rev);
         }
     };
-    channel.granted().write_as(proposed, mode, grouping, note).await
+    channel.granted().write(proposed, how, note).await
 }
 
 pub(super) async fn upload(call: &mut Call, raw: &RawValue) -> Result<Answer, Stop> {

@@ -13,6 +13,7 @@ mod checkpoints;
 mod compact;
 #[cfg(test)]
 mod conformance;
+mod converge;
 mod database;
 mod error;
 mod feed;
@@ -58,6 +59,7 @@ pub use backup::{Backup, BackupError, BackupOptions, BackupReport, Manifest};
 pub use backup::{RestoreOptions, Restored};
 pub use check::{CheckProblem, CheckReport};
 pub use compact::{CompactOptions, CompactReport};
+pub use converge::OperateError;
 pub use database::{Database, DatabaseInfo};
 pub use error::{DocError, StoreError};
 pub use feed::{Change, ChangeDocs, Changes, ChangesOptions, Feed, FeedPage, Style};

@@ -74,6 +74,9 @@ pub const ROUTES: &[(&str, &str, &str, Needs, u16)] = &[
     ("PUT", "/db/made", "{}", Write, 201),
     ("PUT", "/db/made?new_edits=false", r#"{"_rev":"1-a"}"#, Write, 201),
     ("DELETE", "/db/made?rev=1-a", "", Write, 200),
+    ("PATCH", "/db/doc", "{}", ReadAndWrite, 200),
+    ("PATCH", "/db/_design/d", "{}", ReadAndWrite, 200),
+    ("POST", "/db/doc/_ops", r#"{"inc":{"n":1}}"#, ReadAndWrite, 200),
     ("COPY", "/db/doc", "", ReadAndWrite, 201),
     ("GET", "/db/doc/att", "", Read, 200),
     ("HEAD", "/db/doc/att", "", Read, 200),
@@ -142,6 +145,7 @@ pub fn resource(path: &str) -> String {
         [_, "_design", _] => "a document".to_owned(),
         [_, "_compact", _] => "a view to compact".to_owned(),
         [_, id] if !id.starts_with('_') => "a document".to_owned(),
+        [_, _, "_ops"] => "operations".to_owned(),
         [_, id, _] if !id.starts_with('_') => "an attachment".to_owned(),
         _ => path.to_owned(),
     }

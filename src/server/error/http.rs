@@ -22,6 +22,8 @@ pub(in crate::server) enum HttpRefusal {
     MayNotCreate,
     /// A POST that does not say that its body is JSON.
     NotJson,
+    /// A PATCH whose body is of no kind that is known.
+    NotPatch,
     /// A body that is not JSON.
     InvalidJson,
     /// A body of JSON that is too large.
@@ -87,6 +89,11 @@ impl ToWire for HttpRefusal {
                 too_many(format_args!("{max} backup at a time may be taken; wait for it to end"))
             }
             Self::NotJson => wire(415, "bad_content_type", "Content-Type must be application/json"),
+            Self::NotPatch => wire(
+                415,
+                "bad_content_type",
+                "Content-Type must be application/merge-patch+json or application/json-patch+json",
+            ),
             Self::InvalidJson => wire(400, "bad_request", "invalid UTF-8 JSON"),
             Self::BodyTooLarge { max } => {
                 wire(413, "too_large", format_args!("the body may have {max} bytes"))

@@ -148,7 +148,7 @@ async fn leaf_to_edit(db: &Db, id: DocId) -> Result<Document, WireError> {
         return Ok(Document::with_body(id, Body::empty()));
     };
     let options = GetOptions { rev: Some(rev(&text)?), ..GetOptions::default() };
-    db.granted.get(&id, &options).await.map_err(|error| match error {
+    db.granted.get_to_edit(&id, &options, false).await.map_err(|error| match error {
         StoreError::DocMissing { .. } => StoreError::from(DocError::Conflict).to_wire(),
         other => other.to_wire(),
     })

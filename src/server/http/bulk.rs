@@ -12,6 +12,7 @@ use crate::doc::{AnyDocument, ParseError, Rev};
 use crate::limits::Limits;
 use crate::proto::call::{RevsDiffAsked, WriteRow};
 use crate::proto::message::WireError;
+use crate::server::batch::{How, Unchanged};
 use crate::server::calls;
 use crate::server::error::{HttpRefusal, ToWire as _, bad_request};
 use crate::server::writes::grouping;
@@ -33,6 +34,7 @@ struct BulkDocs {
     new_edits: Option<bool>,
     #[serde(default)]
     atomic: bool,
+    if_changed: Option<bool>,
 }
 
 /// `_bulk_docs`. A document that cannot be read fails the whole call before anything is written, as
@@ -63,7 +65,10 @@ pub(super) async fn bulk_docs(mut db: Db) -> Answer {
     let documents: Result<Vec<AnyDocument>, ParseError> = docs.iter().map(parse).collect();
     let documents = documents.map_err(|error| error.to_wire())?;
     let proposed = documents.into_iter().map(Ok).collect();
-    let mut rows = db.writable()?.write_as(proposed, mode, grouping(body.atomic), |_| {}).await?;
+    let if_changed = body.if_changed.or(db.request.query.flag_if_any("if_changed")?);
+    let unchanged = Unchanged::left_out_if(if_changed.unwrap_or(false));
+    let how = How { mode, unchanged, grouping: grouping(body.atomic) };
+    let mut rows = db.writable()?.write(proposed, how, |_| {}).await?;
     if mode == EditMode::Replicated {
         rows.retain(|row| !row.ok);
     }

@@ -18,7 +18,7 @@ use crate::server::error::{Refusal, ToWire as _};
 use crate::server::net::Scheme;
 
 const METHODS: HeaderValue =
-    HeaderValue::from_static("GET, PUT, POST, HEAD, DELETE, COPY, OPTIONS");
+    HeaderValue::from_static("GET, PUT, POST, PATCH, HEAD, DELETE, COPY, OPTIONS");
 const REQUEST_HEADERS: HeaderValue = HeaderValue::from_static(
     "accept, authorization, content-type, destination, if-match, if-none-match, last-event-id, \
      origin, range, x-requested-with",

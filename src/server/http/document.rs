@@ -10,6 +10,7 @@ use crate::doc::{AnyDocument, DocId, Document, Rev};
 use crate::limits::Limits;
 use crate::proto::call::WriteRow;
 use crate::proto::message::WireError;
+use crate::server::batch::{How, Unchanged};
 use crate::server::error::{HttpRefusal, ToWire as _, bad_request};
 use crate::store::{BulkGetOptions, EditMode, GetOptions, OpenRev, OpenRevs};
 
@@ -18,7 +19,7 @@ use super::database::written_answer;
 use super::db::{AsyncStream, Db, rev};
 use super::multipart::{self, MIXED, RELATED, boundary};
 use super::shown::{Bytes, write_document};
-use super::{only, reads};
+use super::{only, patch, reads};
 
 /// The header that says where COPY copies to.
 const DESTINATION: HeaderName = HeaderName::from_static("destination");
@@ -28,8 +29,9 @@ pub(super) async fn route(db: Db, id: DocId) -> Answer {
         method if reads(method) => read(db, id).await,
         &Method::PUT => put(db, id).await,
         &Method::DELETE => delete(db, id).await,
+        &Method::PATCH => patch::patch(db, id).await,
         method if method.as_str() == "COPY" => copy(db, id).await,
-        _ => only("COPY,DELETE,GET,HEAD,PUT"),
+        _ => only("COPY,DELETE,GET,HEAD,PATCH,PUT"),
     }
 }
 
@@ -304,7 +306,9 @@ pub(super) async fn write(db: &Db, document: AnyDocument) -> Result<Written, Wir
         Some(false) => EditMode::Replicated,
         _ => EditMode::Edit,
     };
-    let rows = db.writable()?.write(vec![Ok(document)], mode, |_| {}).await?;
+    let unchanged = Unchanged::left_out_if(db.request.query.flag("if_changed")?);
+    let how = How { unchanged, ..How::from(mode) };
+    let rows = db.writable()?.write(vec![Ok(document)], how, |_| {}).await?;
     Ok(Written { row: rows.into_iter().next().unwrap_or_default(), deleted })
 }
 

@@ -25,7 +25,9 @@ mod gzip;
 mod local;
 mod multipart;
 mod observed;
+mod ops;
 mod page;
+mod patch;
 mod pattern;
 mod query;
 mod replicate;
@@ -166,6 +168,9 @@ async fn in_database(request: Request, name: DbName, rest: &[&str]) -> Answer {
         [id, ..] if is_unknown(id) && request.method != Method::PUT => {
             drop(Db::open(request, name).await?);
             Err(Refusal::NoRoute.to_wire())
+        }
+        [id, "_ops"] if !id.starts_with('_') => {
+            ops::route(Db::open(request, name).await?, id).await
         }
         ["_design", id, ref attachment @ ..] => {
             document_or_attachment(request, name, &format!("_design/{id}"), attachment).await

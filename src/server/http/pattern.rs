@@ -13,6 +13,7 @@ pub(super) fn of(path: &[String]) -> &'static str {
         [_, "_local", _] => "/{db}/_local/{id}",
         [_, "_design", _] => "/{db}/_design/{id}",
         [_, _] => "/{db}/{id}",
+        [_, id, "_ops"] if !id.starts_with('_') => "/{db}/{id}/_ops",
         [_, "_design", _, ..] => "/{db}/_design/{id}/{attachment}",
         [_, _, ..] => "/{db}/{id}/{attachment}",
     }
@@ -80,6 +81,7 @@ mod tests {
         check("/todos/_design/d", "/{db}/_design/{id}");
         check("/todos/_design/d/_view/v", "/{db}/_design/{id}/{attachment}");
         check("/todos/milk", "/{db}/{id}");
+        check("/todos/milk/_ops", "/{db}/{id}/_ops");
         check("/todos/milk/photo.png", "/{db}/{id}/{attachment}");
     }
 }

@@ -13,6 +13,7 @@ use crate::replicate::peer::{
     AttachmentBytes, ChangeStream, ChangesRequest, Fetched, RefusedDoc, WriteAnswer,
 };
 use crate::replicate::{LocalPeer, Peer, PeerError};
+use crate::server::batch::How;
 use crate::server::channel::Channel;
 use crate::server::error::{Refusal, ToWire as _, of_row};
 use crate::server::granted::Granted;
@@ -53,7 +54,8 @@ impl GrantedPeer {
             }
         };
         let proposed = docs.into_iter().map(|document| Ok(AnyDocument::Doc(document))).collect();
-        let rows = self.granted().write_as(proposed, EditMode::Replicated, grouping, note).await;
+        let how = How { grouping, ..How::from(EditMode::Replicated) };
+        let rows = self.granted().write(proposed, how, note).await;
         let rows = rows.map_err(PeerError::Refused)?;
         let refused = named
             .into_iter()
