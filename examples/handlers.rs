@@ -2,6 +2,7 @@
 //! of two devices are merged.
 
 use async_trait::async_trait;
+use futures::StreamExt as _;
 use serde_json::{Value, json};
 use settee::doc::{Body, Merge, MergePolicy, Operations};
 use settee::server::{Fetch, FetchHandler, Handled, ProposedWrite, WriteHandler};
@@ -51,14 +52,11 @@ async fn main() -> Result<(), Failure> {
     tokio::spawn(async move { gateway.serve(listener, std::future::pending()).await });
     let served = store.create(&name).await?;
     served.put(Document::new("draft:1", &json!({"by": "the server"}))?).await?;
-
     let client = Client::builder("ws://gateway").connector(connector).connect()?;
     let sync = async |db: &Database| -> Result<_, Failure> {
         let mut sync = client.sync(db, SyncOptions::one_shot("posts"));
-        sync.up_to_date().await?;
-        let denied = sync.denied();
-        sync.cancel().await;
-        Ok(denied)
+        while sync.next().await.is_some() {}
+        Ok(sync.denied())
     };
     let (phone, laptop) =
         (Store::memory().create(&name).await?, Store::memory().create(&name).await?);
