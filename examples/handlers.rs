@@ -2,6 +2,7 @@
 //! of two devices are merged.
 
 use async_trait::async_trait;
+use futures::StreamExt as _;
 use serde_json::{Value, json};
 use settee::doc::{Body, Merge, MergePolicy, Operations};
 use settee::server::{Fetch, FetchHandler, Handled, ProposedWrite, WriteHandler};
@@ -30,12 +31,8 @@ impl WriteHandler for Posts {
 impl FetchHandler for Posts {
     async fn on_fetch(&self, fetch: &Fetch<'_>) -> Result<Option<Body>, Denied> {
         let draft = fetch.document.id.as_str().starts_with("draft:");
-        if draft { Err(Denied::forbidden("a draft is its author's")) } else { Ok(None) }
+        if draft { Err(Denied::forbidden("a draft")) } else { Ok(None) }
     }
-}
-
-async fn everybody(request: AccessRequest) -> Result<Grant, Denied> {
-    Ok(Grant::database(request.database).creating())
 }
 
 #[tokio::main]
@@ -44,7 +41,9 @@ async fn main() -> Result<(), Failure> {
         (Store::memory(), DbName::parse("posts")?, DocId::parse("hello", 9)?);
     let posts = || "posts*".parse::<DbPattern>();
     let gateway = Gateway::builder(store.clone())
-        .authorizer(everybody)
+        .authorizer(|asked: AccessRequest| async {
+            Ok::<_, Denied>(Grant::database(asked.database))
+        })
         .write_handler(posts()?, Posts)
         .fetch_handler(posts()?, Posts)
         .merge_policy(posts()?, MergePolicy::new().field("likes", Merge::Counter))
@@ -53,19 +52,20 @@ async fn main() -> Result<(), Failure> {
     tokio::spawn(async move { gateway.serve(listener, std::future::pending()).await });
     let served = store.create(&name).await?;
     served.put(Document::new("draft:1", &json!({"by": "the server"}))?).await?;
-
     let client = Client::builder("ws://gateway").connector(connector).connect()?;
-    let sync = async |db: &Database| -> Result<(), Failure> {
+    let sync = async |db: &Database| -> Result<_, Failure> {
         let mut sync = client.sync(db, SyncOptions::one_shot("posts"));
-        sync.up_to_date().await?;
-        sync.denied().iter().for_each(|denied| println!("{}: {}", denied.id, denied.error.reason));
-        sync.cancel().await;
-        Ok(())
+        while sync.next().await.is_some() {}
+        Ok(sync.denied())
     };
     let (phone, laptop) =
         (Store::memory().create(&name).await?, Store::memory().create(&name).await?);
     phone.put(Document::new("hello", &json!({"title": "Hello World"}))?).await?;
     phone.put(Document::new("nothing", &json!({}))?).await?;
+    for denied in sync(&phone).await? {
+        println!("{}: {}", denied.id, denied.error.reason);
+    }
+    // What the handler made of the phone's post comes back to it.
     sync(&phone).await?;
     sync(&laptop).await?;
     phone.operate(&hello, &Operations::parse(r#"{"inc": {"likes": 2}}"#)?, "phone").await?;

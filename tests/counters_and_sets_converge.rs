@@ -40,6 +40,11 @@ enum Step {
         device: usize,
         gateway: usize,
     },
+    /// The same, cut before the gateway merged, so that both are left with the branches.
+    Cut {
+        device: usize,
+        gateway: usize,
+    },
     /// The gateways replicate with each other.
     Between,
 }
@@ -55,7 +60,9 @@ fn step() -> impl Strategy<Value = Step> {
             .prop_map(|(replica, element)| Step::Take { replica, element }),
         2 => (gateway.clone(), any::<bool>())
             .prop_map(|(gateway, heard)| Step::Send { gateway, heard }),
-        3 => (0..DEVICES, gateway).prop_map(|(device, gateway)| Step::Sync { device, gateway }),
+        3 => (0..DEVICES, gateway.clone())
+            .prop_map(|(device, gateway)| Step::Sync { device, gateway }),
+        3 => (0..DEVICES, gateway).prop_map(|(device, gateway)| Step::Cut { device, gateway }),
         1 => Just(Step::Between),
     ]
 }
@@ -115,6 +122,7 @@ impl World {
             }
             Step::Send { gateway, heard } => self.send(gateway, heard).await,
             Step::Sync { device, gateway } => self.sync(device, gateway).await,
+            Step::Cut { device, gateway } => self.exchange(device, gateway).await,
             Step::Between => self.sync(DEVICES, DEVICES + 1).await,
         }
     }
@@ -135,11 +143,16 @@ impl World {
         }
     }
 
+    async fn exchange(&self, one: usize, other: usize) {
+        let (one, other) = (&self.replicas[one], &self.replicas[other]);
+        let done = replicate(one, other, ReplicationOptions::default()).finished().await;
+        done.expect("nothing is in the way");
+    }
+
     async fn sync(&self, one: usize, gateway: usize) {
-        let (one, gateway) = (&self.replicas[one], &self.replicas[gateway]);
         for _ in 0..2 {
-            let synced = replicate(one, gateway, ReplicationOptions::default()).finished().await;
-            synced.expect("nothing is in the way");
+            self.exchange(one, gateway).await;
+            let gateway = &self.replicas[gateway];
             gateway.merge_conflicts(&id(), &policy()).await.expect("it can be read and written");
         }
     }
