@@ -94,8 +94,8 @@ impl Settings {
             tick: ms(*random.choose(&[20, 40, 80])),
             latency_max: ms(random.of(20..300)),
             storm: ms(random.of(1_500..4_500)),
-            ping_interval: ms(if patient { 20_000 } else { random.of(500..2_000) }),
-            silence_timeout: ms(if patient { 45_000 } else { random.of(2_500..5_000) }),
+            ping_interval: ms(if patient { 10_000 } else { random.of(500..2_000) }),
+            silence_timeout: ms(if patient { 25_000 } else { random.of(2_500..5_000) }),
             backoff_max: ms(random.of(1_000..10_000)),
             tight: random.one_in(3),
         }
