@@ -36,7 +36,7 @@ async fn main() -> Result<(), Failure> {
     phone.put(document("bread", json!({"title": 7, "owner": "anna"}))?).await?;
     let client = Client::builder("ws://gateway").connector(connector).connect()?;
     let denied = async || -> Result<(), Failure> {
-        let mut sync = client.sync(&phone, SyncOptions::one_shot("todos").create());
+        let mut sync = client.sync(&phone, SyncOptions::live("todos").create());
         sync.up_to_date().await?;
         for denied in sync.denied() {
             println!("{}: {}", denied.id, denied.error.reason);

@@ -141,9 +141,17 @@ async fn what_a_handler_refuses_is_a_row_and_the_others_are_stored() {
 
 #[tokio::test]
 async fn a_handler_that_panics_fails_its_call_and_no_other() {
-    let (api, _) = stamped().await;
+    let (builder, _) = stamping(&Store::memory());
+    let (tell, told) = std::sync::mpsc::channel();
+    let tell = std::sync::Mutex::new(tell);
+    let api = Api::served(builder.on_ignored_error(move |error| {
+        tell.lock().unwrap().send(error.to_string()).unwrap();
+    }));
+    api.database("todos").await;
     let failed = api.json("PUT", "/todos/a", json!({"panic": true})).await;
     assert_eq!(failed.status, 500, "{}", failed.text());
+    let told = told.try_recv().expect("the program is told of it");
+    assert!(told.starts_with("Handler of todos: it panicked"), "{told}");
     assert_eq!(api.get("/todos/a").await.status, 404);
     api.put("/todos/a", json!({"panic": false})).await;
 }

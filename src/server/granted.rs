@@ -74,7 +74,8 @@ impl Granted {
         let mut batch = self.begin(proposed, mode, grouping).await?;
         self.leave_out(&mut batch, unchanged).await?;
         let (grant, database) = (&*self.grant, &self.database);
-        let handled = handler::handle(grant, database, &mut batch.documents, mode).await?;
+        let handled =
+            handler::handle(grant, database, &self.link, &mut batch.documents, mode).await?;
         let handled = batch.sift(handled);
         let verdicts = validator::judge(grant, database, &self.link, &batch.documents).await?;
         let judged = handled.into_iter().zip(verdicts);

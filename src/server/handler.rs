@@ -11,8 +11,9 @@ use crate::proto::message::WireError;
 use crate::store::{Database, DocError, EditMode, StoreError};
 
 use super::auth::{Denied, DeniedKind, Grant};
-use super::error::ToWire as _;
-use super::opening::unwinding;
+use super::error::{Refusal, ToWire as _};
+use super::life::{IgnoredIn, caught};
+use super::observe::Link;
 use super::validator::ProposedWrite;
 
 /// Which databases something is for. [`DbPattern`](crate::validate::DbPattern) is one, and any
@@ -147,6 +148,7 @@ pub(super) struct Outcome {
 pub(super) async fn handle(
     grant: &Grant,
     database: &Database,
+    link: &Link,
     documents: &mut [Document],
     mode: EditMode,
 ) -> Result<Vec<Result<Outcome, Denied>>, WireError> {
@@ -164,7 +166,7 @@ pub(super) async fn handle(
             outcomes.push(Ok(Outcome::default()));
             continue;
         }
-        let handled = ask(grant, database, document, &tree).await?;
+        let handled = ask(grant, database, link, document, &tree).await?;
         outcomes.push(handled.and_then(|handled| take(document, handled, mode)));
     }
     Ok(outcomes)
@@ -201,6 +203,7 @@ fn is_design(document: &Document) -> bool {
 async fn ask(
     grant: &Grant,
     database: &Database,
+    link: &Link,
     document: &Document,
     tree: &RevTree,
 ) -> Result<Result<Handled, Denied>, WireError> {
@@ -215,7 +218,11 @@ async fn ask(
             (false, true) => handler.on_update(&write),
             (false, false) => handler.on_create(&write),
         };
-        let handled = match unwinding(asked).await.map_err(|panicked| panicked.to_wire())? {
+        let handled = caught(asked).await.map_err(|panicked| {
+            link.ignored(IgnoredIn::Handler, database.name(), panicked);
+            Refusal::Panicked.to_wire()
+        });
+        let handled = match handled? {
             Ok(handled) => handled,
             Err(denied) if denied.kind == DeniedKind::Unavailable => return Err(denied.to_wire()),
             Err(denied) => return Ok(Err(denied)),
@@ -268,6 +275,7 @@ pub(super) enum Reading {
 pub(super) async fn fetched(
     grant: &Grant,
     database: &Database,
+    link: &Link,
     mut document: Document,
     reading: Reading,
 ) -> Result<Result<Document, String>, StoreError> {
@@ -278,8 +286,10 @@ pub(super) async fn fetched(
         let (user, roles) = (grant.user_name(), &*grant.roles);
         let fetch = Fetch { document: &document, database, user, roles };
         let unjudged = |reason: String| StoreError::Refused(DocError::Unjudged { reason });
-        let answer = unwinding(handler.on_fetch(&fetch)).await;
-        let answer = answer.map_err(|panicked| unjudged(panicked.to_wire().reason))?;
+        let answer = caught(handler.on_fetch(&fetch)).await.map_err(|panicked| {
+            link.ignored(IgnoredIn::Handler, database.name(), panicked);
+            unjudged(Refusal::Panicked.to_wire().reason)
+        })?;
         match (answer, reading) {
             (Ok(None), _) => {}
             (Ok(Some(body)), _) if body == document.body => {}

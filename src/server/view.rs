@@ -90,7 +90,7 @@ impl Granted {
         document: Document,
         reading: Reading,
     ) -> Result<Result<Document, String>, StoreError> {
-        handler::fetched(&self.grant, &self.database, document, reading).await
+        handler::fetched(&self.grant, &self.database, &self.link, document, reading).await
     }
 
     /// Whether all readers are given the same.

@@ -48,8 +48,10 @@ pub enum IgnoredIn {
     Disconnected,
     /// The authorizer panicked, of databases or of the server.
     Authorizer,
-    /// A validator panicked.
+    /// A validator panicked, or a document that it wanted written was refused.
     Validator,
+    /// A handler panicked.
+    Handler,
     /// A database could not be compacted in the background.
     Compaction,
     /// Tombstones could not be purged in the background.
