@@ -252,7 +252,8 @@ impl Sync {
     /// in [`Sync::denied`].
     ///
     /// # Errors
-    /// [`NotUpToDate`] if the sync ends before.
+    /// [`NotUpToDate`] if the sync ends before. One that is not live ends as soon as it is up to date,
+    /// so wait for its end instead: [`Sync::finished`].
     ///
     /// # Cancel safety
     /// Dropping the future changes nothing.
