@@ -60,10 +60,16 @@ async fn ask(api: &Api, route: (&str, &str, &str), credentials: &str) -> Answer 
     let (method, path, body) = route;
     let mut headers = vec![("Accept", "application/json"), DESTINATION];
     headers.push(("Authorization", credentials));
-    if method == "POST" {
-        headers.push(JSON);
-    }
+    headers.extend(content_type(method));
     api.ask(method, path, &headers, body.as_bytes()).await
+}
+
+fn content_type(method: &str) -> Option<(&'static str, &'static str)> {
+    match method {
+        "POST" => Some(JSON),
+        "PATCH" => Some(("Content-Type", "application/merge-patch+json")),
+        _ => None,
+    }
 }
 
 #[tokio::test]
@@ -89,7 +95,7 @@ async fn a_route_answers_whom_it_was_granted() {
             }
             let answer = if credentials.is_empty() {
                 let mut headers = vec![DESTINATION];
-                headers.extend((method == "POST").then_some(JSON));
+                headers.extend(content_type(method));
                 api.ask(method, path, &headers, body.as_bytes()).await
             } else {
                 ask(&api, (method, path, body), credentials).await
