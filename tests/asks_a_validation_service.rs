@@ -159,6 +159,10 @@ async fn updates_of_the_service_follow_what_was_stored() {
         ids["rows"].as_array().unwrap().iter().map(|row| row["id"].as_str().unwrap()).collect();
     assert_eq!(ids, ["first", "last", "log1", "log4", "second"]);
     assert_eq!(judge.asked().len(), 2, "updates are not asked about");
+    let first = api.get("/db/first").await.json();
+    let again = json!({"new_edits": false, "docs": [first]});
+    api.json("POST", "/db/_bulk_docs", again).await;
+    assert_eq!(api.get("/db/last").await.json()["n"], 4, "what was there brings none");
 }
 
 #[tokio::test]

@@ -208,6 +208,39 @@ async fn of_revisions_that_follow_each_other_only_the_last_is_handled() {
 }
 
 #[tokio::test]
+async fn no_revision_passes_by_its_handler_behind_one_that_is_refused() {
+    let (api, stamps) = stamped().await;
+    let lost =
+        json!({"a.txt": {"stub": true, "digest": "md5-AAAAAAAAAAAAAAAAAAAAAA==", "length": 1}});
+    for (id, refused) in [("a", json!({"bad": true})), ("b", json!({"_attachments": lost}))] {
+        let mut second =
+            json!({"_id": id, "_rev": "2-b", "_revisions": {"start": 2, "ids": ["b", "a"]}});
+        second.as_object_mut().unwrap().extend(refused.as_object().unwrap().clone());
+        let first = json!({"_id": id, "_rev": "1-a", "bad": true});
+        let brought = json!({"new_edits": false, "docs": [first, second]});
+        let refused = api.json("POST", "/todos/_bulk_docs", brought).await.json();
+        assert_eq!(refused.as_array().unwrap().len(), 2, "{refused}");
+        assert_eq!(api.get(&format!("/todos/{id}")).await.status, 404);
+    }
+    assert_eq!(stamps.asked().len(), 4);
+}
+
+#[tokio::test]
+async fn validators_judge_what_a_handler_makes_of_a_replicated_revision() {
+    let (builder, _) = stamping(&Store::memory());
+    let api = Api::served(builder.validator(|write: &ProposedWrite<'_>| {
+        let body: Value = write.document.to().unwrap();
+        let stamped = body.get("stamp").is_some();
+        if stamped { Ok(()) } else { Err(Denied::forbidden("no stamp")) }
+    }));
+    api.database("todos").await;
+    let brought = json!({"new_edits": false, "docs": [{"_id": "a", "_rev": "1-a"}]});
+    let refused = api.json("POST", "/todos/_bulk_docs", brought).await.json();
+    assert_eq!(refused, json!([]));
+    assert_eq!(api.get("/todos/a").await.json()["stamp"], "create");
+}
+
+#[tokio::test]
 async fn a_client_gets_what_the_handler_made_of_its_document() {
     let store = Store::memory();
     let stamps = Stamps::default();

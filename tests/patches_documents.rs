@@ -133,6 +133,11 @@ async fn an_edit_that_changes_nothing_makes_no_revision_if_asked_so() {
     assert!(other.starts_with("2-"), "{other}");
     let again = put(&format!("?rev={other}"), r#"{"a":2,"b":[1.0]}"#).await;
     assert!(again["rev"].as_str().unwrap().starts_with("3-"), "not asked so: {again}");
+    let mut brought = docs(&[json!({"_id": "b", "_rev": "7-abc"})]);
+    brought["if_changed"] = json!(true);
+    brought["new_edits"] = json!(false);
+    assert_eq!(api.json("POST", "/db/_bulk_docs", brought).await.json(), json!([]));
+    assert_eq!(api.get("/db/b?rev=7-abc").await.status, 200, "a revision is brought all the same");
 }
 
 #[tokio::test]

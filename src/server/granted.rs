@@ -15,6 +15,7 @@ use super::auth::Grant;
 use super::batch::{Aside, Batch, How, Unchanged, error_row};
 use super::error::{Refusal, ToWire as _, bad_param};
 use super::handler::{self, Outcome};
+use super::life::IgnoredIn;
 use super::observe::Link;
 use super::{updates, validator};
 
@@ -25,6 +26,12 @@ pub(super) struct Granted {
     pub grant: Arc<Grant>,
     /// For whom.
     pub link: Arc<Link>,
+}
+
+/// What became of the documents of a call.
+struct Stored {
+    rows: Vec<WriteRow>,
+    as_they_came: Vec<crate::store::Written>,
 }
 
 impl Granted {
@@ -70,18 +77,46 @@ impl Granted {
         how: impl Into<How>,
         written: impl Fn(&crate::store::Written) + Send,
     ) -> Result<Vec<WriteRow>, WireError> {
-        let How { mode, unchanged, grouping } = how.into();
+        let how = how.into();
+        let parts = match how {
+            How { mode: EditMode::Replicated, grouping: Grouping::Apart, .. }
+                if !self.grant.write_handlers.is_empty() =>
+            {
+                // Each document may bring a second one.
+                let docs_max = (self.database.limits().bulk_rows_max / 2).max(1);
+                handler::parts(proposed, docs_max)
+            }
+            _ => vec![proposed.into_iter().enumerate().collect()],
+        };
+        let mut rows = Vec::new();
+        for part in parts {
+            let (places, proposed): (Vec<usize>, Vec<_>) = part.into_iter().unzip();
+            let stored = self.write_part(proposed, how).await?;
+            stored.as_they_came.iter().for_each(&written);
+            rows.extend(places.into_iter().zip(stored.rows));
+        }
+        rows.sort_by_key(|(place, _)| *place);
+        Ok(rows.into_iter().map(|(_, row)| row).collect())
+    }
+
+    async fn write_part(
+        &self,
+        proposed: Vec<Result<AnyDocument, ParseError>>,
+        how: How,
+    ) -> Result<Stored, WireError> {
+        let How { mode, unchanged, grouping } = how;
         let mut batch = self.begin(proposed, mode, grouping).await?;
-        self.leave_out(&mut batch, unchanged).await?;
+        self.leave_out(&mut batch, how).await?;
         let (grant, database) = (&*self.grant, &self.database);
         let handled =
-            handler::handle(grant, database, &self.link, &mut batch.documents, mode).await?;
+            handler::handle(grant, database, &self.link, &mut batch.documents, how).await?;
         let handled = batch.sift(handled);
-        let verdicts = validator::judge(grant, database, &self.link, &batch.documents).await?;
+        let made = handler::made(&batch.documents, &handled);
+        let verdicts = validator::judge(grant, database, &self.link, &made).await?;
         let judged = handled.into_iter().zip(verdicts);
         let judged = judged.map(|(handled, verdict)| verdict.map(|updates| (handled, updates)));
         let mut passed = batch.sift(judged.collect());
-        if passed.iter().any(|(handled, _)| handled.changed) {
+        if mode == EditMode::Edit && passed.iter().any(|(handled, _)| handled.changed) {
             let changed = self.changes_winners(&batch.documents, unchanged).await?;
             let kept = changed.into_iter().zip(passed).map(|(known, kept)| known.map(|()| kept));
             passed = batch.sift(kept.collect());
@@ -89,20 +124,42 @@ impl Granted {
         if grouping == Grouping::Together && batch.refuse_group() {
             passed.clear();
         }
+        let granted = self.clone();
+        // A task of its own: what is stored is told and followed although its writer may be gone.
+        let storing =
+            tokio::spawn(async move { granted.store_all(batch, passed, mode, grouping).await });
+        match storing.await {
+            Ok(stored) => stored,
+            Err(error) => match error.try_into_panic() {
+                Ok(panic) => std::panic::resume_unwind(panic),
+                // The runtime shuts down.
+                Err(_) => Err(StoreError::Closed.to_wire()),
+            },
+        }
+    }
+
+    /// Stores what passed, and does everything that follows from it.
+    async fn store_all(
+        &self,
+        batch: Batch,
+        passed: Vec<(Outcome, Vec<Document>)>,
+        mode: EditMode,
+        grouping: Grouping,
+    ) -> Result<Stored, WireError> {
         let (documents, mut rows, places) = batch.finish();
         let (handled, updates): (Vec<_>, Vec<_>) = passed.into_iter().unzip();
         let outcomes = self.store(documents, &handled, mode, grouping).await?;
         self.merge_conflicts(&outcomes).await;
-        let mut due = Vec::new();
+        let (mut due, mut as_they_came) = (Vec::new(), Vec::new());
         let passed = handled.iter().zip(updates);
         for ((place, (handled, updates)), outcome) in places.into_iter().zip(passed).zip(outcomes) {
             if let Ok(stored) = &outcome {
-                due.extend(updates);
-                if !handled.changed {
-                    written(stored);
-                }
                 if stored.seq.is_some() {
+                    due.extend(updates);
                     self.link.stored(&self.grant, &stored.id, &stored.rev);
+                }
+                if !handled.changed {
+                    as_they_came.push(stored.clone());
                 }
             }
             rows[place] = Some(outcome_row(outcome));
@@ -110,7 +167,7 @@ impl Granted {
         updates::write(&self.database, &self.link, due).await;
         let rows: Vec<WriteRow> = rows.into_iter().flatten().collect();
         self.link.wrote(&self.grant, &rows);
-        Ok(rows)
+        Ok(Stored { rows, as_they_came })
     }
 
     /// The documents that the grant lets be written. Local ones are.
@@ -145,7 +202,8 @@ impl Granted {
         Ok(batch)
     }
 
-    async fn leave_out(&self, batch: &mut Batch, unchanged: Unchanged) -> Result<(), WireError> {
+    async fn leave_out(&self, batch: &mut Batch, how: How) -> Result<(), WireError> {
+        let How { mode: EditMode::Edit, unchanged, .. } = how else { return Ok(()) };
         let changes = self.changes_winners(&batch.documents, unchanged).await?;
         batch.sift(changes);
         Ok(())
@@ -166,7 +224,10 @@ impl Granted {
                 Unchanged::LeftOut => {
                     let winner = self.get_to_edit(&document.id, &GetOptions::default(), true).await;
                     match winner {
-                        Ok(winner) => winner.rev.clone().filter(|_| winner.says_the_same(document)),
+                        Ok(winner) => winner.rev.clone().filter(|rev| {
+                            let onto_it = document.rev.as_ref().is_none_or(|named| named == rev);
+                            onto_it && winner.says_the_same(document)
+                        }),
                         Err(
                             StoreError::DocMissing { .. }
                             | StoreError::DocDeleted { .. }
@@ -204,14 +265,17 @@ impl Granted {
         };
         let mut outcomes = written.map_err(|error| error.to_wire())?;
         for refused in outcomes.split_off(count).into_iter().filter_map(Result::err) {
-            tracing::warn!(error = %refused.error, "what a handler made of a revision was refused");
+            let reason = format!("what it made of document {:?}: {}", refused.id, refused.error);
+            self.link.ignored(IgnoredIn::Handler, self.database.name(), reason);
         }
         Ok(outcomes)
     }
 
     /// What was stored is stored: a conflict that cannot be merged now is merged with the next write.
     async fn merge_conflicts(&self, outcomes: &[WriteOutcome]) {
-        let Some(policy) = &self.grant.merge_policy else { return };
+        // A branch that the grant hides must not show in what is merged.
+        let policy = self.grant.merge_policy.as_ref().filter(|_| self.shows_all());
+        let Some(policy) = policy else { return };
         let changed = outcomes.iter().flatten().filter(|stored| stored.seq.is_some());
         let ids: BTreeSet<&DocId> = changed.map(|stored| &stored.id).collect();
         for id in ids {

@@ -1,16 +1,21 @@
 //! Handlers of the application: what it does with a document before it is written, and before it is
 //! shown.
 
+use std::borrow::Cow;
 use std::collections::HashSet;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use crate::doc::{Body, DbName, DocId, Document, ParseError, Rev, RevPath, RevTree, next_rev};
+use crate::doc::{
+    AnyDocument, Body, DbName, DocId, Document, ParseError, Rev, RevPath, RevTree, next_rev,
+};
 use crate::proto::message::WireError;
+use crate::store::backend::Grouping;
 use crate::store::{Database, DocError, EditMode, StoreError};
 
 use super::auth::{Denied, DeniedKind, Grant};
+use super::batch::How;
 use super::error::{Refusal, ToWire as _};
 use super::life::{IgnoredIn, caught};
 use super::observe::Link;
@@ -150,8 +155,9 @@ pub(super) async fn handle(
     database: &Database,
     link: &Link,
     documents: &mut [Document],
-    mode: EditMode,
+    how: How,
 ) -> Result<Vec<Result<Outcome, Denied>>, WireError> {
+    let mode = how.mode;
     let mut outcomes = Vec::with_capacity(documents.len());
     if grant.write_handlers.is_empty() {
         outcomes.resize_with(documents.len(), || Ok(Outcome::default()));
@@ -159,7 +165,13 @@ pub(super) async fn handle(
     }
     let ids: Vec<DocId> = documents.iter().map(|document| document.id.clone()).collect();
     let trees = database.rev_trees(&ids).await.map_err(|error| error.to_wire())?;
-    let replaced = replaced(documents, mode);
+    // A group is stored whole or not at all. Else what follows a revision may be refused later.
+    let replaced = match how {
+        How { mode: EditMode::Replicated, grouping: Grouping::Together, .. } => {
+            replaced(&*documents)
+        }
+        _ => HashSet::new(),
+    };
     for (document, tree) in documents.iter_mut().zip(trees) {
         let tree = tree.unwrap_or_default();
         if passes_by(document, &tree, mode, &replaced) {
@@ -172,14 +184,52 @@ pub(super) async fn handle(
     Ok(outcomes)
 }
 
-/// Replicated revisions that another one of the same call follows.
-fn replaced(documents: &[Document], mode: EditMode) -> HashSet<(DocId, Rev)> {
-    let paths = documents.iter().filter(|_| mode == EditMode::Replicated);
-    let paths = paths.filter_map(|document| Some((&document.id, document.path()?)));
+/// Documents of a call with their places.
+type Part = Vec<(usize, Result<AnyDocument, ParseError>)>;
+
+/// Replicated revisions in the order in which they are to be written: those that another one of the
+/// call follows come last. If that one was stored they are known by then, and no handler has to be
+/// asked; if it was refused they are as new as any.
+pub(super) fn parts(proposed: Vec<Result<AnyDocument, ParseError>>, docs_max: usize) -> Vec<Part> {
+    let documents = proposed.iter().filter_map(|proposed| match proposed {
+        Ok(AnyDocument::Doc(document)) => Some(document),
+        _ => None,
+    });
+    let replaced = replaced(documents);
+    let is_replaced = |proposed: &Result<AnyDocument, ParseError>| match proposed {
+        Ok(AnyDocument::Doc(Document { id, rev: Some(rev), .. })) => {
+            replaced.contains(&(id.clone(), rev.clone()))
+        }
+        _ => false,
+    };
+    let (last, first): (Part, Part) =
+        proposed.into_iter().enumerate().partition(|(_, proposed)| is_replaced(proposed));
+    let mut parts = Vec::new();
+    for mut rest in [first, last] {
+        while !rest.is_empty() {
+            let more = rest.split_off(rest.len().min(docs_max));
+            parts.push(std::mem::replace(&mut rest, more));
+        }
+    }
+    parts
+}
+
+/// Replicated revisions that another one of some documents follows.
+fn replaced<'a>(documents: impl IntoIterator<Item = &'a Document>) -> HashSet<(DocId, Rev)> {
+    let paths = documents.into_iter().filter_map(|document| Some((&document.id, document.path()?)));
     let earlier = |(id, path): (&DocId, RevPath)| {
         path.revs().skip(1).map(|rev| (id.clone(), rev)).collect::<Vec<_>>()
     };
     paths.flat_map(earlier).collect()
+}
+
+/// The documents as they will be read: what a handler made of a revision stands for it.
+pub(super) fn made<'a>(documents: &'a [Document], handled: &[Outcome]) -> Cow<'a, [Document]> {
+    if handled.iter().all(|handled| handled.follows.is_none()) {
+        return Cow::Borrowed(documents);
+    }
+    let made = documents.iter().zip(handled);
+    made.map(|(document, handled)| handled.follows.as_ref().unwrap_or(document).clone()).collect()
 }
 
 fn passes_by(

@@ -1,10 +1,8 @@
 //! Documents of the application's own that follow what a validator let pass.
 //!
 //! They are written once the document that brought them is stored, and before its writer is answered.
-//! A writer that has gone meanwhile keeps none of them from being written.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use futures::{StreamExt as _, stream};
 
@@ -22,7 +20,7 @@ const AT_ONCE: usize = 32;
 
 /// Writes updates; those of one document in their order. What is refused is told to the listener of
 /// errors, since the client cannot do anything about it.
-pub(super) async fn write(database: &Database, link: &Arc<Link>, updates: Vec<Document>) {
+pub(super) async fn write(database: &Database, link: &Link, updates: Vec<Document>) {
     if updates.is_empty() {
         return;
     }
@@ -30,22 +28,16 @@ pub(super) async fn write(database: &Database, link: &Arc<Link>, updates: Vec<Do
     for update in updates {
         by_id.entry(update.id.clone()).or_default().push(update);
     }
-    let (database, link) = (database.clone(), Arc::clone(link));
-    let writing = tokio::spawn(async move {
-        let write_those = async |updates: Vec<Document>| {
-            for update in updates {
-                let id = update.id.clone();
-                if let Err(error) = write_one(&database, update).await {
-                    let reason = format!("the update of document {id:?} was refused: {error}");
-                    link.ignored(IgnoredIn::Validator, database.name(), reason);
-                }
+    let write_those = async |updates: Vec<Document>| {
+        for update in updates {
+            let id = update.id.clone();
+            if let Err(error) = write_one(database, update).await {
+                let reason = format!("the update of document {id:?} was refused: {error}");
+                link.ignored(IgnoredIn::Validator, database.name(), reason);
             }
-        };
-        stream::iter(by_id.into_values()).for_each_concurrent(AT_ONCE, write_those).await;
-    });
-    if let Err(error) = writing.await {
-        tracing::error!(%error, "updates that a validator asked for were not all written");
-    }
+        }
+    };
+    stream::iter(by_id.into_values()).for_each_concurrent(AT_ONCE, write_those).await;
 }
 
 /// Writes a document onto the revision that it names, or onto the winner if it names none.

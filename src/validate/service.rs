@@ -12,9 +12,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use crate::access::{hex, mac};
-use crate::doc::{AttachmentData, BlobHasher, DbName, Document, ParseError};
-use crate::limits::Limits;
+use crate::doc::{AttachmentData, BlobHasher, DbName, Document};
 use crate::server::{Denied, ProposedWrite, Validator};
+use crate::store::Database;
 
 use super::error::ValidateError;
 use super::pattern::DbPattern;
@@ -119,11 +119,6 @@ enum Unanswered {
     TooLong { max: usize },
     #[error("the service's answer is not as it should be: {problem}")]
     Answer { problem: String },
-    #[error("an update of the service's answer is no document")]
-    Update {
-        #[source]
-        error: ParseError,
-    },
     #[error("the service gave {verdicts} verdicts on {changes} changes")]
     Count { verdicts: usize, changes: usize },
 }
@@ -237,8 +232,8 @@ impl Service {
             let verdicts = answer.verdicts.len();
             return Err(Unanswered::Count { verdicts, changes: changes.len() });
         }
-        let limits = write.database.limits();
-        answer.verdicts.into_iter().map(|verdict| judged(verdict, limits)).collect()
+        let judged = |verdict| judged(verdict, write.database);
+        Ok(answer.verdicts.into_iter().map(judged).collect())
     }
 
     fn unjudged(&self, error: &Unanswered, database: &DbName) -> Result<(), Denied> {
@@ -331,17 +326,24 @@ fn with_stubs(document: &Document) -> Cow<'_, Document> {
     Cow::Owned(shown)
 }
 
-fn judged(verdict: Verdict, limits: &Limits) -> Result<Result<Vec<Document>, Denied>, Unanswered> {
+fn judged(verdict: Verdict, database: &Database) -> Result<Vec<Document>, Denied> {
     if verdict.ok {
-        let updates = verdict.updates.iter().map(|text| Document::parse(text.get(), limits));
-        let updates = updates.collect::<Result<_, _>>();
-        return updates.map(Ok).map_err(|error| Unanswered::Update { error });
+        // One that is none must not take the verdicts on others with it.
+        let update = |text: Box<RawValue>| {
+            Document::parse(text.get(), database.limits())
+                .inspect_err(|error| {
+                    let database = database.name();
+                    tracing::warn!(%database, %error, "an update of a service is no document");
+                })
+                .ok()
+        };
+        return Ok(verdict.updates.into_iter().filter_map(update).collect());
     }
     let mut reason = verdict.reason.unwrap_or_else(|| "not allowed".into());
     if let Some((end, _)) = reason.char_indices().nth(REASON_CHARS_MAX) {
         reason.truncate(end);
     }
-    Ok(Err(Denied::forbidden(reason)))
+    Err(Denied::forbidden(reason))
 }
 
 fn signature(secret: &[u8], body: &[u8]) -> String {
