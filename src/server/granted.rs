@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
+use std::task::Poll;
 
 use crate::doc::{AnyDocument, Body, DocId, Document, LocalDocument, ParseError, Rev};
 use crate::proto::call::WriteRow;
@@ -125,10 +126,13 @@ impl Granted {
             passed.clear();
         }
         let granted = self.clone();
+        let storing = async move { granted.store_all(batch, passed, mode, grouping).await };
+        let mut storing = Box::pin(storing);
+        if let Poll::Ready(stored) = futures::poll!(&mut storing) {
+            return stored;
+        }
         // A task of its own: what is stored is told and followed although its writer may be gone.
-        let storing =
-            tokio::spawn(async move { granted.store_all(batch, passed, mode, grouping).await });
-        match storing.await {
+        match tokio::spawn(storing).await {
             Ok(stored) => stored,
             Err(error) => match error.try_into_panic() {
                 Ok(panic) => std::panic::resume_unwind(panic),
