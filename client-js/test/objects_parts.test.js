@@ -2,9 +2,11 @@
 
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { Requests } from '../src/objects-requests.js';
 import { Shown } from '../src/objects-shown.js';
 import { Table } from '../src/objects-table.js';
 import { watched } from './support/objects.js';
+import { QUICK } from './support/syncs.js';
 
 const row = (place, rev, more = {}) => ({
   id: 'a',
@@ -99,4 +101,16 @@ test('deleted objects are not remembered for ever', () => {
     known.take({ id: `o${n}`, seq: `${n + 1}-x`, changes: [{ rev: '2-a' }], deleted: true });
   }
   assert.deepEqual([known.rev('o0'), known.rev('o1')], [undefined, '2-a']);
+});
+
+test('a wait longer than a timer can be set to, or without end, sets none that fires at once', (t) => {
+  for (const ms of [2 ** 31, Infinity]) {
+    const { mock } = t.mock.method(globalThis, 'setTimeout');
+    const requests = new Requests(QUICK, { ms });
+    const { answer } = requests.add(async () => {});
+    answer.catch(() => {});
+    requests.fail(new Error('over'));
+    assert.deepEqual(mock.calls.map(({ arguments: [, wait] }) => wait), [2 ** 31 - 1]);
+    t.mock.restoreAll();
+  }
 });
