@@ -26,6 +26,8 @@ import { Semaphore } from './semaphore.js';
  * @property {Doc | undefined} doc What is shown meanwhile; nothing of a tombstone.
  * @property {string | undefined} parent The revision to replace.
  * @property {string | undefined} rev The revision that this will be.
+ * @property {{parent: string, rev: string}} [found] The same of an object that is destroyed without being
+ *   known, as looked up. It stays apart: the edit that follows a refused one has not seen it.
  * @property {Write | undefined} after The edit of this client that it follows.
  * @property {boolean | undefined} isTaken What became of it.
  */
@@ -311,12 +313,12 @@ export class Table {
    * @param {string} [rev]
    */
   #taken(entry, write, rev) {
-    const thought = write.rev;
+    const { parent, rev: thought } = write.found ?? write;
     write.rev = rev;
     if (!rev) return;
     write.doc = withRev(write.doc, rev);
-    for (const earlier of [write.parent, thought]) entry.replace(earlier, rev);
-    const isNews = !entry.rev || entry.rev === write.parent || generation(rev) > generation(entry.rev);
+    for (const earlier of [parent, thought]) entry.replace(earlier, rev);
+    const isNews = !entry.rev || entry.rev === parent || generation(rev) > generation(entry.rev);
     if (isNews) this.#learn(entry, rev, write.doc);
   }
 }

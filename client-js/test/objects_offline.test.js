@@ -91,6 +91,44 @@ test('an edit whose answer was lost is known again under what others made of it'
     await writer.end();
   }));
 
+test('what is destroyed without being known is destroyed once, not what is made of it since', () =>
+  withProxy(async ({ gateway, proxy, client }) => {
+    const writer = connected(gateway.url);
+    const [mine, theirs] = [objectsOf(client, 'unknown'), objectsOf(writer, 'unknown')];
+    await theirs.save({ _id: 'a', n: 1 });
+    cutAnswers(proxy, 1);
+    const lost = next(mine, 'disconnect');
+    const destroying = mine.destroy('a');
+    await lost;
+    proxy.fromClient = () => undefined;
+    await theirs.fetch('a');
+    const again = await theirs.save({ _id: 'a', n: 2 });
+    assert.equal(generationOf(again), 3);
+    proxy.fromClient = (message) => message;
+    proxy.cut();
+    await destroying;
+    assert.deepEqual(await mine.fetch('a'), again);
+    await writer.end();
+  }));
+
+test('an edit that follows one that destroys what is not known does not take it as seen', () =>
+  withProxy(async ({ gateway, proxy, client }) => {
+    const writer = connected(gateway.url);
+    const [mine, theirs] = [objectsOf(client, 'unseen'), objectsOf(writer, 'unseen')];
+    const kept = await theirs.save({ _id: 'a', n: 1 });
+    const forbidden = { error: 'forbidden', reason: 'not this one', status: 403 };
+    proxy.fromClient = (message, reply) => {
+      if (message[0] !== 'call' || message[3] !== 'delete') return message;
+      reply(['fail', message[1], message[2], forbidden]);
+      return undefined;
+    };
+    const [destroying, saving] = [mine.destroy('a'), mine.save({ _id: 'a', n: 2 })];
+    assert.equal((await rejection(destroying)).status, 403);
+    assert.ok((await rejection(saving)).isConflict);
+    assert.deepEqual(await mine.fetch('a'), kept);
+    await writer.end();
+  }));
+
 test('a view over many cuts loses nothing and tells nothing twice', () =>
   withProxy(async ({ gateway, proxy, client }) => {
     const writer = connected(gateway.url);
