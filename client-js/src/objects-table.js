@@ -122,6 +122,15 @@ export class Table {
     return this.#entries.get(id)?.writes.at(-1);
   }
 
+  /**
+   * Whether an object is as somebody follows it, or as its own edit will make it: other copies may be old.
+   * @param {string} id
+   */
+  isFollowed(id) {
+    const isPending = this.lastWrite(id) !== undefined;
+    return isPending || [...this.views].some((view) => view.isLive && view.members.has(id));
+  }
+
   /** @param {string} id */
   version(id) {
     return this.#entries.get(id)?.version ?? 0;

@@ -114,6 +114,11 @@ export class ObjectsView extends Shown {
     for (const { reject } of this.#waiting.splice(0)) reject(error);
   }
 
+  /** Whether it follows the gateway, or does so again with the next channel. */
+  get isLive() {
+    return this.#error === undefined;
+  }
+
   /**
    * Whether an object that is made here is one of its own before the gateway says so.
    * @param {string} id

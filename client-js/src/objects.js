@@ -95,7 +95,7 @@ export class Objects extends Shown {
    * Saves an object and shows it at once. Without `_id` it is a new one. Without `_rev` it takes the
    * place of the one that is known here, if there is one.
    * @param {Savable<T>} object Left as it is.
-   * @param {{always?: boolean}} [options] `always`: also if nothing changed.
+   * @param {{always?: boolean}} [options] `always`: also what a view shows the same already.
    * @returns {Promise<Stored<T>>} Rejects with a {@link DeniedError} if it was taken back.
    */
   save(object, { always = false } = {}) {
@@ -103,7 +103,8 @@ export class Objects extends Shown {
       const { _rev, ...doc } = plain(object);
       doc._id ??= newId();
       const shown = this.#table.shown(doc._id);
-      if (!shown || always || !holdsSame(shown, doc)) return this.#edit(doc._id, doc, _rev);
+      const isKnown = shown && this.#table.isFollowed(doc._id);
+      if (!isKnown || always || !holdsSame(shown, doc)) return this.#edit(doc._id, doc, _rev);
       const write = this.#table.lastWrite(doc._id);
       return (write && this.#edits.get(write)?.answer) ?? Promise.resolve(structuredClone(shown));
     });
