@@ -48,8 +48,10 @@ class Entry {
   seq = 0;
   /** Counts what was learnt of it. */
   version = 0;
-  /** Whether it was fetched or saved here. */
+  /** Whether it was fetched here. */
   isKept = false;
+  /** Whether it was saved here and no view has had it since. */
+  isSaved = false;
   /** Not answered yet, oldest first. @type {Write[]} */
   writes = [];
   /** What this client's edits replaced, with what. @type {Map<string, string>} */
@@ -138,7 +140,7 @@ export class Table {
 
   /** Objects that were fetched or saved here. */
   kept() {
-    return [...this.#entries].filter(([, { isKept }]) => isKept).map(([id]) => id);
+    return [...this.#entries].filter(([, entry]) => entry.isKept || entry.isSaved).map(([id]) => id);
   }
 
   /** Another database has taken the place of the one that was known. */
@@ -187,6 +189,7 @@ export class Table {
     const entry = this.#entries.get(id);
     if (!entry) return;
     entry.isKept = false;
+    entry.isSaved = false;
     this.tell(id);
   }
 
@@ -205,7 +208,7 @@ export class Table {
     const write = { id, doc: withRev(doc, rev), parent, rev, after, isTaken: undefined };
     entry.writes.push(write);
     for (const view of this.views) if (view.takesNew(id)) view.members.add(id);
-    entry.isKept ||= !this.#isInView(id);
+    entry.isSaved = true;
     this.tell(id);
     return write;
   }
@@ -240,8 +243,10 @@ export class Table {
     const entry = this.#entry(id);
     if (!entry.doc && entry.writes.length === 0) {
       entry.isKept = false;
+      entry.isSaved = false;
       for (const view of this.views) view.members.delete(id);
     }
+    if (this.#isInView(id)) entry.isSaved = false;
     const gone = () => (entry.shown ? 'leave' : 'destroy');
     // A listener may edit the object: what is shown is looked up for each.
     for (const view of this.views) {
@@ -257,7 +262,7 @@ export class Table {
    * @param {Entry} entry
    */
   #isHeld(id, entry) {
-    return entry.isKept || entry.writes.length > 0 || this.#isInView(id);
+    return entry.isKept || entry.isSaved || entry.writes.length > 0 || this.#isInView(id);
   }
 
   /** @param {string} id */

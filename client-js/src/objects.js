@@ -86,7 +86,7 @@ export class Objects extends Shown {
     return this.#channel !== undefined;
   }
 
-  /** Every object that is known: of a view, fetched or saved. */
+  /** Every object that is known: of a view, fetched, or saved and in no view since. */
   allObjects() {
     return this.list();
   }
