@@ -222,6 +222,7 @@ export class Objects extends Shown {
     const error = await channel.ended;
     this.#channel = undefined;
     this.#requests.use(undefined);
+    for (const view of this.#table.views) view.wake();
     this.emit('disconnect', error);
     await Promise.all(this.#following);
     throw error;

@@ -154,6 +154,21 @@ test('a view over many cuts loses nothing and tells nothing twice', () =>
     await writer.end();
   }));
 
+test('a view that failed does not keep the database from opening again', () =>
+  withProxy(async ({ proxy, client }) => {
+    const objects = objectsOf(client, 'failed');
+    const view = objects.subscribe({ selector: { n: { $nonsense: 1 } } });
+    for (let n = 0; n < 2; n += 1) {
+      await rejection(view.ready);
+      const back = next(objects, 'connect');
+      proxy.cut();
+      await back;
+    }
+    await objects.save({ _id: 'a', n: 1 });
+    await view.change({});
+    assert.deepEqual(view.list(), objects.allObjects());
+  }));
+
 test('without a connection edits are shown, wait, and are sent when there is one', () =>
   withProxy(async ({ gateway, client }) => {
     const objects = objectsOf(client, 'waiting');

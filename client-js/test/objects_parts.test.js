@@ -2,9 +2,11 @@
 
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { SetteeError } from '../src/errors.js';
 import { Requests } from '../src/objects-requests.js';
 import { Shown } from '../src/objects-shown.js';
 import { Table } from '../src/objects-table.js';
+import { ObjectsView } from '../src/objects-view.js';
 import { watched } from './support/objects.js';
 import { QUICK } from './support/syncs.js';
 
@@ -113,4 +115,22 @@ test('a wait longer than a timer can be set to, or without end, sets none that f
     assert.deepEqual(mock.calls.map(({ arguments: [, wait] }) => wait), [2 ** 31 - 1]);
     t.mock.restoreAll();
   }
+});
+
+test('a view that fails again and again leaves nothing behind at its channel', async () => {
+  const ended = new Promise(() => {});
+  let reactions = 0;
+  ended.then = (...how) => {
+    reactions += 1;
+    return Promise.prototype.then.apply(ended, how);
+  };
+  const view = new ObjectsView(new Table(new Shown()), { pauseFirst: 0, pauseMax: 0 }, {}, () => {});
+  let failures = 0;
+  const stream = async () => {
+    failures += 1;
+    if (failures === 20) view.close();
+    throw new SetteeError({ status: 503, error: 'unavailable', reason: 'not now' });
+  };
+  await view.run({ isOver: false, ended, stream });
+  assert.deepEqual([failures, reactions], [20, 0]);
 });
