@@ -91,6 +91,24 @@ test('an edit whose answer was lost is known again under what others made of it'
     await writer.end();
   }));
 
+test('an edit that a handler changed and whose answer was lost is a conflict with what is there', () =>
+  withProxy(async ({ gateway, proxy, client }) => {
+    const objects = objectsOf(client, 'handled');
+    const saved = await objects.save({ _id: 'a', n: 1 });
+    cutAnswers(proxy, 1);
+    const noteWrites = proxy.fromClient;
+    proxy.fromClient = (message) => {
+      if (message[0] === 'call' && message[3] === 'put') message[4].doc.by = 'handler';
+      return noteWrites(message);
+    };
+    const error = await rejection(objects.save({ ...saved, n: 2 }));
+    assert.ok(error.isConflict);
+    assert.deepEqual([error.object.n, error.object.by], [2, 'handler']);
+    assert.deepEqual(objects.allObjects(), [error.object]);
+    const { leaves } = await remoteContent(gateway.url, 'handled');
+    assert.equal(leaves.length, 1, 'it was made once');
+  }));
+
 test('what is destroyed without being known is destroyed once, not what is made of it since', () =>
   withProxy(async ({ gateway, proxy, client }) => {
     const writer = connected(gateway.url);
