@@ -27,7 +27,7 @@ const REFUSALS_MAX = 5;
 const REFRESH_MIN_MS = 1_000;
 
 /** Longest time that a timer can be set to. */
-const TIMER_MAX_MS = 2 ** 31 - 1;
+export const TIMER_MAX_MS = 2 ** 31 - 1;
 
 /** Name of the error of a credentials function that failed. */
 const NO_CREDENTIALS = 'no_credentials';

@@ -5,6 +5,7 @@
 
 import { pauseAfter } from './connection.js';
 import { asError, SetteeError } from './errors.js';
+import { TIMER_MAX_MS } from './keeper.js';
 
 /** @typedef {import('./channel.js').Channel} Channel */
 
@@ -154,7 +155,9 @@ export class Requests {
   /** Waits for the oldest request to be due. */
   #watch() {
     const [oldest] = this.#waiting;
-    if (oldest) this.#timer = setTimeout(() => this.#expire(), Math.max(0, oldest.due - Date.now()));
+    if (!oldest) return;
+    const wait = Math.min(Math.max(0, oldest.due - Date.now()), TIMER_MAX_MS);
+    this.#timer = setTimeout(() => this.#expire(), wait);
   }
 
   #expire() {

@@ -26,6 +26,8 @@ import { Semaphore } from './semaphore.js';
  * @property {Doc | undefined} doc What is shown meanwhile; nothing of a tombstone.
  * @property {string | undefined} parent The revision to replace.
  * @property {string | undefined} rev The revision that this will be.
+ * @property {{parent: string, rev: string}} [found] The same of an object that is destroyed without being
+ *   known, as looked up. It stays apart: the edit that follows a refused one has not seen it.
  * @property {Write | undefined} after The edit of this client that it follows.
  * @property {boolean | undefined} isTaken What became of it.
  */
@@ -46,8 +48,10 @@ class Entry {
   seq = 0;
   /** Counts what was learnt of it. */
   version = 0;
-  /** Whether it was fetched or saved here. */
+  /** Whether it was fetched here. */
   isKept = false;
+  /** Whether it was saved here and no view has had it since. */
+  isSaved = false;
   /** Not answered yet, oldest first. @type {Write[]} */
   writes = [];
   /** What this client's edits replaced, with what. @type {Map<string, string>} */
@@ -120,6 +124,15 @@ export class Table {
     return this.#entries.get(id)?.writes.at(-1);
   }
 
+  /**
+   * Whether an object is as somebody follows it, or as its own edit will make it: other copies may be old.
+   * @param {string} id
+   */
+  isFollowed(id) {
+    const isPending = this.lastWrite(id) !== undefined;
+    return isPending || [...this.views].some((view) => view.isLive && view.members.has(id));
+  }
+
   /** @param {string} id */
   version(id) {
     return this.#entries.get(id)?.version ?? 0;
@@ -127,7 +140,7 @@ export class Table {
 
   /** Objects that were fetched or saved here. */
   kept() {
-    return [...this.#entries].filter(([, { isKept }]) => isKept).map(([id]) => id);
+    return [...this.#entries].filter(([, entry]) => entry.isKept || entry.isSaved).map(([id]) => id);
   }
 
   /** Another database has taken the place of the one that was known. */
@@ -176,6 +189,7 @@ export class Table {
     const entry = this.#entries.get(id);
     if (!entry) return;
     entry.isKept = false;
+    entry.isSaved = false;
     this.tell(id);
   }
 
@@ -194,7 +208,7 @@ export class Table {
     const write = { id, doc: withRev(doc, rev), parent, rev, after, isTaken: undefined };
     entry.writes.push(write);
     for (const view of this.views) if (view.takesNew(id)) view.members.add(id);
-    entry.isKept ||= !this.#isInView(id);
+    entry.isSaved = true;
     this.tell(id);
     return write;
   }
@@ -229,8 +243,10 @@ export class Table {
     const entry = this.#entry(id);
     if (!entry.doc && entry.writes.length === 0) {
       entry.isKept = false;
+      entry.isSaved = false;
       for (const view of this.views) view.members.delete(id);
     }
+    if (this.#isInView(id)) entry.isSaved = false;
     const gone = () => (entry.shown ? 'leave' : 'destroy');
     // A listener may edit the object: what is shown is looked up for each.
     for (const view of this.views) {
@@ -246,7 +262,7 @@ export class Table {
    * @param {Entry} entry
    */
   #isHeld(id, entry) {
-    return entry.isKept || entry.writes.length > 0 || this.#isInView(id);
+    return entry.isKept || entry.isSaved || entry.writes.length > 0 || this.#isInView(id);
   }
 
   /** @param {string} id */
@@ -311,12 +327,12 @@ export class Table {
    * @param {string} [rev]
    */
   #taken(entry, write, rev) {
-    const thought = write.rev;
+    const { parent, rev: thought } = write.found ?? write;
     write.rev = rev;
     if (!rev) return;
     write.doc = withRev(write.doc, rev);
-    for (const earlier of [write.parent, thought]) entry.replace(earlier, rev);
-    const isNews = !entry.rev || entry.rev === write.parent || generation(rev) > generation(entry.rev);
+    for (const earlier of [parent, thought]) entry.replace(earlier, rev);
+    const isNews = !entry.rev || entry.rev === parent || generation(rev) > generation(entry.rev);
     if (isNews) this.#learn(entry, rev, write.doc);
   }
 }

@@ -102,6 +102,11 @@ export class ObjectsView extends Shown {
     this.#round += 1;
     this.#since = undefined;
     this.#stream?.cancel();
+    this.wake();
+  }
+
+  /** Its channel has ended, or it has something else to do: it waits no longer after a failure. */
+  wake() {
     this.#wake();
   }
 
@@ -112,6 +117,11 @@ export class ObjectsView extends Shown {
   fail(error) {
     this.#error = error;
     for (const { reject } of this.#waiting.splice(0)) reject(error);
+  }
+
+  /** Whether it follows the gateway, or does so again with the next channel. */
+  get isLive() {
+    return this.#error === undefined;
   }
 
   /**
@@ -135,7 +145,7 @@ export class ObjectsView extends Shown {
         if (this.#since === undefined) await this.#load(channel, round);
         if (round === this.#round) await this.#listen(channel, round);
       } catch (thrown) {
-        if (!channel.isOver && round === this.#round) await this.#failed(channel, asError(thrown));
+        if (!channel.isOver && round === this.#round) await this.#failed(asError(thrown));
       }
     }
   }
@@ -236,10 +246,9 @@ export class ObjectsView extends Shown {
 
   /**
    * Waits for a while, or for another definition where the gateway does not take this one.
-   * @param {Channel} channel
    * @param {Error} error
    */
-  async #failed(channel, error) {
+  async #failed(error) {
     const isTransient = error instanceof SetteeError && error.isTransient;
     let timer;
     const woken = new Promise((resolve) => {
@@ -252,7 +261,8 @@ export class ObjectsView extends Shown {
       this.fail(error);
       this.emit('error', error);
     }
-    await Promise.race([woken, channel.ended]);
+    // Not raced against the channel's end: a promise that long lived keeps something of every race.
+    await woken;
     clearTimeout(timer);
   }
 }

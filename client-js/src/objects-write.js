@@ -7,7 +7,7 @@
  */
 
 import { SetteeError } from './errors.js';
-import { holdsSame } from './objects-rev.js';
+import { holdsSame, nextRev } from './objects-rev.js';
 import { look } from './objects-view.js';
 
 /** @typedef {import('./channel.js').Channel} Channel */
@@ -32,7 +32,7 @@ export async function send(channel, table, write, isRepeated) {
     return whichIsThere(channel, table, write, isRepeated, error);
   }
   // The gateway has made something else of it. Who may not read goes without.
-  if (rev !== write.rev) await look(channel, table, [write.id]).catch(() => {});
+  if (rev !== (write.found ?? write).rev) await look(channel, table, [write.id]).catch(() => {});
   return rev;
 }
 
@@ -50,9 +50,10 @@ function isRefusal(error, channel) {
  * @param {Write} write
  * @returns {Promise<string>}
  */
-async function sendOnce(channel, { id, doc, parent }) {
+async function sendOnce(channel, write) {
+  const { id, doc, parent } = write;
   if (!doc) {
-    const rev = parent ?? (await channel.call('get', { id }))._rev;
+    const rev = parent ?? (await found(channel, write)).parent;
     return (await channel.call('delete', { id, rev })).rev;
   }
   const text = JSON.stringify({ ...doc, _rev: parent });
@@ -65,6 +66,18 @@ async function sendOnce(channel, { id, doc, parent }) {
 }
 
 /**
+ * What is to be destroyed without being known. It is looked up once: what somebody makes of it later
+ * is not what was to be destroyed.
+ * @param {Channel} channel
+ * @param {Write} write
+ */
+async function found(channel, write) {
+  if (write.found) return write.found;
+  const { _rev: parent } = await channel.call('get', { id: write.id });
+  return (write.found = { parent, rev: nextRev(parent, undefined) });
+}
+
+/**
  * The gateway refused. Returns the revision if all is as it was to be nevertheless.
  * @param {Channel} channel
  * @param {Table} table
@@ -73,8 +86,9 @@ async function sendOnce(channel, { id, doc, parent }) {
  * @param {SetteeError} error
  */
 async function whichIsThere(channel, table, write, isRepeated, error) {
-  const { id, doc, rev } = write;
+  const { id, doc } = write;
   if (isRepeated) {
+    const { rev } = write.found ?? write;
     const missing = await channel.call('revs_diff', { [id]: [rev] });
     if (!missing[id]) return rev;
   }

@@ -86,7 +86,7 @@ export class Objects extends Shown {
     return this.#channel !== undefined;
   }
 
-  /** Every object that is known: of a view, fetched or saved. */
+  /** Every object that is known: of a view, fetched, or saved and in no view since. */
   allObjects() {
     return this.list();
   }
@@ -95,7 +95,7 @@ export class Objects extends Shown {
    * Saves an object and shows it at once. Without `_id` it is a new one. Without `_rev` it takes the
    * place of the one that is known here, if there is one.
    * @param {Savable<T>} object Left as it is.
-   * @param {{always?: boolean}} [options] `always`: also if nothing changed.
+   * @param {{always?: boolean}} [options] `always`: also what a view shows the same already.
    * @returns {Promise<Stored<T>>} Rejects with a {@link DeniedError} if it was taken back.
    */
   save(object, { always = false } = {}) {
@@ -103,7 +103,8 @@ export class Objects extends Shown {
       const { _rev, ...doc } = plain(object);
       doc._id ??= newId();
       const shown = this.#table.shown(doc._id);
-      if (!shown || always || !holdsSame(shown, doc)) return this.#edit(doc._id, doc, _rev);
+      const isKnown = shown && this.#table.isFollowed(doc._id);
+      if (!isKnown || always || !holdsSame(shown, doc)) return this.#edit(doc._id, doc, _rev);
       const write = this.#table.lastWrite(doc._id);
       return (write && this.#edits.get(write)?.answer) ?? Promise.resolve(structuredClone(shown));
     });
@@ -221,6 +222,7 @@ export class Objects extends Shown {
     const error = await channel.ended;
     this.#channel = undefined;
     this.#requests.use(undefined);
+    for (const view of this.#table.views) view.wake();
     this.emit('disconnect', error);
     await Promise.all(this.#following);
     throw error;

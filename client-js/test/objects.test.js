@@ -124,12 +124,24 @@ test('revisions are named here as the gateway names them', async () => {
 
 test('an object that did not change is not sent, unless that is asked for', async () => {
   const objects = objectsOf(client, 'unchanged');
+  await objects.subscribe().ready;
   const saved = await objects.save({ _id: 'a', x: 1, y: { z: 2 } });
   assert.deepEqual(await objects.save({ y: { z: 2 }, x: 1, _id: 'a' }), saved);
   assert.deepEqual(await objects.save(saved), saved);
   const [first, second] = [objects.save({ ...saved, x: 2 }), objects.save({ ...saved, x: 2 })];
   assert.deepEqual(await first, await second);
   assert.match((await objects.save(await first, { always: true }))._rev, /^3-/);
+});
+
+test('an object that nobody follows is sent, since it may have changed', async () => {
+  const [mine, theirs] = [objectsOf(client, 'unfollowed'), objectsOf(client, 'unfollowed')];
+  const saved = await mine.save({ _id: 'a', n: 1 });
+  await theirs.save({ ...(await theirs.fetch('a')), n: 2 });
+  const failed = mine.subscribe({ selector: { n: { $nonsense: 1 } } });
+  await rejection(failed.ready);
+  assert.ok((await rejection(mine.save(saved))).isConflict);
+  assert.equal((await mine.save({ _id: 'a', n: 1 })).n, 1);
+  assert.equal((await theirs.fetch('a')).n, 1);
 });
 
 test('a conflict is told with the object of the gateway, which is shown again', async () => {

@@ -91,6 +91,62 @@ test('an edit whose answer was lost is known again under what others made of it'
     await writer.end();
   }));
 
+test('an edit that a handler changed and whose answer was lost is a conflict with what is there', () =>
+  withProxy(async ({ gateway, proxy, client }) => {
+    const objects = objectsOf(client, 'handled');
+    const saved = await objects.save({ _id: 'a', n: 1 });
+    cutAnswers(proxy, 1);
+    const noteWrites = proxy.fromClient;
+    proxy.fromClient = (message) => {
+      if (message[0] === 'call' && message[3] === 'put') message[4].doc.by = 'handler';
+      return noteWrites(message);
+    };
+    const error = await rejection(objects.save({ ...saved, n: 2 }));
+    assert.ok(error.isConflict);
+    assert.deepEqual([error.object.n, error.object.by], [2, 'handler']);
+    assert.deepEqual(objects.allObjects(), [error.object]);
+    const { leaves } = await remoteContent(gateway.url, 'handled');
+    assert.equal(leaves.length, 1, 'it was made once');
+  }));
+
+test('what is destroyed without being known is destroyed once, not what is made of it since', () =>
+  withProxy(async ({ gateway, proxy, client }) => {
+    const writer = connected(gateway.url);
+    const [mine, theirs] = [objectsOf(client, 'unknown'), objectsOf(writer, 'unknown')];
+    await theirs.save({ _id: 'a', n: 1 });
+    cutAnswers(proxy, 1);
+    const lost = next(mine, 'disconnect');
+    const destroying = mine.destroy('a');
+    await lost;
+    proxy.fromClient = () => undefined;
+    await theirs.fetch('a');
+    const again = await theirs.save({ _id: 'a', n: 2 });
+    assert.equal(generationOf(again), 3);
+    proxy.fromClient = (message) => message;
+    proxy.cut();
+    await destroying;
+    assert.deepEqual(await mine.fetch('a'), again);
+    await writer.end();
+  }));
+
+test('an edit that follows one that destroys what is not known does not take it as seen', () =>
+  withProxy(async ({ gateway, proxy, client }) => {
+    const writer = connected(gateway.url);
+    const [mine, theirs] = [objectsOf(client, 'unseen'), objectsOf(writer, 'unseen')];
+    const kept = await theirs.save({ _id: 'a', n: 1 });
+    const forbidden = { error: 'forbidden', reason: 'not this one', status: 403 };
+    proxy.fromClient = (message, reply) => {
+      if (message[0] !== 'call' || message[3] !== 'delete') return message;
+      reply(['fail', message[1], message[2], forbidden]);
+      return undefined;
+    };
+    const [destroying, saving] = [mine.destroy('a'), mine.save({ _id: 'a', n: 2 })];
+    assert.equal((await rejection(destroying)).status, 403);
+    assert.ok((await rejection(saving)).isConflict);
+    assert.deepEqual(await mine.fetch('a'), kept);
+    await writer.end();
+  }));
+
 test('a view over many cuts loses nothing and tells nothing twice', () =>
   withProxy(async ({ gateway, proxy, client }) => {
     const writer = connected(gateway.url);
@@ -114,6 +170,21 @@ test('a view over many cuts loses nothing and tells nothing twice', () =>
     const expected = [() => true, ({ n }) => n > 0, ({ _id }) => ['o1', 'o2', 'end'].includes(_id)];
     shown.forEach((view, index) => assert.deepEqual(byId(view.list()), all.filter(expected[index])));
     await writer.end();
+  }));
+
+test('a view that failed does not keep the database from opening again', () =>
+  withProxy(async ({ proxy, client }) => {
+    const objects = objectsOf(client, 'failed');
+    const view = objects.subscribe({ selector: { n: { $nonsense: 1 } } });
+    for (let n = 0; n < 2; n += 1) {
+      await rejection(view.ready);
+      const back = next(objects, 'connect');
+      proxy.cut();
+      await back;
+    }
+    await objects.save({ _id: 'a', n: 1 });
+    await view.change({});
+    assert.deepEqual(view.list(), objects.allObjects());
   }));
 
 test('without a connection edits are shown, wait, and are sent when there is one', () =>

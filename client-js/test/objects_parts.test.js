@@ -2,9 +2,13 @@
 
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { SetteeError } from '../src/errors.js';
+import { Requests } from '../src/objects-requests.js';
 import { Shown } from '../src/objects-shown.js';
 import { Table } from '../src/objects-table.js';
+import { ObjectsView } from '../src/objects-view.js';
 import { watched } from './support/objects.js';
+import { QUICK } from './support/syncs.js';
 
 const row = (place, rev, more = {}) => ({
   id: 'a',
@@ -99,4 +103,34 @@ test('deleted objects are not remembered for ever', () => {
     known.take({ id: `o${n}`, seq: `${n + 1}-x`, changes: [{ rev: '2-a' }], deleted: true });
   }
   assert.deepEqual([known.rev('o0'), known.rev('o1')], [undefined, '2-a']);
+});
+
+test('a wait longer than a timer can be set to, or without end, sets none that fires at once', (t) => {
+  for (const ms of [2 ** 31, Infinity]) {
+    const { mock } = t.mock.method(globalThis, 'setTimeout');
+    const requests = new Requests(QUICK, { ms });
+    const { answer } = requests.add(async () => {});
+    answer.catch(() => {});
+    requests.fail(new Error('over'));
+    assert.deepEqual(mock.calls.map(({ arguments: [, wait] }) => wait), [2 ** 31 - 1]);
+    t.mock.restoreAll();
+  }
+});
+
+test('a view that fails again and again leaves nothing behind at its channel', async () => {
+  const ended = new Promise(() => {});
+  let reactions = 0;
+  ended.then = (...how) => {
+    reactions += 1;
+    return Promise.prototype.then.apply(ended, how);
+  };
+  const view = new ObjectsView(new Table(new Shown()), { pauseFirst: 0, pauseMax: 0 }, {}, () => {});
+  let failures = 0;
+  const stream = async () => {
+    failures += 1;
+    if (failures === 20) view.close();
+    throw new SetteeError({ status: 503, error: 'unavailable', reason: 'not now' });
+  };
+  await view.run({ isOver: false, ended, stream });
+  assert.deepEqual([failures, reactions], [20, 0]);
 });

@@ -143,6 +143,24 @@ test('an object that two views have stays until both have lost it', async () => 
   assert.deepEqual(events.told, ['create b', 'leave a']);
 });
 
+test('a saved object is known until the view that came to show it has lost it, a fetched one longer', async () => {
+  const { objects, view } = await follow('kept', { selector: { open: true } });
+  const events = watched(objects);
+  const came = next(view, 'create', ({ _id }) => _id === 'a');
+  await objects.save({ _id: 'a', open: true });
+  await came;
+  await objects.save({ _id: 'never shown', open: false });
+  await remote(writer, 'kept').put({ _id: 'b', open: true });
+  await objects.fetch('b');
+  const [a, b] = await Promise.all(['a', 'b'].map((id) => remote(writer, 'kept').get(id)));
+  const left = next(view, 'leave', (id) => id === 'b');
+  await remote(writer, 'kept').put({ ...a, open: false });
+  await remote(writer, 'kept').put({ ...b, open: false });
+  await left;
+  assert.deepEqual(ids(objects.allObjects()), ['b', 'never shown']);
+  events.check();
+});
+
 test('an edit is shown in the views at once, and taken back in them', async () => {
   const [mine, theirs] = [objectsOf(client, 'edits'), objectsOf(writer, 'edits')];
   const saved = await theirs.save({ _id: 'a', n: 1 });
