@@ -20,7 +20,7 @@ use replicas::{contents, until_equal};
 use serde_json::json;
 use settee::client::Backoff;
 use settee::server::{AccessRequest, Denied, Gateway, Grant, ProposedWrite};
-use settee::store::{ChangesOptions, EditMode};
+use settee::store::{ChangesOptions, CompactOptions, EditMode};
 use settee::{Client, Document, Limits, Store, SyncOptions};
 use syncing::*;
 
@@ -122,6 +122,30 @@ async fn a_group_with_a_denied_document_is_denied_whole_and_tried_again_whole() 
     let rows = there.changes(&options).await.unwrap().rows;
     let grouped = rows.iter().filter(|row| row.group.is_some()).count();
     assert_eq!(grouped, 5, "both groups are groups there too");
+}
+
+#[tokio::test]
+async fn a_denied_group_stays_whole_over_compaction() {
+    let (gateway, lenient) = strict();
+    let there = remote(&gateway, "shared").await;
+    let mut ledger = Ledger::new(local().await);
+    ledger.group(&["other", "bad"]).await;
+    let client = gateway.client();
+    for _ in 0..3 {
+        let sync = client.sync(&ledger.db, SyncOptions::one_shot("shared").create());
+        Watched::new(sync).ended().await;
+        assert_eq!(count_of(&there).await, 0, "a part of the group");
+        ledger.edit("bad").await;
+        ledger.db.compact(CompactOptions::default()).await.unwrap();
+    }
+    lenient.store(true, Ordering::Relaxed);
+    let sync = client.sync(&ledger.db, SyncOptions::one_shot("shared").create());
+    let ended = Watched::new(sync).ended().await;
+    assert!(ended.denied.is_empty(), "{:?}", ended.denied);
+    assert_eq!(contents(&there).await, contents(&ledger.db).await);
+    let sync = client.sync(&ledger.db, SyncOptions::one_shot("shared").create());
+    let summary = Watched::new(sync).ended().await;
+    assert!(summary.denied.is_empty(), "nothing is left to try");
 }
 
 #[tokio::test]

@@ -146,6 +146,25 @@ async fn a_replaced_revision_stands_in_its_group_until_compaction_takes_it() {
 }
 
 #[tokio::test]
+async fn a_group_for_which_too_much_would_stand_in_comes_in_parts() {
+    for (_, store, _dir) in stores_with(&Limits { doc_bytes_max: 1_000, ..Limits::default() }) {
+        let mut ledger = Ledger::new(database(&store).await);
+        let db = ledger.db.clone();
+        ledger.group(&["a", "b", "c"]).await;
+        for (grown, shown) in [
+            ("b", ["a*@1:1", "b*@2:2", "c*@3:1", "b@4:2"].as_slice()),
+            ("c", ["a@1:1", "b@4:2", "c@5:2"].as_slice()),
+        ] {
+            let rev = db.get(&id(grown), &Default::default()).await.unwrap().rev.unwrap();
+            let large = Document::new(grown, &json!({"fill": "x".repeat(600)})).unwrap();
+            db.put(large.with_rev(rev)).await.unwrap();
+            db.compact(CompactOptions::default()).await.unwrap();
+            assert_eq!(rows(&db, grouped()).await, shown);
+        }
+    }
+}
+
+#[tokio::test]
 async fn deleted_and_purged_documents_do_not_come_back_with_their_group() {
     for (_, store, _dir) in stores() {
         let mut ledger = Ledger::new(database(&store).await);

@@ -17,7 +17,7 @@ use settee::doc::Body;
 use settee::server::{
     Denied, Fetch, FetchHandler, GatewayBuilder, Handled, ProposedWrite, WriteHandler,
 };
-use settee::store::WriteOptions;
+use settee::store::{ChangesOptions, EditMode, WriteOptions};
 use settee::validate::DbPattern;
 use settee::{Database, Document, Store};
 use syncing::{TestGateway, Watched, id, live, local, name, one_shot};
@@ -416,4 +416,25 @@ async fn the_servers_own_writes_and_reads_pass_no_handler() {
     todos.delete(&id("a"), saved.rev).await.unwrap();
     assert_eq!(api.get("/todos/a").await.status, 404);
     assert_eq!(stamps.asked(), [""; 0]);
+}
+
+#[tokio::test]
+async fn what_a_fetch_handler_may_hold_back_comes_in_no_group() {
+    let (_, store) = censored().await;
+    let served = store.database(&name("todos")).await.unwrap();
+    let new = |id, body| Document::new(id, &body).unwrap();
+    let group = [("fine", json!({})), ("good", json!({})), ("hidden", json!({"refused": 1}))];
+    let group = group.map(|(id, body)| new(id, body)).to_vec();
+    let outcomes = served.write_group(group, EditMode::Edit).await.unwrap();
+    assert!(outcomes.iter().all(Result::is_ok));
+
+    let builder = syncing::token_gateway(store.clone()).fetch_handler(pattern("todos"), Censor);
+    let gateway = TestGateway::with(builder);
+    let (phone, client) = (local().await, gateway.client());
+    let ended = Watched::new(client.sync(&phone, one_shot("todos"))).ended().await;
+    assert!(ended.denied.is_empty(), "{:?}", ended.denied);
+    let options = ChangesOptions { groups: true, ..ChangesOptions::default() };
+    let rows = phone.changes(&options).await.unwrap().rows;
+    let told: Vec<_> = rows.iter().map(|row| (row.id.as_str(), row.group)).collect();
+    assert_eq!(told, [("open", None), ("fine", None), ("good", None)]);
 }

@@ -5,9 +5,10 @@ mod syncing;
 
 use std::time::Duration;
 
+use serde_json::json;
 use settee::server::ServerError;
-use settee::store::{CompactOptions, CompactionPolicy, DatabaseInfo};
-use settee::{Database, Gateway, Store};
+use settee::store::{CompactOptions, CompactionPolicy, DatabaseInfo, EditMode};
+use settee::{Database, Document, Gateway, Rev, Store};
 use syncing::{TestGateway, name, put, token_gateway};
 use tokio::time::Instant;
 
@@ -53,6 +54,26 @@ async fn a_database_is_compacted_when_enough_of_it_is_old() {
     until_compacted(&db).await;
     assert!(began.elapsed() <= 2 * INTERVAL, "{:?}", began.elapsed());
     assert_eq!(info(&db).await.leaf_bytes, few.leaf_bytes);
+    gateway.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_database_is_compacted_when_many_groups_were_written() {
+    let policy = CompactionPolicy { old_bytes_min: u64::MAX, ..policy() };
+    let gateway = TestGateway::with(token_gateway(Store::memory()).compaction(Some(policy)));
+    let db = gateway.gateway.store().create(&name("a")).await.unwrap();
+    let mut revs = [None, None];
+    for n in 0..10_000 {
+        let document = |(id, rev): (&str, Option<Rev>)| Document {
+            rev,
+            ..Document::new(id, &json!({ "n": n })).unwrap()
+        };
+        let group = ["a", "b"].into_iter().zip(revs).map(document).collect();
+        let written = db.write_group(group, EditMode::Edit).await.unwrap();
+        revs = [0, 1].map(|place: usize| Some(written[place].as_ref().unwrap().rev.clone()));
+    }
+    assert!(old_bytes(&info(&db).await) > 0);
+    until_compacted(&db).await;
     gateway.stop().await;
 }
 

@@ -156,9 +156,14 @@ impl DeniedList {
             let mut changed = denied.len() != before;
             let mut news = Vec::new();
             for one in refused {
-                let known = denied
+                let mut known = denied
                     .iter_mut()
                     .find(|d| d.direction == direction && d.id == one.id && d.rev == one.rev);
+                // What was refused in a group stays in it when it is refused alone.
+                if let (Some(known), Some(_)) = (&mut known, group) {
+                    changed |= known.group != group;
+                    known.group = group;
+                }
                 match known {
                     Some(known) if known.error == one.error => continue,
                     Some(known) => known.error = one.error.clone(),

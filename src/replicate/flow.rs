@@ -112,7 +112,7 @@ struct Progress {
 pub(super) struct Done {
     docs: Vec<WrittenRev>,
     docs_read: u64,
-    failures: u64,
+    pub(super) failures: u64,
     last_seq: String,
     pending: u64,
 }

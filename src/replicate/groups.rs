@@ -5,8 +5,9 @@
 //! groups are written first, in their order, and a batch writes nothing before the groups of all
 //! batches before it are written. Groups that share no document may overtake each other.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{HashMap, HashSet, VecDeque};
 
+use futures::StreamExt as _;
 use futures::future::try_join_all;
 
 use crate::doc::{DocId, Document, Rev};
@@ -15,7 +16,7 @@ use crate::store::DocError;
 
 use super::flow::{Bytes, Done, FETCH_DOCS_MAX, Flow};
 use super::local_peer::{MISSING_STUB, as_wire};
-use super::peer::{ChangedDoc, Fetched, PeerError, RefusedDoc, WriteAnswer};
+use super::peer::{ChangedDoc, ChangesRequest, Fetched, PeerError, RefusedDoc, WriteAnswer};
 
 /// Groups written at the same time.
 const GROUPS_AT_ONCE: usize = 16;
@@ -23,10 +24,21 @@ const GROUPS_AT_ONCE: usize = 16;
 /// The number of a group at its source.
 pub(super) type GroupNumber = u64;
 
+/// How often what stands in for revisions is looked for, if it is replaced as often.
+const LOOKS_MAX: usize = 5;
+
 /// A group as it came.
 struct Group {
     number: GroupNumber,
     rows: Vec<ChangedDoc>,
+}
+
+/// What is to be written of a group.
+struct Wanted {
+    number: GroupNumber,
+    /// Documents that came along.
+    docs: Vec<Document>,
+    revs: Vec<(DocId, Rev)>,
 }
 
 impl Flow {
@@ -54,29 +66,75 @@ impl Flow {
                 && let Some(group) = groups.next_if(|group| !overlaps(group, &ids))
             {
                 ids.extend(group.rows.iter().map(|row| row.id.clone()));
-                wave.push(self.collect_and_write(group, pending));
+                wave.push(self.look(group, pending));
             }
-            for written in try_join_all(wave).await? {
-                done.add(written);
+            let mut wave = VecDeque::from(try_join_all(wave).await?);
+            while !wave.is_empty() {
+                let fetched = self.fetch_some(&mut wave).await?;
+                let written = fetched.into_iter().map(|(number, fetched)| async move {
+                    let mut done = Done::default();
+                    self.write_as(fetched, Some(number), &mut done).await?;
+                    Ok::<_, PeerError>(done)
+                });
+                try_join_all(written).await?.into_iter().for_each(|written| done.add(written));
             }
         }
         Ok(apart)
     }
 
-    async fn collect_and_write(&self, group: Group, pending: u64) -> Result<Done, PeerError> {
-        let mut done = Done::default();
+    async fn look(&self, group: Group, pending: u64) -> Result<Wanted, PeerError> {
         let mut docs = Vec::new();
-        let wanted = self.wanted(group.rows, pending, &mut docs).await?;
-        let fetched = self.fetch_whole(wanted).await?;
-        docs.extend(fetched.docs);
-        let fetched = Fetched { docs, ..fetched };
-        self.write_as(fetched, Some(group.number), &mut done).await?;
-        Ok(done)
+        let revs = self.wanted(group.rows, pending, &mut docs).await?;
+        Ok(Wanted { number: group.number, docs, revs })
     }
 
-    /// Reads revisions of a group, all of them at once.
-    async fn fetch_whole(&self, wanted: Vec<(DocId, Rev)>) -> Result<Fetched, PeerError> {
-        let mut all = Fetched::default();
+    /// Reads the first groups of a wave, at least one: as many as the source gives at a time.
+    async fn fetch_some(
+        &self,
+        wave: &mut VecDeque<Wanted>,
+    ) -> Result<Vec<(GroupNumber, Fetched)>, PeerError> {
+        let mut count = 0;
+        let asked = wave.iter().take_while(|group| {
+            count += group.revs.len();
+            count <= FETCH_DOCS_MAX
+        });
+        let count = asked.count().max(1);
+        let mut asked: Vec<(DocId, Rev)> =
+            wave.iter().take(count).flat_map(|group| group.revs.iter().cloned()).collect();
+        let later = asked.split_off(asked.len().min(FETCH_DOCS_MAX));
+        let mut found = Fetched::default();
+        if !asked.is_empty() {
+            found = self.source.fetch(asked).await?;
+        }
+        let rest: HashSet<(DocId, Rev)> = found.rest.drain(..).chain(later).collect();
+        let mut groups = Vec::new();
+        while groups.len() < count
+            && let Some(group) = wave.pop_front()
+        {
+            let (rest, revs): (Vec<_>, Vec<_>) =
+                group.revs.iter().cloned().partition(|one| rest.contains(one));
+            // The first one is read whole, whatever it takes.
+            if !rest.is_empty() && !groups.is_empty() {
+                wave.push_front(group);
+                break;
+            }
+            let ids: HashSet<&DocId> = revs.iter().map(|(id, _)| id).collect();
+            let docs = found.docs.extract_if(.., |doc| ids.contains(&doc.id)).collect();
+            let refused = found.refused.extract_if(.., |one| ids.contains(&one.id)).collect();
+            let mut own = Fetched { docs, refused, rest: Vec::new() };
+            self.fetch_into(&mut own, rest).await?;
+            own.docs.extend(group.docs);
+            self.stand_in(&mut own, &group.revs).await?;
+            groups.push((group.number, own));
+        }
+        Ok(groups)
+    }
+
+    async fn fetch_into(
+        &self,
+        all: &mut Fetched,
+        wanted: Vec<(DocId, Rev)>,
+    ) -> Result<(), PeerError> {
         for part in wanted.chunks(FETCH_DOCS_MAX) {
             let mut part = part.to_vec();
             while !part.is_empty() {
@@ -86,17 +144,51 @@ impl Flow {
                 part = fetched.rest;
             }
         }
-        let docs = all.docs.iter().map(|document| (&document.id, document.rev.as_ref()));
-        let refused = all.refused.iter().map(|refused| (&refused.id, refused.rev.as_ref()));
-        let there: HashSet<(&DocId, Option<&Rev>)> = docs.chain(refused).collect();
-        let lacking = wanted.iter().find(|(id, rev)| !there.contains(&(id, Some(rev))));
-        // The next look finds what stands in for what compaction took.
-        match lacking {
-            Some((id, _)) => Err(PeerError::Disconnected {
-                cause: format!("document {id} was compacted while its group was read"),
-            }),
-            None => Ok(all),
+        Ok(())
+    }
+
+    /// Adds the present revisions of documents of which a wanted one was compacted meanwhile; gives
+    /// back those wanted ones. A revision that is there and is not given refuses the group.
+    async fn stand_in(
+        &self,
+        found: &mut Fetched,
+        wanted: &[(DocId, Rev)],
+    ) -> Result<Vec<(DocId, Rev)>, PeerError> {
+        let gone = lacking(found, wanted);
+        let mut lacks = gone.clone();
+        for _ in 0..LOOKS_MAX {
+            if lacks.is_empty() {
+                return Ok(gone);
+            }
+            let ids: HashSet<DocId> = lacks.iter().map(|(id, _)| id.clone()).collect();
+            let present = self.present(ids).await?;
+            let (withheld, stand_ins): (Vec<_>, Vec<_>) =
+                present.into_iter().partition(|one| lacks.contains(one));
+            found.refused.extend(withheld.into_iter().map(refuse_withheld));
+            let stand_ins = lacking(found, &stand_ins);
+            self.fetch_into(found, stand_ins.clone()).await?;
+            lacks = lacking(found, &stand_ins);
         }
+        let cause = "documents of a group change faster than they are read".to_owned();
+        if lacks.is_empty() { Ok(gone) } else { Err(PeerError::Disconnected { cause }) }
+    }
+
+    /// The leaves that documents have at the source now.
+    async fn present(&self, ids: HashSet<DocId>) -> Result<Vec<(DocId, Rev)>, PeerError> {
+        let request = ChangesRequest {
+            doc_ids: Some(ids.into_iter().collect()),
+            batch_size: self.context.batch_size,
+            compare: true,
+            ..ChangesRequest::default()
+        };
+        let mut changes = self.source.changes(request).await?;
+        let mut leaves = Vec::new();
+        while let Some(batch) = changes.next().await {
+            for row in batch?.rows {
+                leaves.extend(row.leaves.into_iter().map(|rev| (row.id.clone(), rev)));
+            }
+        }
+        Ok(leaves)
     }
 
     /// Writes a group with the bytes of its attachments.
@@ -157,11 +249,14 @@ impl Flow {
             groups[place].1.push((id, rev));
         }
         for (number, wanted) in groups {
-            match self.fetch_whole(wanted.clone()).await {
-                Ok(fetched) => self.write_as(fetched, Some(number), done).await?,
-                // What compaction took has newer revisions, which are judged for themselves.
-                Err(PeerError::Disconnected { .. }) => apart.extend(wanted),
-                Err(error) => return Err(error),
+            let mut fetched = Fetched::default();
+            self.fetch_into(&mut fetched, wanted.clone()).await?;
+            let gone = self.stand_in(&mut fetched, &wanted).await?;
+            let failures = done.failures;
+            self.write_as(fetched, Some(number), done).await?;
+            // While the group is refused, they tell which documents belong to it.
+            if done.failures == failures {
+                self.context.denied.forget(self.direction, &gone).await?;
             }
         }
         Ok(apart)
@@ -170,6 +265,20 @@ impl Flow {
 
 fn overlaps(group: &Group, ids: &HashSet<DocId>) -> bool {
     group.rows.iter().any(|row| ids.contains(&row.id))
+}
+
+/// Revisions that were wanted and have not come.
+fn lacking(found: &Fetched, wanted: &[(DocId, Rev)]) -> Vec<(DocId, Rev)> {
+    let docs = found.docs.iter().map(|document| (&document.id, document.rev.as_ref()));
+    let refused = found.refused.iter().map(|refused| (&refused.id, refused.rev.as_ref()));
+    let there: HashSet<(&DocId, Option<&Rev>)> = docs.chain(refused).collect();
+    wanted.iter().filter(|(id, rev)| !there.contains(&(id, Some(rev)))).cloned().collect()
+}
+
+fn refuse_withheld((id, rev): (DocId, Rev)) -> RefusedDoc {
+    let reason = "the source names this revision and does not give it".to_owned();
+    let error = WireError { status: 404, error: "not_found".into(), reason };
+    RefusedDoc { id, rev: Some(rev), error }
 }
 
 /// The answer for a group that a target cannot take.

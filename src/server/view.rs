@@ -275,6 +275,8 @@ impl Granted {
 
     pub(super) async fn feed(&self, mut options: ChangesOptions) -> Result<Feed, StoreError> {
         options.selectors.extend_from_slice(self.selectors());
+        // A handler may hold back a document of a group.
+        options.groups &= self.grant.fetch_handlers.is_empty();
         self.database.feed(options).await
     }
 

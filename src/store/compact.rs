@@ -69,6 +69,7 @@ impl Database {
     /// Dropping the future leaves the database partly compacted; what was removed stays removed.
     pub async fn compact(&self, options: CompactOptions) -> Result<CompactReport, StoreError> {
         let _removing = self.shared.removing.write().await;
+        let groups = self.shared.groups_written();
         let until = self.counts().await?.update_seq;
         let mut report = CompactReport::default();
         let mut pace = Pace::new(options.bytes_per_second_max);
@@ -91,6 +92,7 @@ impl Database {
             }
         }
         self.forget_groups(until).await?;
+        self.shared.note_groups_looked_at(groups);
         self.clean_indexes().await?;
         let swept = self.sweep(options).await?;
         (report.attachments, report.attachment_bytes) = (swept.blobs, swept.bytes);

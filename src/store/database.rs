@@ -44,6 +44,8 @@ pub(super) struct DatabaseShared {
     updates: UpdateSender,
     /// Calls that purged something.
     purges: AtomicU64,
+    /// Groups written since the database was opened or compacted.
+    groups_written: AtomicU64,
     /// Compactions of all databases of the store.
     compactions: Arc<AtomicU64>,
     /// Indexes that somebody brings up to date.
@@ -73,6 +75,7 @@ impl DatabaseShared {
             quiet: Quiet::default(),
             updates,
             purges: AtomicU64::new(0),
+            groups_written: AtomicU64::new(0),
             compactions,
             index_locks: Mutex::default(),
         }
@@ -80,6 +83,19 @@ impl DatabaseShared {
 
     pub(super) fn note_compaction(&self) {
         self.compactions.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn note_group(&self) {
+        self.groups_written.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn groups_written(&self) -> u64 {
+        self.groups_written.load(Ordering::Relaxed)
+    }
+
+    /// Takes note that so many of the groups were looked at by a compaction.
+    pub(super) fn note_groups_looked_at(&self, count: u64) {
+        self.groups_written.fetch_sub(count, Ordering::Relaxed);
     }
 
     /// Takes note of a purge that is on disk.

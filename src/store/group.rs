@@ -7,7 +7,8 @@
 //! A reader that came past the group's place would then have the others without it. So the feed shows
 //! at the group's place what was written there, the replaced revision included. Compaction may have
 //! taken its body: then the document's present state stands in for it. A group of which all
-//! documents have changed since, and some body is gone, is not shown any more.
+//! documents have changed since, and some body is gone, is not shown any more; nor is one for which
+//! more bytes stand in than a group may have, since it goes in one message.
 
 use std::collections::HashSet;
 
@@ -172,6 +173,7 @@ impl Database {
         let read = ReadDoc::whole(ReadBody::No);
         let states = self.backend().read(self.key(), &ids, read).await?;
         let mut rows = Vec::with_capacity(moved.len());
+        let mut bytes = 0;
         for (row, state) in moved.into_iter().zip(states) {
             // Purged: as if it had never been there.
             let Some(state) = state else { continue };
@@ -181,13 +183,19 @@ impl Database {
             }
             if has_bodies(&row, &state) {
                 rows.push(row);
-            } else if stands {
-                let leaves = state.tree.leaves().into_iter();
-                let leaves = leaves.map(|leaf| (leaf.rev, leaf.state.deleted)).collect();
-                rows.push(ChangeRow { leaves, ..row });
-            } else {
+                continue;
+            }
+            let leaves = state.tree.leaves();
+            bytes += leaves
+                .iter()
+                .filter_map(|leaf| leaf.state.body_bytes)
+                .map(|one| one as usize)
+                .sum::<usize>();
+            if !stands || bytes > self.limits().doc_bytes_max {
                 return Ok(());
             }
+            let leaves = leaves.into_iter().map(|leaf| (leaf.rev, leaf.state.deleted)).collect();
+            rows.push(ChangeRow { leaves, ..row });
         }
         found.rows.extend(rows);
         found.rows.sort_by_key(|row| row.seq);

@@ -10,6 +10,9 @@ use super::error::StoreError;
 use super::{DatabaseInfo, DbUpdate, DbUpdateKind, DbUpdates, Store};
 use crate::doc::DbName;
 
+/// Groups written since the last compaction, at least, that make a database be compacted for them.
+const GROUPS_MIN: u64 = 10_000;
+
 /// When a database is compacted by itself.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct CompactionPolicy {
@@ -85,7 +88,8 @@ impl Store {
     ///
     /// How many attachments nothing names is not known without reading everything, so a database is
     /// compacted also when its attachments have grown, since they were looked at, by as much as old
-    /// bodies would have to.
+    /// bodies would have to; and when 10,000 groups were written since the last time, or half as many
+    /// as it has documents if that is more.
     ///
     /// # Cancel safety
     /// Dropping the future ends it; a database may be left partly compacted.
@@ -189,7 +193,11 @@ impl Keeper<'_> {
         let bytes = database.attachment_bytes().await?;
         let known = *self.attachment_bytes.entry(name.clone()).or_insert(bytes);
         let grown = self.policy.is_much(bytes.saturating_sub(known), bytes);
-        if !grown && !self.policy.wants(&database.info().await?) {
+        let info = database.info().await?;
+        // Only compaction forgets groups, however little their documents take.
+        let groups = database.shared.groups_written();
+        let many_groups = groups >= GROUPS_MIN && groups >= info.doc_count / 2;
+        if !grown && !many_groups && !self.policy.wants(&info) {
             return Ok(None);
         }
         if database.is_being_backed_up() {

@@ -249,7 +249,11 @@ impl Database {
     ) -> Result<Commit, StoreError> {
         match grouping {
             Grouping::Apart => self.backend().commit(self.key(), batch).await,
-            Grouping::Together => self.backend().commit_group(self.key(), batch).await,
+            Grouping::Together => {
+                let committed = self.backend().commit_group(self.key(), batch).await?;
+                self.shared.note_group();
+                Ok(committed)
+            }
         }
     }
 

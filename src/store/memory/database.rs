@@ -23,6 +23,8 @@ const SMALL_BODY_BYTES_MAX: usize = 4 * 1024;
 
 /// What a document takes beside its bodies, where memory is counted.
 const DOC_COST_BYTES: u64 = 512;
+/// What a document takes in a group.
+const GROUP_ROW_COST_BYTES: u64 = 128;
 
 #[derive(Debug, Default)]
 pub(super) struct Database {
@@ -31,6 +33,8 @@ pub(super) struct Database {
     pub(super) by_seq: BTreeMap<u64, ChangeRow>,
     /// By the update seqs of their last documents.
     pub(super) groups: BTreeMap<u64, GroupRow>,
+    /// Documents that all groups have, those named by several counted for each.
+    pub(super) group_rows: u64,
     pub(super) bodies: BTreeMap<(DocId, Rev), BodyRecord>,
     pub(super) locals: BTreeMap<LocalId, (LocalRev, Body)>,
     blobs: BTreeMap<BlobKey, Blob>,
@@ -210,7 +214,8 @@ impl Database {
     /// What counts of it where memory is bounded.
     pub(super) fn held_bytes(&self) -> u64 {
         let documents = DOC_COST_BYTES * self.docs.len() as u64;
-        self.counts.body_bytes + self.blob_bytes + self.local_bytes + documents
+        let groups = GROUP_ROW_COST_BYTES * self.group_rows;
+        self.counts.body_bytes + self.blob_bytes + self.local_bytes + documents + groups
     }
 
     /// Keeps a local document, or removes it.

@@ -28,6 +28,7 @@ impl GroupBackend for MemoryBackend {
             let rows: Vec<_> = rows.map(|(row, &seq)| ChangeRow { seq, ..row }).collect();
             let group = GroupRow { rows };
             if group.rows.len() > 1 {
+                database.group_rows += group.rows.len() as u64;
                 database.groups.insert(group.last(), group);
             }
         })
@@ -51,7 +52,10 @@ impl GroupBackend for MemoryBackend {
         state.database_mut(db)?;
         state.flush()?;
         let database = state.database_mut(db)?;
-        lasts.iter().for_each(|last| drop(database.groups.remove(last)));
+        let gone: Vec<_> = lasts.iter().filter_map(|last| database.groups.remove(last)).collect();
+        for group in gone {
+            database.group_rows -= group.rows.len() as u64;
+        }
         Ok(())
     }
 }
