@@ -4,22 +4,30 @@
 //! which a value of floats would not.
 //!
 //! The hard case is a patch that copies what it has just made, and so on: ten steps are a thousand
-//! times the document. Operations, depth and copied bytes are bounded while it is applied.
+//! times the document. And a small patch may look through a large document, and move all of it, with
+//! each of its operations. Operations, depth, what is copied, and all work are bounded while it is
+//! applied.
+
+mod applying;
 
 use std::borrow::Cow;
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::body::Body;
-use super::equal::same;
 use super::error::{ParseError, printable};
 use super::value::Json;
 use crate::limits::Limits;
+use applying::Applying;
 
 /// Operations in one JSON Patch.
 const OPERATIONS_MAX: usize = 1_000;
+
+/// Patches and bodies up to this many bytes are applied at once.
+const QUICK_BYTES_MAX: usize = 64 * 1024;
 
 /// Why a patch was not applied.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -41,6 +49,12 @@ pub enum PatchError {
     TooManyOperations {
         /// How many it has.
         count: usize,
+        /// The bound.
+        max: usize,
+    },
+    /// More members looked at and moved, by all operations together, than one patch may.
+    #[error("the patch looks at and moves more than {max} members: apply it in several patches")]
+    TooMuchWork {
         /// The bound.
         max: usize,
     },
@@ -73,7 +87,10 @@ pub enum PatchError {
 /// # Ok::<(), settee::doc::PatchError>(())
 /// ```
 #[derive(Debug, Clone, PartialEq)]
-pub struct Patch(Kind);
+pub struct Patch {
+    kind: Arc<Kind>,
+    bytes: usize,
+}
 
 #[derive(Debug, Clone, PartialEq)]
 enum Kind {
@@ -131,7 +148,7 @@ impl Patch {
     /// [`PatchError::Parse`].
     pub fn merge(text: &str, limits: &Limits) -> Result<Self, PatchError> {
         match Json::parse(text, limits)? {
-            patch @ Json::Object(_) => Ok(Self(Kind::Merge(patch.into_owned()))),
+            patch @ Json::Object(_) => Ok(Self::new(Kind::Merge(patch.into_owned()), text)),
             _ => Err(ParseError::NotAnObject.into()),
         }
     }
@@ -153,7 +170,16 @@ impl Patch {
         let operations = texts.iter().enumerate().map(|(at, text)| {
             operation(text.get(), limits).map_err(|problem| PatchError::Operation { at, problem })
         });
-        Ok(Self(Kind::Operations(operations.collect::<Result<_, _>>()?)))
+        Ok(Self::new(Kind::Operations(operations.collect::<Result<_, _>>()?), text))
+    }
+
+    fn new(kind: Kind, text: &str) -> Self {
+        Self { kind: Arc::new(kind), bytes: text.len() }
+    }
+
+    /// Whether applying it takes no time to speak of. Copies make much of little.
+    pub(crate) fn is_quick_on(&self, body: &Body) -> bool {
+        self.bytes.max(body.as_str().len()) <= QUICK_BYTES_MAX && !self.reads()
     }
 
     /// Whether what it does depends on what it finds in places that it does not write.
@@ -162,7 +188,7 @@ impl Patch {
         let reads = |operation: &Operation| {
             matches!(operation, Operation::Test(..) | Operation::Copy(..) | Operation::Move(..))
         };
-        matches!(&self.0, Kind::Operations(operations) if operations.iter().any(reads))
+        matches!(&*self.kind, Kind::Operations(operations) if operations.iter().any(reads))
     }
 
     /// A body with the patch applied; all of it or nothing.
@@ -171,10 +197,10 @@ impl Patch {
     /// [`PatchError`].
     pub fn apply(&self, body: &Body, limits: &Limits) -> Result<Body, PatchError> {
         let mut value = Json::of_body(body);
-        match &self.0 {
+        match &*self.kind {
             Kind::Merge(patch) => merge(&mut value, patch),
             Kind::Operations(operations) => {
-                let mut applying = Applying { limits, bytes_copied: 0 };
+                let mut applying = Applying::new(limits);
                 for (at, operation) in operations.iter().enumerate() {
                     applying.apply(&mut value, operation, at)?;
                 }
@@ -238,139 +264,6 @@ fn merge(target: &mut Json<'_>, patch: &Json<'static>) {
             merge(&mut value, change);
             members.push((key.clone(), value));
         }
-    }
-}
-
-/// A JSON Patch while it is applied.
-struct Applying<'l> {
-    limits: &'l Limits,
-    bytes_copied: usize,
-}
-
-impl Applying<'_> {
-    fn apply(
-        &mut self,
-        document: &mut Json<'_>,
-        operation: &Operation,
-        at: usize,
-    ) -> Result<(), PatchError> {
-        let missing = |path: &Pointer| PatchError::Missing { at, path: path.text() };
-        match operation {
-            Operation::Add(path, value) => self.add(document, path, value.clone(), at),
-            Operation::Remove(path) => take(document, path).map(drop).ok_or_else(|| missing(path)),
-            Operation::Replace(path, value) => {
-                self.check_depth(path, value)?;
-                *find(document, path).ok_or_else(|| missing(path))? = value.clone();
-                Ok(())
-            }
-            Operation::Move(from, path) if from == path => {
-                find(document, from).map(drop).ok_or_else(|| missing(from))
-            }
-            Operation::Move(from, path) => {
-                let value = take(document, from).ok_or_else(|| missing(from))?;
-                self.add(document, path, value, at)
-            }
-            Operation::Copy(from, path) => {
-                let value = find(document, from).ok_or_else(|| missing(from))?.clone();
-                self.bytes_copied += value.to_string().len();
-                let max = self.limits.doc_bytes_max;
-                if self.bytes_copied > max {
-                    return Err(ParseError::TooLarge { bytes: self.bytes_copied, max }.into());
-                }
-                self.add(document, path, value, at)
-            }
-            Operation::Test(path, expected) => {
-                let found = find(document, path).ok_or_else(|| missing(path))?;
-                let same = same(found, expected);
-                same.then_some(()).ok_or_else(|| PatchError::Test { at, path: path.text() })
-            }
-        }
-    }
-
-    fn add<'a>(
-        &self,
-        document: &mut Json<'a>,
-        path: &Pointer,
-        value: Json<'a>,
-        at: usize,
-    ) -> Result<(), PatchError> {
-        self.check_depth(path, &value)?;
-        let missing = || PatchError::Missing { at, path: path.text() };
-        let Some((last, parents)) = path.0.split_last() else {
-            *document = value;
-            return Ok(());
-        };
-        match find_tokens(document, parents).ok_or_else(missing)? {
-            Json::Object(members) => {
-                match members.iter_mut().find(|(name, _)| name == last) {
-                    Some((_, member)) => *member = value,
-                    None => members.push((Cow::Owned(last.clone()), value)),
-                }
-                Ok(())
-            }
-            Json::Array(elements) => {
-                let place = match last.as_str() {
-                    "-" => Some(elements.len()),
-                    last => index(last).filter(|place| *place <= elements.len()),
-                };
-                elements.insert(place.ok_or_else(missing)?, value);
-                Ok(())
-            }
-            _ => Err(missing()),
-        }
-    }
-
-    /// The recursion over values is as deep as they are.
-    fn check_depth(&self, path: &Pointer, value: &Json<'_>) -> Result<(), ParseError> {
-        let max = self.limits.json_depth_max;
-        if path.0.len() + depth(value) > max { Err(ParseError::TooDeep { max }) } else { Ok(()) }
-    }
-}
-
-fn depth(value: &Json<'_>) -> usize {
-    match value {
-        Json::Object(members) => {
-            1 + members.iter().map(|(_, value)| depth(value)).max().unwrap_or(0)
-        }
-        Json::Array(elements) => 1 + elements.iter().map(depth).max().unwrap_or(0),
-        Json::Null | Json::Bool(_) | Json::Number(_) | Json::String(_) => 0,
-    }
-}
-
-/// An element's place: digits without zeros before them.
-fn index(token: &str) -> Option<usize> {
-    let plain = token == "0" || !token.starts_with(['0', '+']);
-    token.parse().ok().filter(|_| plain)
-}
-
-fn find<'v, 'a>(document: &'v mut Json<'a>, path: &Pointer) -> Option<&'v mut Json<'a>> {
-    find_tokens(document, &path.0)
-}
-
-fn find_tokens<'v, 'a>(document: &'v mut Json<'a>, tokens: &[String]) -> Option<&'v mut Json<'a>> {
-    tokens.iter().try_fold(document, |at, token| match at {
-        Json::Object(members) => {
-            members.iter_mut().find(|(name, _)| name == token).map(|(_, value)| value)
-        }
-        Json::Array(elements) => elements.get_mut(index(token)?),
-        _ => None,
-    })
-}
-
-fn take<'a>(document: &mut Json<'a>, path: &Pointer) -> Option<Json<'a>> {
-    let Some((last, parents)) = path.0.split_last() else {
-        return Some(std::mem::replace(document, Json::Null));
-    };
-    match find_tokens(document, parents)? {
-        Json::Object(members) => {
-            let place = members.iter().position(|(name, _)| name == last)?;
-            Some(members.remove(place).1)
-        }
-        Json::Array(elements) => {
-            let place = index(last).filter(|place| *place < elements.len())?;
-            Some(elements.remove(place))
-        }
-        _ => None,
     }
 }
 

@@ -1,6 +1,9 @@
 //! Edits that the gateway makes of what is stored, as a client asks: it need not read before.
 
+use tokio::task::spawn_blocking;
+
 use crate::doc::{AnyDocument, Body, DocId, Document, Operations, Patch, ReadExtra, Rev};
+use crate::limits::Limits;
 use crate::proto::call::WriteRow;
 use crate::proto::message::WireError;
 use crate::store::{DocError, EditMode, GetOptions, StoreError};
@@ -35,7 +38,7 @@ impl Granted {
                 }
                 other => other.to_wire(),
             })?;
-            let body = patch.apply(&document.body, limits).map_err(|error| error.to_wire())?;
+            let body = patched(patch, &document.body, limits).await?;
             let row = self.write_edit(Document { body, ..document }, unchanged).await?;
             if row.status != Some(409) || options.rev.is_some() || tries == TRIES_MAX {
                 return Ok(row);
@@ -110,4 +113,15 @@ impl Granted {
         let rows = self.write(vec![Ok(AnyDocument::Doc(edit))], how, |_| {}).await?;
         Ok(rows.into_iter().next().unwrap_or_default())
     }
+}
+
+/// Applies a patch without holding up what else the thread has to do.
+async fn patched(patch: &Patch, body: &Body, limits: &Limits) -> Result<Body, WireError> {
+    if patch.is_quick_on(body) {
+        return patch.apply(body, limits).map_err(|error| error.to_wire());
+    }
+    let (patch, body, limits) = (patch.clone(), body.clone(), limits.clone());
+    let applied = spawn_blocking(move || patch.apply(&body, &limits)).await;
+    let applied = applied.map_err(|_| Refusal::Panicked.to_wire())?;
+    applied.map_err(|error| error.to_wire())
 }

@@ -9,7 +9,9 @@ impl ToWire for PatchError {
         match self {
             Self::Parse(error) => error.to_wire(),
             Self::Operation { .. } => wire(400, "bad_request", self),
-            Self::TooManyOperations { .. } => wire(413, "too_large", self),
+            Self::TooManyOperations { .. } | Self::TooMuchWork { .. } => {
+                wire(413, "too_large", self)
+            }
             Self::Missing { .. } => wire(422, "unprocessable_content", self),
             Self::Test { .. } => wire(412, "precondition_failed", self),
         }
