@@ -364,6 +364,19 @@ async fn reads_show_what_the_fetch_handler_leaves() {
 }
 
 #[tokio::test]
+async fn a_selector_cannot_find_out_what_the_fetch_handler_hides() {
+    let (api, _) = censored().await;
+    for selector in [json!({"secret": {"$gt": 5}}), json!({"$nor": [{"secret": {"$gt": 5}}]})] {
+        let path = "/todos/_changes?filter=_selector";
+        let refused = api.json("POST", path, json!({"selector": selector})).await;
+        refused.assert_error("a guess", 403, "forbidden", "not with a selector");
+    }
+    let named = json!({"doc_ids": ["secret"]});
+    let named = api.json("POST", "/todos/_changes?filter=_doc_ids", named).await;
+    assert_eq!(named.json()["results"].as_array().unwrap().len(), 1);
+}
+
+#[tokio::test]
 async fn replicas_get_exact_revisions_or_none() {
     let (api, store) = censored().await;
     let all = json!({"docs": [{"id": "open"}, {"id": "refused"}, {"id": "secret"}]});

@@ -197,9 +197,10 @@ pub(super) fn is_waited_for(method: &str) -> bool {
     method != method::CHANGES
 }
 
-/// Whether a method answers at once with as much as it finds, not as a stream.
+/// Whether a method answers at once with as much as it finds, not as a stream, or holds documents of
+/// any size meanwhile, as edits of their parts do.
 pub(super) fn answers_at_any_size(method: &str) -> bool {
-    matches!(method, method::GET | method::REVS_DIFF)
+    matches!(method, method::GET | method::REVS_DIFF | method::PATCH | method::OPS)
 }
 
 /// Runs a call to its end.

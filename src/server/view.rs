@@ -273,7 +273,14 @@ impl Granted {
         options
     }
 
+    /// A client's selector is refused where fetch handlers change what is shown: which stored bodies
+    /// it lets pass would tell what they hide.
     pub(super) async fn feed(&self, mut options: ChangesOptions) -> Result<Feed, StoreError> {
+        if !self.grant.fetch_handlers.is_empty() && !options.selectors.is_empty() {
+            let reason = "documents of this database are shown changed or not at all: read its \
+                          changes with doc_ids or without a filter, not with a selector";
+            return Err(StoreError::Refused(DocError::Forbidden { reason: reason.to_owned() }));
+        }
         options.selectors.extend_from_slice(self.selectors());
         // A handler may hold back a document of a group.
         options.groups &= self.grant.fetch_handlers.is_empty();
