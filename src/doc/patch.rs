@@ -27,6 +27,7 @@ use applying::Applying;
 const OPERATIONS_MAX: usize = 1_000;
 
 /// Patches and bodies up to this many bytes are applied at once.
+#[cfg(feature = "server")]
 const QUICK_BYTES_MAX: usize = 64 * 1024;
 
 /// Why a patch was not applied.
@@ -178,6 +179,7 @@ impl Patch {
     }
 
     /// Whether applying it takes no time to speak of. Copies make much of little.
+    #[cfg(feature = "server")]
     pub(crate) fn is_quick_on(&self, body: &Body) -> bool {
         self.bytes.max(body.as_str().len()) <= QUICK_BYTES_MAX && !self.reads()
     }
