@@ -156,14 +156,17 @@ async fn a_handler_that_panics_fails_its_call_and_no_other() {
     api.put("/todos/a", json!({"panic": false})).await;
 }
 
+/// A validator that lets pass what a handler stamped.
+fn must_be_stamped(write: &ProposedWrite<'_>) -> Result<(), Denied> {
+    let body: Value = write.document.to().unwrap();
+    let stamped = body.get("stamp").is_some();
+    if stamped { Ok(()) } else { Err(Denied::forbidden("no stamp")) }
+}
+
 #[tokio::test]
 async fn validators_judge_what_a_handler_made() {
     let (builder, _) = stamping(&Store::memory());
-    let api = Api::served(builder.validator(|write: &ProposedWrite<'_>| {
-        let body: Value = write.document.to().unwrap();
-        let stamped = body.get("stamp").is_some();
-        if stamped { Ok(()) } else { Err(Denied::forbidden("no stamp")) }
-    }));
+    let api = Api::served(builder.validator(must_be_stamped));
     api.database("todos").await;
     api.database("notes").await;
     api.put("/todos/a", json!({})).await;
@@ -228,11 +231,7 @@ async fn no_revision_passes_by_its_handler_behind_one_that_is_refused() {
 #[tokio::test]
 async fn validators_judge_what_a_handler_makes_of_a_replicated_revision() {
     let (builder, _) = stamping(&Store::memory());
-    let api = Api::served(builder.validator(|write: &ProposedWrite<'_>| {
-        let body: Value = write.document.to().unwrap();
-        let stamped = body.get("stamp").is_some();
-        if stamped { Ok(()) } else { Err(Denied::forbidden("no stamp")) }
-    }));
+    let api = Api::served(builder.validator(must_be_stamped));
     api.database("todos").await;
     let brought = json!({"new_edits": false, "docs": [{"_id": "a", "_rev": "1-a"}]});
     let refused = api.json("POST", "/todos/_bulk_docs", brought).await.json();
