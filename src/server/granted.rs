@@ -8,6 +8,7 @@ use crate::doc::{AnyDocument, Body, DocId, Document, LocalDocument, ParseError, 
 use crate::proto::call::WriteRow;
 use crate::proto::message::{Access, Info, WireError};
 use crate::store::backend::Grouping;
+use crate::store::to_the_end::to_the_end;
 use crate::store::{
     Database, DocError, EditMode, GetOptions, StoreError, WriteOptions, WriteOutcome,
 };
@@ -132,14 +133,7 @@ impl Granted {
             return stored;
         }
         // A task of its own: what is stored is told and followed although its writer may be gone.
-        match tokio::spawn(storing).await {
-            Ok(stored) => stored,
-            Err(error) => match error.try_into_panic() {
-                Ok(panic) => std::panic::resume_unwind(panic),
-                // The runtime shuts down.
-                Err(_) => Err(StoreError::Closed.to_wire()),
-            },
-        }
+        to_the_end(storing).await.map_err(|closed| closed.to_wire())?
     }
 
     /// Stores what passed, and does everything that follows from it.

@@ -43,6 +43,7 @@ mod settings;
 mod sled;
 mod stats;
 mod tally;
+pub(crate) mod to_the_end;
 mod tombstones;
 mod updates;
 mod write;

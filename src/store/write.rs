@@ -17,6 +17,7 @@ use super::error::{DocError, StoreError};
 use super::merging::{Merging, Place, TreeBounds};
 use super::quota::{Held, Quota, Reservation};
 use super::seq::Seq;
+use super::to_the_end::to_the_end;
 use crate::doc::{Body, DocId, Document, Rev, RevTree};
 
 /// Whether a write makes a revision or brings one.
@@ -228,18 +229,11 @@ impl Database {
             return self.commit(batch, grouping).await;
         };
         let database = self.clone();
-        let committing = tokio::spawn(async move {
+        let committing = async move {
             let _reserved = reserved;
             database.commit(batch, grouping).await
-        });
-        match committing.await {
-            Ok(committed) => committed,
-            Err(error) => match error.try_into_panic() {
-                Ok(panic) => std::panic::resume_unwind(panic),
-                // The runtime shuts down.
-                Err(_) => Err(StoreError::Closed),
-            },
-        }
+        };
+        to_the_end(committing).await?
     }
 
     async fn commit(
