@@ -2,6 +2,9 @@
 //!
 //! `cargo bench --bench backup [-- DOCUMENTS]`, 100,000 if not given.
 
+#[path = "support/allocator.rs"]
+mod allocator;
+
 use std::fs::File;
 use std::io::{BufReader, Write as _};
 use std::path::Path;

@@ -2,6 +2,9 @@
 //!
 //! `cargo bench --bench databases [-- DATABASES]`, 10,000 if not given.
 
+#[path = "support/allocator.rs"]
+mod allocator;
+
 use std::time::{Duration, Instant};
 
 use futures::{StreamExt as _, TryStreamExt as _, stream};

@@ -11,6 +11,8 @@
 //! threads. Both processes share the machine's cores, so that what the load costs is taken from the
 //! gateway: processor times of both are printed.
 
+#[path = "support/allocator.rs"]
+mod allocator;
 #[path = "support/process.rs"]
 mod process;
 #[path = "support/subscriber.rs"]

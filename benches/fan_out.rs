@@ -9,6 +9,8 @@
 //! machine's cores, so that what the load costs is taken from the gateway: processor times of both
 //! are printed.
 
+#[path = "support/allocator.rs"]
+mod allocator;
 #[path = "support/fan.rs"]
 mod fan;
 #[path = "support/process.rs"]

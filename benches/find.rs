@@ -3,6 +3,9 @@
 //!
 //! `cargo bench --bench find [-- DOCS]`: documents (default 100,000).
 
+#[path = "support/allocator.rs"]
+mod allocator;
+
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};

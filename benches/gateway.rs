@@ -4,6 +4,8 @@
 //! `cargo bench --bench gateway [-- DOCS [SOCKETS]]`: documents (default 100,000) and idle sockets
 //! (default 2,000). Both ends are on disk, in the system's directory for temporary files.
 
+#[path = "support/allocator.rs"]
+mod allocator;
 #[path = "support/process.rs"]
 mod process;
 

@@ -1,21 +1,34 @@
 //! How the cost of a write grows: with the number of revisions of a document, and with the number
-//! of documents of a database. Prints ratios to the smallest.
+//! of documents of a database, beside sled alone with the same rows. Prints ratios to the smallest.
 //!
-//! `cargo bench --bench growth [-- DOCS]`, with up to DOCS documents (1,000,000 if not given).
+//! `cargo bench --bench growth [-- DOCS [CACHE_MIB]]`, with up to DOCS documents (1,000,000 if not
+//! given) and as much cache.
 
+#[path = "support/allocator.rs"]
+mod allocator;
+#[path = "support/bare_sled.rs"]
+mod bare_sled;
+
+use std::collections::HashSet;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bare_sled::BareSled;
 use serde_json::json;
 use settee::doc::{RevHash, RevPath};
-use settee::store::EditMode;
-use settee::{Database, DbName, DocId, Document, Rev, Store};
+use settee::store::{EditMode, SledBackend, SledOptions};
+use settee::{Database, DbName, DocId, Document, Limits, Rev, Store};
 
 const BATCH: usize = 100;
 /// Documents of each length of history.
 const DOCS_PER_LENGTH: usize = 200;
 const ROUNDS: usize = 10;
 /// Edits measured at each size of the database.
-const EDITS: usize = 500;
+const EDITS: usize = 5_000;
+/// Documents of one batch while a database grows.
+const LOADED: usize = 1_000;
+/// As in the store.
+const SEGMENT_BYTES: usize = 2 * 1024 * 1024;
 
 fn hash(seed: u64, generation: u64) -> RevHash {
     let mut digest = [0; 16];
@@ -38,10 +51,12 @@ fn grown(number: usize, length: u64) -> Document {
     document
 }
 
-/// Edits every document once; answers the revisions made.
-async fn edit(db: &Database, known: &[(DocId, Rev)]) -> Vec<(DocId, Rev)> {
+/// Edits every document once; answers the revisions made, and the times of the batches.
+async fn edit(db: &Database, known: &[(DocId, Rev)]) -> (Vec<(DocId, Rev)>, Vec<Duration>) {
     let mut next = Vec::with_capacity(known.len());
+    let mut times = Vec::new();
     for batch in known.chunks(BATCH) {
+        let started = Instant::now();
         let edits = batch.iter().map(|(id, rev)| {
             let mut edited = document(id.as_str());
             edited.rev = Some(rev.clone());
@@ -52,8 +67,9 @@ async fn edit(db: &Database, known: &[(DocId, Rev)]) -> Vec<(DocId, Rev)> {
             let written = outcome.expect("nobody else writes");
             (written.id, written.rev)
         }));
+        times.push(started.elapsed());
     }
-    next
+    (next, times)
 }
 
 async fn by_revisions(db: &Database) {
@@ -69,9 +85,9 @@ async fn by_revisions(db: &Database) {
     let mut times = vec![Vec::new(); lengths.len()];
     for _ in 0..ROUNDS {
         for (docs, times) in known.iter_mut().zip(&mut times) {
-            let started = Instant::now();
-            *docs = edit(db, docs).await;
-            times.push(started.elapsed());
+            let (edited, batches) = edit(db, docs).await;
+            *docs = edited;
+            times.push(batches.iter().sum());
         }
     }
     let medians: Vec<Duration> = times.into_iter().map(median).collect();
@@ -82,19 +98,56 @@ async fn by_revisions(db: &Database) {
     }
 }
 
-async fn by_documents(store: &Store, most: usize) {
+/// What an edit costs at one size of the database, in microseconds.
+#[derive(Clone, Copy)]
+struct Cost {
+    elapsed: f64,
+    processor: f64,
+}
+
+impl Cost {
+    fn new(batches: Vec<Duration>, processor: Duration) -> Self {
+        let elapsed = median(batches).as_secs_f64() * 1e6 / BATCH as f64;
+        Self { elapsed, processor: processor.as_secs_f64() * 1e6 / EDITS as f64 }
+    }
+
+    fn print(self, size: usize, first: Self, rate: f64) {
+        let Self { elapsed, processor } = self;
+        println!(
+            "{size:>9} documents: {elapsed:>6.1} µs an edit, {:.2} times the first; {processor:>5.1} µs of processor time, {:.2} times; {rate:.0} new docs/s on the way",
+            elapsed / first.elapsed,
+            processor / first.processor
+        );
+    }
+}
+
+/// Different documents of that many, in no order.
+fn some_of(size: usize, seed: &mut u64) -> Vec<usize> {
+    let mut met = HashSet::new();
+    let mut places = Vec::with_capacity(EDITS);
+    while places.len() < EDITS {
+        *seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        let place = (*seed >> 33) as usize % size;
+        if met.insert(place) {
+            places.push(place);
+        }
+    }
+    places
+}
+
+async fn by_documents(store: &Store, sizes: &[usize]) {
     println!("edits of random documents in batches of {BATCH}, by the documents of the database");
     let name = DbName::parse("growing").expect("a legal name");
     let db = store.create(&name).await.expect("a fresh store");
     let mut known: Vec<(DocId, Rev)> = Vec::new();
     let mut first = None;
-    let mut seed = 1_u64;
-    for size in [10_000, 100_000, 1_000_000].into_iter().filter(|size| *size <= most) {
+    let mut seed = 1;
+    for &size in sizes {
         let started = Instant::now();
         let before = known.len();
         while known.len() < size {
             let from = known.len();
-            let docs = (from..from + 1_000).map(|n| document(&format!("document-{n:09}")));
+            let docs = (from..from + LOADED).map(|n| document(&format!("document-{n:09}")));
             let outcomes = db.bulk_docs(docs.collect(), EditMode::Edit).await.expect("written");
             known.extend(outcomes.into_iter().map(|outcome| {
                 let written = outcome.expect("nobody else writes");
@@ -102,24 +155,51 @@ async fn by_documents(store: &Store, most: usize) {
             }));
         }
         let rate = (size - before) as f64 / started.elapsed().as_secs_f64();
-        let mut places: Vec<usize> = (0..EDITS)
-            .map(|_| {
-                seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-                (seed >> 33) as usize % size
+        let places = some_of(size, &mut seed);
+        let chosen: Vec<_> = places.iter().map(|&place| known[place].clone()).collect();
+        let began = processor_time();
+        let (edited, batches) = edit(&db, &chosen).await;
+        let cost = Cost::new(batches, processor_time() - began);
+        places.into_iter().zip(edited).for_each(|(place, edited)| known[place] = edited);
+        cost.print(size, *first.get_or_insert(cost), rate);
+    }
+}
+
+fn by_documents_bare(mut sled: BareSled, sizes: &[usize]) {
+    println!("the same rows in sled alone");
+    let mut first = None;
+    let mut seed = 1;
+    for &size in sizes {
+        let started = Instant::now();
+        let before = sled.len();
+        while sled.len() < size {
+            sled.add(LOADED);
+        }
+        let rate = (size - before) as f64 / started.elapsed().as_secs_f64();
+        let began = processor_time();
+        let batches = some_of(size, &mut seed)
+            .chunks(BATCH)
+            .map(|batch| {
+                let started = Instant::now();
+                sled.edit(batch);
+                started.elapsed()
             })
             .collect();
-        places.sort_unstable();
-        places.dedup();
-        let chosen: Vec<_> = places.iter().map(|&place| known[place].clone()).collect();
-        let started = Instant::now();
-        let edited = edit(&db, &chosen).await;
-        let each = started.elapsed().as_secs_f64() * 1e6 / chosen.len() as f64;
-        places.into_iter().zip(edited).for_each(|(place, edited)| known[place] = edited);
-        let ratio = each / *first.get_or_insert(each);
-        println!(
-            "{size:>9} documents: {each:>7.1} µs an edit, {ratio:.2} times the first; {rate:.0} new docs/s on the way"
-        );
+        let cost = Cost::new(batches, processor_time() - began);
+        cost.print(size, *first.get_or_insert(cost), rate);
     }
+}
+
+/// Of all threads so far: beside other programs it says more than the clock does.
+fn processor_time() -> Duration {
+    let tasks = std::fs::read_dir("/proc/self/task").expect("Linux tells of threads");
+    let nanos = tasks.map(|task| {
+        let path = task.expect("a thread's directory").path().join("schedstat");
+        // A thread that has ended meanwhile is left out.
+        let text = std::fs::read_to_string(path).unwrap_or_default();
+        text.split(' ').next().and_then(|nanos| nanos.parse::<u64>().ok()).unwrap_or_default()
+    });
+    Duration::from_nanos(nanos.sum())
 }
 
 fn median(mut times: Vec<Duration>) -> Duration {
@@ -128,14 +208,24 @@ fn median(mut times: Vec<Duration>) -> Duration {
 }
 
 fn main() {
-    let argument = std::env::args().skip(1).find_map(|argument| argument.parse().ok());
+    let mut arguments = std::env::args().skip(1).filter_map(|argument| argument.parse().ok());
+    let docs = arguments.next().unwrap_or(1_000_000);
+    let mut options = SledOptions::default();
+    if let Some(cache_mib) = arguments.next() {
+        options.cache_bytes = cache_mib as u64 * 1024 * 1024;
+    }
+    let sizes: Vec<_> =
+        [10_000, 100_000, 1_000_000].into_iter().filter(|size| *size <= docs).collect();
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     runtime.block_on(async {
         let directory = tempfile::tempdir().expect("a temporary directory");
-        let store = Store::open(directory.path()).expect("the store opens");
+        let backend = SledBackend::open_with(directory.path(), &options).expect("it opens");
+        let store = Store::with_backend(Arc::new(backend), Limits::default());
         let name = DbName::parse("lengths").expect("a legal name");
         by_revisions(&store.create(&name).await.expect("a fresh store")).await;
-        by_documents(&store, argument.unwrap_or(1_000_000)).await;
+        by_documents(&store, &sizes).await;
         store.close().await.expect("the store closes");
     });
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    by_documents_bare(BareSled::open(directory.path(), options.cache_bytes, SEGMENT_BYTES), &sizes);
 }

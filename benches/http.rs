@@ -4,6 +4,9 @@
 //!
 //! `cargo bench --bench http [-- DOCS]`: documents (default 50,000).
 
+#[path = "support/allocator.rs"]
+mod allocator;
+
 use std::error::Error;
 use std::time::Instant;
 

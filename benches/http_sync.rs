@@ -3,6 +3,9 @@
 //!
 //! `cargo bench --bench http_sync [-- DOCUMENTS]`
 
+#[path = "support/allocator.rs"]
+mod allocator;
+
 use std::time::Instant;
 
 use serde_json::json;

@@ -3,6 +3,9 @@
 //! `cargo bench --bench mixed_reads [-- SECONDS]`: four readers get documents at random, first alone,
 //! then beside a writer of 1,000 new documents a call; 5 seconds each unless said otherwise.
 
+#[path = "support/allocator.rs"]
+mod allocator;
+
 use std::error::Error;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

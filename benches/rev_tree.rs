@@ -3,6 +3,9 @@
 //! `cargo bench --bench rev_tree` prints nanoseconds per operation and how much the long tree costs
 //! more than the short one.
 
+#[path = "support/allocator.rs"]
+mod allocator;
+
 use std::hint::black_box;
 use std::time::Instant;
 

@@ -3,6 +3,9 @@
 //! `cargo bench --bench selectors` prints judgements per second for several selectors, and how each
 //! compares with only parsing the document's body into a tree of values.
 
+#[path = "support/allocator.rs"]
+mod allocator;
+
 use std::hint::black_box;
 use std::time::Instant;
 

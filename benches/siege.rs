@@ -9,6 +9,8 @@
 //! gateway takes. It fails if the besiegers make the 99th of 100 more than twice as slow, or take
 //! more than their bounds allow.
 
+#[path = "support/allocator.rs"]
+mod allocator;
 #[path = "support/fan.rs"]
 mod fan;
 #[path = "support/process.rs"]

@@ -3,6 +3,9 @@
 //!
 //! `cargo bench --bench space [-- DOCS EDITS]`, 100,000 documents and 20 edits of each if not given.
 
+#[path = "support/allocator.rs"]
+mod allocator;
+
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;

@@ -2,6 +2,9 @@
 //!
 //! `cargo bench --bench store_commit [-- DIR]`
 
+#[path = "support/allocator.rs"]
+mod allocator;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
