@@ -1,6 +1,6 @@
 // Where the time of (a) goes: processor time of `client.sync` by package.
 //
-//   node benches/clients/profile.mjs [DOCUMENTS]
+//   node benches/peers/profile.mjs [DOCUMENTS]
 
 import { execFile, spawn } from 'node:child_process';
 import { once } from 'node:events';
@@ -23,7 +23,7 @@ function owner({ functionName, url }) {
   const [, name] = /.*node_modules\/((?:@[^/]+\/)?[^/]+)/.exec(url) ?? [];
   if (name === 'ws') return 'ws';
   if (name) return name.startsWith('pouchdb') ? 'PouchDB' : "PouchDB's dependencies (memdown, levelup, …)";
-  if (url.includes('benches/clients')) return 'this benchmark';
+  if (url.includes('benches/peers')) return 'this benchmark';
   return 'Node';
 }
 

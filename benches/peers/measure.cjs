@@ -1,7 +1,11 @@
 'use strict';
-// What the clients in JavaScript measure with, whichever PouchDB they use.
+// What the clients measure with, whichever PouchDB they use.
+
+const { once } = require('node:events');
 
 const milliseconds = (from) => Number(process.hrtime.bigint() - from) / 1e6;
+
+const median = (values) => values.toSorted((a, b) => a - b)[Math.floor(values.length / 2)];
 
 /** Documents as long as a to-do with a few details. */
 function documents(count) {
@@ -9,14 +13,28 @@ function documents(count) {
   return Array.from({ length: count }, (_, n) => ({ _id: `doc-${n}`, n, done: false, text }));
 }
 
+/** Tells the process that started this one where it stands, and goes on when that has looked. */
+async function mark(name) {
+  if (!process.send) return;
+  const seen = once(process, 'message');
+  process.send(name);
+  await seen;
+}
+
+/** Milliseconds of processor time of this process since `before`. */
+function processorTime(before) {
+  const { user, system } = process.cpuUsage(before);
+  return (user + system) / 1e3;
+}
+
 /** How long something takes, and how much processor time of this process. */
 async function timed(work) {
+  await mark('begin');
   const cpu = process.cpuUsage();
   const began = process.hrtime.bigint();
   await work();
   const ms = milliseconds(began);
-  const { user, system } = process.cpuUsage(cpu);
-  return { ms, cpu_ms: (user + system) / 1e3 };
+  return { ms, client_cpu_ms: processorTime(cpu) };
 }
 
 /** Each document in turn, from the call of one synced device until the other tells of it. */
@@ -24,6 +42,8 @@ async function live(here, there, count) {
   const arrived = new Map();
   there.changes({ since: 'now', live: true }).on('change', ({ id }) => arrived.get(id)?.());
   const times = [];
+  await mark('begin');
+  const cpu = process.cpuUsage();
   for (let n = 0; n < count; n++) {
     const arrives = new Promise((resolve) => arrived.set(`live-${n}`, resolve));
     const began = process.hrtime.bigint();
@@ -33,9 +53,10 @@ async function live(here, there, count) {
     // Both rest before the next, so that each is measured for itself.
     await new Promise((resolve) => setTimeout(resolve, 5));
   }
+  const client_cpu_ms = processorTime(cpu);
   times.sort((a, b) => a - b);
   const at = (share) => times[Math.min(times.length - 1, Math.floor(times.length * share))];
-  return { p50_ms: at(0.5), p95_ms: at(0.95) };
+  return { p50_ms: at(0.5), p95_ms: at(0.95), client_cpu_ms };
 }
 
-module.exports = { documents, live, timed };
+module.exports = { documents, live, mark, median, milliseconds, processorTime, timed };

@@ -1,0 +1,129 @@
+// HTTP without PouchDB, so that the server is what bounds it, in a process of its own:
+//   node raw.mjs URL DATABASE COUNT
+// prints JSON: by what was done, how many documents, milliseconds, and the processor time of this
+// process; null for what the server does not have.
+
+import { Pool } from 'undici';
+
+import { mark, milliseconds, processorTime } from './measure.cjs';
+
+const BATCH = 1_000;
+const CLIENTS = 16;
+// One document a request takes longer than a thousand.
+const SINGLES_MAX = 4_000;
+// Short reads are made again, so that the clock can tell them apart.
+const READ_MS_MIN = 300;
+const READS_MAX = 20;
+
+const [url, database, countText] = process.argv.slice(2);
+const count = Number(countText);
+const { origin, username, password } = new URL(url);
+const pool = new Pool(origin, { connections: CLIENTS, bodyTimeout: 0, headersTimeout: 0 });
+const headers = { 'content-type': 'application/json' };
+if (username) headers.authorization = `Basic ${btoa(`${username}:${password}`)}`;
+
+class NotThere extends Error {}
+
+/** Sends a request and gives the bytes of its answer. */
+async function ask(method, path, body) {
+  const answer = await pool.request({ method, path: `/${database}${path}`, headers, body });
+  const bytes = Buffer.from(await answer.body.arrayBuffer());
+  const { statusCode: status } = answer;
+  if (status >= 200 && status < 300) return bytes;
+  const text = `${method} ${path}: ${status} ${bytes.subarray(0, 200)}`;
+  throw [404, 405, 501].includes(status) ? new NotThere(text) : new Error(text);
+}
+
+const text = 'x'.repeat(200);
+const document = (n) => ({ n, text });
+const id = (n) => `doc-${String(n).padStart(8, '0')}`;
+const from = (start, length, make) => Array.from({ length }, (_, n) => make(start + n));
+const batches = (make) => {
+  const starts = from(0, Math.ceil(count / BATCH), (n) => n * BATCH);
+  return starts.map((start) => JSON.stringify(make(start, Math.min(BATCH, count - start))));
+};
+
+async function bulkDocs() {
+  const rev = (n) => `1-${n.toString(16).padStart(32, '0')}`;
+  const bodies = batches((start, length) => ({
+    new_edits: false,
+    docs: from(start, length, (n) => ({ _id: id(n), _rev: rev(n), ...document(n) })),
+  }));
+  return timed(count, async () => {
+    for (const body of bodies) await ask('POST', '/_bulk_docs', body);
+  });
+}
+
+/** So many requests, each of one document, from all clients at once. */
+async function singles(method, path, body) {
+  const all = Math.min(count, SINGLES_MAX);
+  let next = 0;
+  const client = async () => {
+    while (next < all) {
+      const n = next++;
+      await ask(method, path(n), body?.(n));
+    }
+  };
+  return timed(all, () => Promise.all(from(0, CLIENTS, client)));
+}
+
+/** Reads all there is, as often as it takes; `rows` counts what one answer holds. */
+async function reading(read, rows) {
+  let answers;
+  let times = 0;
+  const took = await timed(0, async () => {
+    const began = process.hrtime.bigint();
+    do {
+      answers = await read();
+      times++;
+    } while (milliseconds(began) < READ_MS_MIN && times < READS_MAX);
+  });
+  const found = answers.flatMap((bytes) => rows(JSON.parse(bytes.toString()))).length;
+  if (found < count) throw new Error(`${found} rows instead of ${count}`);
+  return { ...took, documents: found * times };
+}
+
+async function bulkGet() {
+  const bodies = batches((start, length) => ({ docs: from(start, length, (n) => ({ id: id(n) })) }));
+  const read = async () => {
+    const answers = [];
+    for (const body of bodies) answers.push(await ask('POST', '/_bulk_get?revs=true', body));
+    return answers;
+  };
+  return reading(read, ({ results }) => results.filter(({ docs }) => docs[0].ok));
+}
+
+const all = (path, rows) => () => reading(async () => [await ask('GET', path)], rows);
+
+async function timed(documents, work) {
+  const cpu = process.cpuUsage();
+  const began = process.hrtime.bigint();
+  await work();
+  const ms = milliseconds(began);
+  return { documents, ms, client_cpu_ms: processorTime(cpu) };
+}
+
+const steps = {
+  '`_bulk_docs`, `new_edits: false`, 1,000 a request': bulkDocs,
+  'PUT of one, 16 clients': () => singles('PUT', (n) => `/put-${n}`, (n) => JSON.stringify(document(n))),
+  'GET of one, 16 clients': () => singles('GET', (n) => `/${id(n)}`),
+  '`_changes`': all('/_changes', ({ results }) => results),
+  '`_changes` with documents': all('/_changes?include_docs=true', ({ results }) => results),
+  '`_bulk_get` with histories, 1,000 a request': bulkGet,
+  '`_all_docs`': all('/_all_docs', ({ rows }) => rows),
+  '`_all_docs` with documents': all('/_all_docs?include_docs=true', ({ rows }) => rows),
+};
+
+const found = {};
+for (const [name, step] of Object.entries(steps)) {
+  await mark(name);
+  try {
+    found[name] = await step();
+  } catch (error) {
+    if (!(error instanceof NotThere)) throw error;
+    found[name] = null;
+  }
+}
+await mark('end');
+console.log(JSON.stringify(found));
+process.exit(0);
