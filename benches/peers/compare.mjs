@@ -24,9 +24,9 @@ const { values, positionals } = parseArgs({
   allowPositionals: true,
   options: { quick: { type: 'boolean' }, parts: { type: 'string', default: 'sync,wire,raw' } },
 });
-const documents = Number(positionals[0] ?? (values.quick ? 1_000 : 10_000));
+const documents = Number(positionals[0] ?? (values.quick ? 500 : 10_000));
 const rounds = Number(positionals[1] ?? (values.quick ? 1 : 5));
-const letters = positionals[2] ?? Object.keys(ways).join('');
+const letters = positionals[2] ?? (values.quick ? 'abcdefg' : Object.keys(ways).join(''));
 const parts = values.parts.split(',');
 
 /** Median time of a flush of one small write into a file of fixed size, in milliseconds. */

@@ -7,10 +7,24 @@ const milliseconds = (from) => Number(process.hrtime.bigint() - from) / 1e6;
 
 const median = (values) => values.toSorted((a, b) => a - b)[Math.floor(values.length / 2)];
 
+const WORDS = ('ask Anna about the blue bicycle before she goes and buy oat milk bread cheese six eggs '
+  + 'two lemons call plumber kitchen tap drips again return library books by Thursday').split(' ');
+const WORDS_PER_TEXT = 30;
+
+/** Text that differs from one document to the next, the same ones in each run. */
+function text(n) {
+  let state = n + 1;
+  const word = () => {
+    // The generator of Numerical Recipes; its upper bits are the better ones.
+    state = (Math.imul(state, 1_664_525) + 1_013_904_223) >>> 0;
+    return WORDS[(state >>> 16) % WORDS.length];
+  };
+  return Array.from({ length: WORDS_PER_TEXT }, word).join(' ');
+}
+
 /** Documents as long as a to-do with a few details. */
 function documents(count) {
-  const text = 'a line of text as long as a to-do with a few details, '.repeat(3);
-  return Array.from({ length: count }, (_, n) => ({ _id: `doc-${n}`, n, done: false, text }));
+  return Array.from({ length: count }, (_, n) => ({ _id: `doc-${n}`, n, done: false, text: text(n) }));
 }
 
 /** Tells the process that started this one where it stands, and goes on when that has looked. */

@@ -5,7 +5,7 @@
 
 import { Pool } from 'undici';
 
-import { mark, milliseconds, processorTime } from './measure.cjs';
+import { documents, mark, milliseconds, processorTime } from './measure.cjs';
 
 const BATCH = 1_000;
 const CLIENTS = 16;
@@ -34,21 +34,15 @@ async function ask(method, path, body) {
   throw [404, 405, 501].includes(status) ? new NotThere(text) : new Error(text);
 }
 
-const text = 'x'.repeat(200);
-const document = (n) => ({ n, text });
-const id = (n) => `doc-${String(n).padStart(8, '0')}`;
-const from = (start, length, make) => Array.from({ length }, (_, n) => make(start + n));
+const docs = documents(count);
 const batches = (make) => {
-  const starts = from(0, Math.ceil(count / BATCH), (n) => n * BATCH);
-  return starts.map((start) => JSON.stringify(make(start, Math.min(BATCH, count - start))));
+  const starts = Array.from({ length: Math.ceil(count / BATCH) }, (_, n) => n * BATCH);
+  return starts.map((start) => JSON.stringify(make(docs.slice(start, start + BATCH))));
 };
 
 async function bulkDocs() {
-  const rev = (n) => `1-${n.toString(16).padStart(32, '0')}`;
-  const bodies = batches((start, length) => ({
-    new_edits: false,
-    docs: from(start, length, (n) => ({ _id: id(n), _rev: rev(n), ...document(n) })),
-  }));
+  const withRev = (doc) => ({ ...doc, _rev: `1-${doc.n.toString(16).padStart(32, '0')}` });
+  const bodies = batches((some) => ({ new_edits: false, docs: some.map(withRev) }));
   return timed(count, async () => {
     for (const body of bodies) await ask('POST', '/_bulk_docs', body);
   });
@@ -56,15 +50,12 @@ async function bulkDocs() {
 
 /** So many requests, each of one document, from all clients at once. */
 async function singles(method, path, body) {
-  const all = Math.min(count, SINGLES_MAX);
-  let next = 0;
+  const left = docs.slice(0, SINGLES_MAX);
+  const all = left.length;
   const client = async () => {
-    while (next < all) {
-      const n = next++;
-      await ask(method, path(n), body?.(n));
-    }
+    for (let doc = left.pop(); doc; doc = left.pop()) await ask(method, path(doc), body?.(doc));
   };
-  return timed(all, () => Promise.all(from(0, CLIENTS, client)));
+  return timed(all, () => Promise.all(Array.from({ length: CLIENTS }, client)));
 }
 
 /** Reads all there is, as often as it takes; `rows` counts what one answer holds. */
@@ -83,8 +74,10 @@ async function reading(read, rows) {
   return { ...took, documents: found * times };
 }
 
+const put = ({ n, done, text }) => JSON.stringify({ n, done, text });
+
 async function bulkGet() {
-  const bodies = batches((start, length) => ({ docs: from(start, length, (n) => ({ id: id(n) })) }));
+  const bodies = batches((some) => ({ docs: some.map(({ _id: id }) => ({ id })) }));
   const read = async () => {
     const answers = [];
     for (const body of bodies) answers.push(await ask('POST', '/_bulk_get?revs=true', body));
@@ -105,8 +98,8 @@ async function timed(documents, work) {
 
 const steps = {
   '`_bulk_docs`, `new_edits: false`, 1,000 a request': bulkDocs,
-  'PUT of one, 16 clients': () => singles('PUT', (n) => `/put-${n}`, (n) => JSON.stringify(document(n))),
-  'GET of one, 16 clients': () => singles('GET', (n) => `/${id(n)}`),
+  'PUT of one, 16 clients': () => singles('PUT', ({ n }) => `/put-${n}`, put),
+  'GET of one, 16 clients': () => singles('GET', ({ _id: id }) => `/${id}`),
   '`_changes`': all('/_changes', ({ results }) => results),
   '`_changes` with documents': all('/_changes?include_docs=true', ({ results }) => results),
   '`_bulk_get` with histories, 1,000 a request': bulkGet,

@@ -31,8 +31,10 @@ export const ways = {
   i: { name: 'Settee, client of 2015', server: settee, scheme: 'ws', program: [legacy] },
 };
 
-const url = ({ scheme }, address, user) =>
-  scheme === 'ws' || !user ? `${scheme}://${address}` : `${scheme}://${user}@${address}`;
+/** Where a client of this way connects; over WebSocket it shows its token later. */
+export function urlOf({ scheme }, address, user) {
+  return scheme === 'ws' || !user ? `${scheme}://${address}` : `${scheme}://${user}@${address}`;
+}
 
 /** Runs a program that prints JSON; `onMark` is told where it stands while it waits. */
 async function run(args, onMark = () => {}) {
@@ -62,10 +64,15 @@ let databases = 0;
 /** Names that no other run has used: a server elsewhere may still have those. */
 const freshName = (kind) => `peers-${kind}-${process.pid}-${Date.now()}-${databases++}`;
 
-async function removeRemote({ isRemote, address, user }, names) {
-  if (!isRemote) return;
-  const headers = user ? { authorization: `Basic ${btoa(user)}` } : {};
-  for (const name of names) await fetch(`http://${address}/${name}`, { method: 'DELETE', headers });
+function ask(method, { address, user }, database) {
+  const authorization = user ? `Basic ${btoa(user)}` : '';
+  return fetch(`http://${address}/${database}`, { method, headers: { authorization } });
+}
+
+/** A server elsewhere goes on, and its data with it. */
+async function removeRemote(started, names) {
+  if (!started.isRemote) return;
+  for (const name of names) await ask('DELETE', started, name);
 }
 
 /** Calls `measure` with a kind, a database and a count: push, pull what was pushed, live edits. */
@@ -89,7 +96,7 @@ export function timedRound(way, documents) {
     forgetPeak(pid);
     const found = await eachKind(started, documents, async (kind, database, count) => {
       let before = Number.NaN;
-      const args = [...way.program, kind, url(way, address, user), database, String(count)];
+      const args = [...way.program, kind, urlOf(way, address, user), database, String(count)];
       const took = await run(args, () => (before = processorTime(pid)));
       return { ...took, server_cpu_ms: processorTime(pid) - before, count };
     });
@@ -103,7 +110,7 @@ export function wireRound(way, documents) {
   return withServer(way, (started) =>
     eachKind(started, documents, async (kind, database, count) => {
       const proxy = await countingProxy(started.address);
-      const args = [...way.program, kind, url(way, proxy.address, started.user), database, String(count)];
+      const args = [...way.program, kind, urlOf(way, proxy.address, started.user), database, String(count)];
       let before = proxy.count();
       await run(args, () => (before = proxy.count()));
       const after = proxy.count();
@@ -119,12 +126,10 @@ export function rawRound(way, documents) {
   return withServer(way, async (started) => {
     const { address, user, pid } = started;
     const database = started.database ?? freshName('raw');
-    const base = url(way, address, user);
-    const headers = user ? { authorization: `Basic ${btoa(user)}` } : {};
     // Where there is one database only, it is there already.
-    await fetch(`http://${address}/${database}`, { method: 'PUT', headers });
+    await ask('PUT', started, database);
     const marks = [];
-    const args = [here('raw.mjs'), base, database, String(documents)];
+    const args = [here('raw.mjs'), urlOf(way, address, user), database, String(documents)];
     const found = await run(args, (name) => marks.push({ name, at: processorTime(pid) }));
     marks.slice(0, -1).forEach(({ name, at }, n) => {
       if (found[name]) found[name].server_cpu_ms = marks[n + 1].at - at;
