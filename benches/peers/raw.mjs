@@ -20,7 +20,7 @@ const count = Number(countText);
 const { origin, username, password } = new URL(url);
 const pool = new Pool(origin, { connections: CLIENTS, bodyTimeout: 0, headersTimeout: 0 });
 const headers = { 'content-type': 'application/json' };
-if (username) headers.authorization = `Basic ${btoa(`${username}:${password}`)}`;
+if (username) headers.authorization = `Basic ${btoa(decodeURIComponent(`${username}:${password}`))}`;
 
 class NotThere extends Error {}
 

@@ -54,17 +54,18 @@ export const servers = {
       const options = ['--db-name', 'rouchdb', '--port', String(port)];
       return [process.env.ROUCHDB_BIN, join(data, 'rouchdb.redb'), ...options];
     },
-    // It has this one database.
+    // It takes no free port by itself, and has this one database.
+    needsPort: true,
     database: 'rouchdb',
     absent: process.env.ROUCHDB_BIN ? undefined : 'ROUCHDB_BIN names no server',
   },
 };
 
 /** Starts a server; gives its address, and its process if it is on this machine. */
-export async function startServer({ start, url, user = '', database }) {
+export async function startServer({ start, url, user = '', needsPort, database }) {
   if (url) return remote(url);
   const directory = mkdtempSync(join(tmpdir(), 'settee-peers-'));
-  const port = start.length > 1 ? await freePort() : undefined;
+  const port = needsPort ? await freePort() : undefined;
   const [program, ...args] = start(directory, port);
   const env = { ...process.env, SETTEE_LOG: 'error' };
   const child = spawn(program, args, { env, stdio: ['ignore', 'pipe', 'inherit'] });
@@ -76,9 +77,11 @@ export async function startServer({ start, url, user = '', database }) {
   failed.catch(() => {});
   child.stdout.resume();
   const stop = async () => {
-    const exit = once(child, 'exit');
-    child.kill();
-    await exit;
+    if (child.exitCode === null && child.signalCode === null) {
+      const exit = once(child, 'exit');
+      child.kill();
+      await exit;
+    }
     rmSync(directory, { recursive: true, force: true });
   };
   return { address, user, pid: child.pid, database, stop };

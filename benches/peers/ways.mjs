@@ -65,7 +65,7 @@ let databases = 0;
 const freshName = (kind) => `peers-${kind}-${process.pid}-${Date.now()}-${databases++}`;
 
 function ask(method, { address, user }, database) {
-  const authorization = user ? `Basic ${btoa(user)}` : '';
+  const authorization = user ? `Basic ${btoa(decodeURIComponent(user))}` : '';
   return fetch(`http://${address}/${database}`, { method, headers: { authorization } });
 }
 
