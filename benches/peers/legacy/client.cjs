@@ -4,7 +4,7 @@
 // prints JSON: milliseconds, and the processor time of this process.
 
 const { once } = require('node:events');
-const { documents, live, timed } = require('../support/measure.cjs');
+const { documents, live, timed } = require('../measure.cjs');
 const load = require('./packages.cjs');
 
 const PouchSync = load('pouch-websocket-sync');

@@ -4,4 +4,4 @@
 const { createRequire } = require('node:module');
 const { join } = require('node:path');
 
-module.exports = createRequire(join(__dirname, '../../tests/legacy-js/package.json'));
+module.exports = createRequire(join(__dirname, '../../../tests/legacy-js/package.json'));

@@ -1,13 +1,16 @@
 'use strict';
-// PouchDB's own server, with everything in memory. Prints where it listens.
+// PouchDB's own server, in memory or in LevelDB. Prints where it listens.
+//   node express-pouchdb.cjs [DIRECTORY]
 
 const express = require('express');
 const expressPouchDB = require('express-pouchdb');
+
+const [directory] = process.argv.slice(2);
 const PouchDB = require('pouchdb-core')
-  .plugin(require('pouchdb-adapter-memory'))
+  .plugin(require(directory ? 'pouchdb-adapter-leveldb' : 'pouchdb-adapter-memory'))
   .plugin(require('pouchdb-mapreduce'))
   .plugin(require('pouchdb-replication'))
-  .defaults({ adapter: 'memory' });
+  .defaults(directory ? { adapter: 'leveldb', prefix: `${directory}/` } : { adapter: 'memory' });
 
 const app = express();
 app.use('/', expressPouchDB(PouchDB, { mode: 'minimumForPouchDB', inMemoryConfig: true }));
