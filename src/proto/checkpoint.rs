@@ -122,6 +122,48 @@ pub fn common_point(source: Option<&Checkpoint>, target: Option<&Checkpoint>) ->
         .map(|entry| entry.last_seq)
 }
 
+/// How far a run came, as its own memory has it between two connections.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reached {
+    /// The place of the source.
+    pub last_seq: String,
+    /// Whether this run has written a checkpoint at both ends.
+    pub is_saved: bool,
+}
+
+/// Where a run goes on.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Resumed {
+    /// The checkpoint that its next one follows.
+    pub latest: Checkpoint,
+    /// The place that both sides say was reached.
+    pub common: Option<String>,
+    /// What the run itself remembers, where that still holds.
+    pub before: Option<Reached>,
+}
+
+impl Resumed {
+    /// Where the run with this session id goes on, with the checkpoints at both ends.
+    ///
+    /// A database whose checkpoint is gone was made anew, and lacks what it was given before: then
+    /// nothing counts that is remembered.
+    #[must_use]
+    pub fn new(
+        source: Option<Checkpoint>,
+        target: Option<Checkpoint>,
+        session_id: &str,
+        before: Option<Reached>,
+    ) -> Self {
+        let common = common_point(source.as_ref(), target.as_ref());
+        let is_known = [&source, &target]
+            .iter()
+            .all(|at| at.as_ref().is_some_and(|checkpoint| checkpoint.has_run(session_id)));
+        let before = before.filter(|before| is_known || !before.is_saved);
+        let latest = target.or(source).filter(|_| common.is_some()).unwrap_or_default();
+        Self { latest, common, before }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -175,6 +217,22 @@ mod tests {
         check(Some(&third), Some(&second), Some("20"));
         // Histories that share nothing.
         check(Some(&first), Some(&Checkpoint::default().next("other", "99")), None);
+    }
+
+    #[test]
+    fn what_a_run_remembers_counts_while_both_ends_know_it() {
+        let saved = Checkpoint::default().next("run", "10");
+        let reached = |is_saved| Some(Reached { last_seq: "20".into(), is_saved });
+        let check = |source: Option<&Checkpoint>, is_saved: bool, counts: bool| {
+            let (source, target) = (source.cloned(), Some(saved.clone()));
+            let resumed = Resumed::new(source.clone(), target, "run", reached(is_saved));
+            assert_eq!(resumed.before, reached(is_saved).filter(|_| counts));
+            assert_eq!(resumed.common.is_some(), source.is_some());
+            assert_eq!(resumed.latest == saved, source.is_some());
+        };
+        check(Some(&saved), true, true);
+        check(None, true, false);
+        check(None, false, true);
     }
 
     #[test]

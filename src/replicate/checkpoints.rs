@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep_until};
 
 use crate::doc::{Body, LocalId};
-use crate::proto::checkpoint::{Checkpoint, ReplicationIdentity, common_point};
+use crate::proto::checkpoint::{Checkpoint, Reached, ReplicationIdentity, Resumed};
 
 use super::events::Direction;
 use super::flow::{Flow, FlowContext};
@@ -16,29 +16,20 @@ use super::peer::PeerError;
 /// How long progress waits to be written down, so that a busy sync writes few checkpoints.
 const CHECKPOINT_DELAY: Duration = Duration::from_secs(1);
 
-/// How far a replication came.
-#[derive(Clone)]
-pub(crate) struct Reached {
-    id: LocalId,
-    /// The place of its source.
-    last_seq: String,
-    /// Whether a checkpoint of this sync was written at both ends.
-    is_saved: bool,
-}
-
-/// How far each direction came.
-pub(crate) type Reach = Arc<Mutex<[Option<Reached>; 2]>>;
+/// How far each direction came, and in which replication.
+pub(crate) type Reach = Arc<Mutex<[Option<(LocalId, Reached)>; 2]>>;
 
 impl FlowContext {
     /// How far this very sync has brought a replication.
     fn reached_before(&self, direction: Direction, id: &LocalId) -> Option<Reached> {
         let reached = self.reached.lock().unwrap_or_else(PoisonError::into_inner);
-        reached[direction as usize].clone().filter(|reached| reached.id == *id)
+        let before = reached[direction as usize].as_ref().filter(|(of, _)| of == id);
+        before.map(|(_, reached)| reached.clone())
     }
 
-    fn reach(&self, direction: Direction, reached: Reached) {
+    fn reach(&self, direction: Direction, id: LocalId, reached: Reached) {
         self.reached.lock().unwrap_or_else(PoisonError::into_inner)[direction as usize] =
-            Some(reached);
+            Some((id, reached));
     }
 }
 
@@ -74,19 +65,12 @@ impl<'a> Checkpoints<'a> {
             let both = futures::try_join!(flow.source.local(&id), flow.target.local(&id))?;
             (at_source, at_target) = (read(both.0), read(both.1));
         }
-        let common = common_point(at_source.as_ref(), at_target.as_ref());
-        let session_id = &flow.context.session_id;
-        let is_known = [&at_source, &at_target]
-            .iter()
-            .all(|at| at.as_ref().is_some_and(|checkpoint| checkpoint.has_run(session_id)));
-        // A database whose checkpoint is gone was made anew, and lacks what it was given before.
-        let before = flow
-            .context
-            .reached_before(flow.direction, &id)
-            .filter(|before| is_known || !before.is_saved);
-        let latest = at_target.or(at_source).filter(|_| common.is_some()).unwrap_or_default();
-        let told = flow.context.since.clone();
+        let context = &flow.context;
+        let before = context.reached_before(flow.direction, &id);
+        let Resumed { latest, common, before } =
+            Resumed::new(at_source, at_target, &context.session_id, before);
         let is_saved = before.as_ref().is_some_and(|before| before.is_saved);
+        let told = context.since.clone();
         let since = before.map(|before| before.last_seq).or(told).or(common);
         Ok(Self { flow, id, latest, since, reached: None, is_saved, due_at: None })
     }
@@ -104,8 +88,8 @@ impl<'a> Checkpoints<'a> {
     }
 
     fn note(&self, last_seq: &str) {
-        let (id, last_seq, is_saved) = (self.id.clone(), last_seq.to_owned(), self.is_saved);
-        self.flow.context.reach(self.flow.direction, Reached { id, last_seq, is_saved });
+        let reached = Reached { last_seq: last_seq.to_owned(), is_saved: self.is_saved };
+        self.flow.context.reach(self.flow.direction, self.id.clone(), reached);
     }
 
     pub(super) async fn due(&self) {

@@ -244,6 +244,7 @@ fn decode(row: &[u8]) -> Option<Vec<(Rev, RevState)>> {
 mod tests {
     use super::*;
     use crate::doc::{RevHash, RevPath};
+    use proptest::prelude::*;
 
     fn chain(from: u64, to: u64) -> RevTree {
         let hashes = (from..=to).rev().map(|n| RevHash::parse(&format!("r{n}")).expect("a hash"));
@@ -287,5 +288,23 @@ mod tests {
             assert!(rest.len() >= RECENT);
         }
         assert!(written <= 1000 / CHUNK as usize + 1, "{written}");
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 10_000, failure_persistence: None, ..ProptestConfig::default() })]
+        #[test]
+        fn whatever_decodes_is_what_it_encodes_to(
+            damage in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..4),
+            arbitrary in proptest::option::of(proptest::collection::vec(any::<u8>(), 0..40)),
+        ) {
+            let (write, _) = OlderWrite::new(&chain(1, 200), OlderCommit::default());
+            let mut row = arbitrary.unwrap_or_else(|| write.rows[0].1.clone());
+            if !row.is_empty() {
+                damage.into_iter().for_each(|(at, byte)| *at.get_mut(&mut row) = byte);
+            }
+            if let Some(revs) = decode(&row).filter(|revs| !revs.is_empty()) {
+                prop_assert_eq!(encode(&revs), row);
+            }
+        }
     }
 }

@@ -188,7 +188,7 @@ pub(super) fn decode_group(last: u64, bytes: &[u8]) -> Option<GroupRow> {
     while !reader.0.is_empty() {
         encoded.push(reader.bytes()?);
     }
-    let first = (last + 1).checked_sub(encoded.len() as u64)?;
+    let first = last.checked_add(1)?.checked_sub(encoded.len() as u64)?;
     let rows = (first..).zip(encoded).map(|(seq, row)| decode_seq_row(seq, row));
     let rows: Vec<ChangeRow> = rows.collect::<Option<_>>()?;
     (rows.len() > 1).then_some(GroupRow { rows })
@@ -271,6 +271,7 @@ pub(super) fn decode_database(bytes: &[u8]) -> Option<(DatabaseKey, Uuid)> {
 mod tests {
     use super::*;
     use crate::doc::{RevPath, RevState};
+    use proptest::prelude::*;
 
     fn tree() -> RevTree {
         let state = RevState { deleted: true, body_bytes: Some(7) };
@@ -338,5 +339,71 @@ mod tests {
         assert!(decode_counts(&padded(&counts_value)).is_none());
         assert!(decode_local(&[1, b'{']).is_none());
         assert!(decode_database(&[0; 19]).is_none());
+    }
+
+    /// What is stored of something, without the byte that says that it is whole.
+    fn values() -> Vec<Vec<u8>> {
+        let kept = Older { first: 1, top: 1, body_bytes: 300 };
+        let version = Version { seq: 300, edition: 2 };
+        let row = seq_row(&DocId::from_stored("a"), &tree().leaves());
+        let security = Some("{}".to_owned());
+        let whole = [
+            doc(version, kept, &encoded_tree(), Some(b"\0{}"), true),
+            group([&row[..], &row[..]].into_iter()),
+            row,
+            local(LocalRev(3), &Body::from_stored("{}")),
+            settings(&DatabaseSettings { revs_limit: NonZeroU32::new(5), security }),
+        ];
+        let others = [counts(&Counts::default()), database(DatabaseKey(1), Uuid([2; 16]))];
+        whole.map(|value| value[1..].to_vec()).into_iter().chain(others).collect()
+    }
+
+    fn damaged() -> impl Strategy<Value = Vec<u8>> {
+        let places = proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..4);
+        let value = (prop::sample::select(values()), places).prop_map(|(mut value, places)| {
+            places.into_iter().for_each(|(at, byte)| *at.get_mut(&mut value) = byte);
+            value
+        });
+        prop_oneof![3 => value, 1 => proptest::collection::vec(any::<u8>(), 0..40)]
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 10_000, failure_persistence: None, ..ProptestConfig::default() })]
+        #[test]
+        fn whatever_decodes_is_what_its_content_encodes_to(bytes in damaged(), seq: u64) {
+            let same = |encoded: Vec<u8>| assert_eq!(encoded, bytes);
+            if let Some(record) = DocRecord::decode(&bytes) {
+                let mut tree = Vec::new();
+                record.tree.encode(&mut tree);
+                let pieces = record.seq_in_pieces;
+                same(doc(record.version, record.older, &tree, record.inline, pieces)[1..].to_vec());
+            }
+            let encode_row = |row: &ChangeRow| {
+                let leaf = |(rev, deleted): &(Rev, bool)| Leaf {
+                    rev: rev.clone(),
+                    state: RevState { deleted: *deleted, body_bytes: None },
+                };
+                seq_row(&row.id, &row.leaves.iter().map(leaf).collect::<Vec<_>>())
+            };
+            if let Some(row) = decode_seq_row(seq, &bytes) {
+                same(encode_row(&row)[1..].to_vec());
+            }
+            if let Some(rows) = decode_group(seq, &bytes) {
+                let rows: Vec<Vec<u8>> = rows.rows.iter().map(encode_row).collect();
+                same(group(rows.iter().map(Vec::as_slice))[1..].to_vec());
+            }
+            if let Some((rev, body)) = decode_local(&bytes) {
+                same(local(rev, &body)[1..].to_vec());
+            }
+            if let Some(decoded) = decode_settings(&bytes) {
+                same(settings(&decoded)[1..].to_vec());
+            }
+            if let Some(decoded) = decode_counts(&bytes) {
+                same(counts(&decoded));
+            }
+            if let Some((key, incarnation)) = decode_database(&bytes) {
+                same(database(key, incarnation));
+            }
+        }
     }
 }
