@@ -26,7 +26,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use random::{Random, seed, setting};
-use soak::contents::{Contents, Truth};
+use soak::contents::{Contents, Files, Truth};
 use soak::gateway::Gateway;
 use soak::nodes::{self, Node};
 use soak::replicas::{self, Replicas};
@@ -151,7 +151,7 @@ impl Soak {
             replicas: 0,
             forgotten: 0,
         };
-        let mut compare = |kind: &str, database: &str, here: &Contents, files: bool| {
+        let mut compare = |kind: &str, database: &str, here: &Contents, files: Files| {
             let compared = truth.compare(database, here, files);
             settled.forgotten += compared.map_err(|differs| format!("{kind} has {differs}"))?;
             settled.replicas += 1;
@@ -159,14 +159,19 @@ impl Soak {
         };
         for (kind, store) in &replicas {
             for database in DATABASES {
-                compare(kind, database, &Contents::of(&self.stage, store, database).await, true)?;
+                compare(
+                    kind,
+                    database,
+                    &Contents::of(&self.stage, store, database).await,
+                    Files::Compared,
+                )?;
             }
         }
         for node in &mut self.nodes {
             let told = node.look().await;
             for replica in told["replicas"].as_array().expect("a list of replicas") {
                 let text = |name: &str| replica[name].as_str().expect("a text");
-                let files = replica["files"] == true;
+                let files = Files::told(text("files"));
                 compare(text("kind"), text("database"), &Contents::told(replica), files)?;
             }
         }
@@ -252,6 +257,7 @@ async fn nothing_grows_and_all_become_equal_under_mixed_clients() {
         "{} replicas equal after {:?}: {} documents, {} with branches; {} forgotten",
         settled.replicas, settled.took, settled.documents, settled.conflicts, settled.forgotten
     );
+    println!("slowest answer {:?}", soak.stage.slowest());
     println!("longest start {:?}, stop {:?}", soak.gateway.started, soak.gateway.stopped);
     assert_eq!(soak.gateway.failures(), Vec::<String>::new(), "the gateway's own failures");
     let checked = binary::settee(&["check", binary::arg(&soak.gateway.data)]).ok();

@@ -7,13 +7,16 @@
  */
 
 import { createHash, createHmac, randomInt } from 'node:crypto';
-import { once } from 'node:events';
+import { EventEmitter, once } from 'node:events';
 import { createInterface } from 'node:readline';
 import { setTimeout as pause } from 'node:timers/promises';
 
 const settings = JSON.parse(process.env.SETTEE_SOAK);
 const { url, key, databases } = settings;
 const HTTP = url.replace(/^ws/, 'http');
+
+// PouchDB listens to its class with every database that is open.
+EventEmitter.defaultMaxListeners = 100;
 
 /** Longest time for an edit to reach the gateway, restarts of it included. */
 const ARRIVES_MS = 90_000;
@@ -61,8 +64,9 @@ export const count = (what, more = 1) => {
 
 /** One edit of a document of this round or the last; its revision, unless something was faster. */
 async function edit(db, { files, recreates }) {
+  const some = (id) => files !== 'left out' || !holdsFile(id);
   const { rows } = await db.allDocs({ startkey: `r${round() - 1}-`, endkey: `r${round()}-\ufff0` });
-  const ids = rows.map(({ id }) => id).filter((id) => files || !holdsFile(id));
+  const ids = rows.map(({ id }) => id).filter(some);
   if (ids.length === 0) return undefined;
   const id = choose(ids);
   const doc = await db.get(id, { conflicts: true });
@@ -172,12 +176,12 @@ const digest = (data) =>
   `md5-${createHash('md5').update(Buffer.from(data, 'base64')).digest('base64')}`;
 
 /** Every leaf and the winner of every document whose round is kept; open documents of older ones. */
-async function content(db, { files }) {
+async function content(db, kind) {
   const { results } = await db.changes({ style: 'all_docs', since: 0 });
   const all = {};
   const old = [];
   for (const { id, changes } of results) {
-    if (id.startsWith('_') || (holdsFile(id) && !files)) continue;
+    if (id.startsWith('_') || (holdsFile(id) && kind.files === 'left out')) continue;
     const winner = await db.get(id).then(({ _rev }) => _rev, () => null);
     if (roundOf(id) < round() - settings.rounds_kept) {
       if (winner) old.push(id);

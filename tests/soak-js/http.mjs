@@ -14,12 +14,19 @@ async function connect(dbs, user) {
     options.headers.set('authorization', `Bearer ${token(user, between(5, 20))}`);
     return PouchDB.fetch(url, options);
   };
-  const syncs = Object.entries(dbs).map(([name, db]) => {
-    const remote = withoutFailingInfo(new PouchDB(`${HTTP}/${name}`, { fetch, skip_setup: true }));
+  const remotes = Object.keys(dbs).map((name) =>
+    withoutFailingInfo(new PouchDB(`${HTTP}/${name}`, { fetch, skip_setup: true })),
+  );
+  const syncs = Object.values(dbs).map((db, at) => {
     const settings = { live: true, retry: true, back_off_function: () => 200 };
-    return PouchDB.sync(db, remote, settings).on('error', fails).on('denied', fails);
+    return PouchDB.sync(db, remotes[at], settings).on('error', fails).on('denied', fails);
   });
-  return { end: () => Promise.all(syncs.map(ended)) };
+  const end = async () => {
+    await Promise.all(syncs.map(ended));
+    await Promise.all(remotes.map((remote) => remote.close()));
+  };
+  return { end };
 }
 
-await run([{ name: 'http', replicas: 2, create: local, connect, files: true, recreates: true }]);
+// PouchDB's replicator reads attachments without saying of which revision.
+await run([{ name: 'http', replicas: 2, create: local, connect, files: 'named', recreates: true }]);

@@ -12,6 +12,39 @@ use settee::{Database, DbName, Store};
 
 use super::{DATABASES, ROUNDS_KEPT, Stage, holds_file};
 
+/// What a replica can hold of documents with attachments.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Files {
+    Compared,
+    /// The bytes of a revision that does not win may be those of another: PouchDB's replicator asks a
+    /// remote database for a document's attachment without saying of which revision.
+    Named,
+    /// The client of 2015 cannot take such documents.
+    LeftOut,
+}
+
+impl Files {
+    pub fn told(text: &str) -> Self {
+        match text {
+            "compared" => Self::Compared,
+            "named" => Self::Named,
+            "left out" => Self::LeftOut,
+            other => panic!("{other} says nothing of attachments"),
+        }
+    }
+
+    /// A document without what is not compared.
+    fn of(self, document: Option<&Value>) -> Option<Value> {
+        let mut document = document?.clone();
+        if self == Self::Named {
+            let leaves = document["leaves"].as_object_mut().expect("leaves by revision");
+            let files = leaves.values_mut().filter_map(|leaf| leaf["files"].as_object_mut());
+            files.flat_map(Map::values_mut).for_each(|digest| *digest = Value::Null);
+        }
+        Some(document)
+    }
+}
+
 /// What a database holds.
 pub struct Contents {
     /// By document whose round is kept: the winning revision, and each leaf with whether it is
@@ -137,13 +170,14 @@ impl Truth {
 
     /// What a replica has otherwise. Older documents that it has open are told apart: those that the
     /// gateway knows to be deleted, and those it has forgotten, whose number is returned.
-    pub fn compare(&self, database: &str, here: &Contents, files: bool) -> Result<usize, String> {
+    pub fn compare(&self, database: &str, here: &Contents, files: Files) -> Result<usize, String> {
         let there = &self.kept[database];
         let ids: BTreeSet<&String> = there.keys().chain(here.kept.keys()).collect();
-        for id in ids.into_iter().filter(|id| files || !holds_file(id)) {
-            let (here, there) = (here.kept.get(id), there.get(id));
+        for id in ids.into_iter().filter(|id| files != Files::LeftOut || !holds_file(id)) {
+            let (here, there) = (files.of(here.kept.get(id)), files.of(there.get(id)));
             // A replica that began with nothing is not told of what was deleted before.
-            let both_deleted = here.is_none() && there.is_some_and(|doc| doc["winner"].is_null());
+            let both_deleted =
+                here.is_none() && there.as_ref().is_some_and(|doc| doc["winner"].is_null());
             if here != there && !both_deleted {
                 return Err(format!("{database}/{id}: {here:#?}, and the gateway {there:#?}"));
             }
