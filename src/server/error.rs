@@ -32,6 +32,7 @@ use crate::store::{BackupError, CompactionPolicyError, DocError, StoreError};
 
 use super::auth::{Denied, DeniedKind};
 use super::net::TlsError;
+use super::observe::Spoken;
 
 /// Why a gateway could not be made or stopped serving.
 #[derive(Debug, thiserror::Error)]
@@ -559,9 +560,11 @@ pub(super) enum CloseReason {
 }
 
 impl CloseReason {
-    /// The message that tells the peer.
-    pub(super) fn message(&self) -> Message {
+    /// The message that tells the peer. The WebSocket of the client of 2015 in Node fails on codes
+    /// that were registered later, and its process with it: they become 1001, going away.
+    pub(super) fn message(&self, spoken: Spoken) -> Message {
         let (code, text) = self.code_and_text();
+        let code = if spoken == Spoken::Legacy && code > 1011 { 1001 } else { code };
         Message::Close(Some(CloseFrame { code: CloseCode::from(code), reason: text.into() }))
     }
 
@@ -605,6 +608,18 @@ mod tests {
             CloseReason::Stopping,
         ] {
             assert!(reason.code_and_text().1.len() <= 123);
+        }
+    }
+
+    #[test]
+    fn clients_of_2015_are_told_codes_of_their_time() {
+        for reason in [CloseReason::Stopping, CloseReason::Stalled, CloseReason::MemoryFull] {
+            let code = |spoken| match reason.message(spoken) {
+                Message::Close(Some(frame)) => u16::from(frame.code),
+                other => panic!("{other:?} is no close"),
+            };
+            assert!(code(Spoken::V1) > 1011);
+            assert_eq!(code(Spoken::Legacy), 1001);
         }
     }
 

@@ -29,6 +29,8 @@ mod progress;
 mod refused;
 mod replication;
 mod revocation;
+#[cfg(test)]
+mod rfc6455;
 mod routes;
 mod security;
 mod server_feed;

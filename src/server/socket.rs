@@ -102,7 +102,7 @@ pub(super) async fn run<P: Protocol, S: ByteStream>(stream: S, shared: Arc<Share
         peer,
     }));
     let socket = protocol.socket();
-    let mut writing = std::pin::pin!(write(writer, outgoing, socket, &progress));
+    let mut writing = std::pin::pin!(write(writer, outgoing, socket, P::SPOKEN, &progress));
     tokio::select! {
         last = read(&protocol, reader, &intake) => if last == Last::CloseToWrite {
             // A peer that takes its close frame byte by byte must not hold up a graceful stop.

@@ -13,6 +13,7 @@ use crate::proto::liveness::{Liveness, Verdict};
 use crate::transport::ByteStream;
 
 use super::error::CloseReason;
+use super::observe::Spoken;
 use super::outbox::Outgoing;
 use super::progress::{Progress, ProgressStream};
 use super::socket::Socket;
@@ -27,6 +28,7 @@ pub(super) async fn write<S: ByteStream>(
     mut writer: Writer<S>,
     mut outgoing: mpsc::UnboundedReceiver<Outgoing>,
     socket: &Socket,
+    spoken: Spoken,
     progress: &Progress,
 ) {
     let limits = &socket.shared.limits;
@@ -65,7 +67,7 @@ pub(super) async fn write<S: ByteStream>(
                     Ok(()) => {}
                     Err(NotWritten::Stalled) => {
                         socket.link.limit_hit(CloseReason::Stalled.limit());
-                        let close = CloseReason::Stalled.message();
+                        let close = CloseReason::Stalled.message(spoken);
                         let _ = timeout(CLOSE_WAIT, writer.send(close)).await;
                         return;
                     }
@@ -74,7 +76,7 @@ pub(super) async fn write<S: ByteStream>(
             }
             Some(Outgoing::Close(reason)) => {
                 tracing::debug!(?reason, "closing a connection");
-                if written(progress, stall, writer.send(reason.message())).await.is_ok() {
+                if written(progress, stall, writer.send(reason.message(spoken))).await.is_ok() {
                     // The reader sees the peer's answer; without one the socket is dropped.
                     sleep(CLOSE_WAIT).await;
                 }

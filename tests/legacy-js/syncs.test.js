@@ -121,12 +121,13 @@ forEachPouchDB(() => Gateway.start(), (t) => {
     assert.deepEqual(one.errors, []);
   });
 
-  it('goes on where it was after the gateway was killed', async () => {
+  const ends = { SIGKILL: 'killed', SIGTERM: 'stopped' };
+  for (const [signal, ended] of Object.entries(ends)) it(`goes on where it was after the gateway was ${ended}`, async () => {
     const { a, b, syncs } = await pair('todos');
     await a.bulkDocs(Array.from({ length: 250 }, (_, n) => ({ _id: `before-${n}`, n })));
     await until(() => read(b, 'before-249'), 'all before');
     await until(() => syncs.every(({ events }) => events.at(-1)?.[0] === 'paused'), 'rest');
-    await t.gateway.stop('SIGKILL');
+    await t.gateway.stop(signal);
     await a.put({ _id: 'offline-a' });
     await b.put({ _id: 'offline-b' });
     syncs.forEach(({ events }) => events.splice(0));
