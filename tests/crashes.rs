@@ -8,6 +8,8 @@
 //! before left: nothing is repaired in between, and what is opened to be compared is a copy.
 #![cfg(feature = "cli")]
 
+#[path = "support/ask.rs"]
+mod ask;
 #[path = "support/binary.rs"]
 mod binary;
 #[path = "support/directories.rs"]
@@ -23,7 +25,9 @@ mod replicas;
 #[path = "support/wire.rs"]
 mod wire;
 
-use std::io::Read as _;
+use std::collections::VecDeque;
+use std::fs;
+use std::io::{Cursor, Read as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -33,7 +37,8 @@ use directories::copy;
 use load::{Change, Client, SHARED};
 use random::{Random, seed, setting};
 use replicas::everything;
-use settee::{DbName, Store};
+use settee::store::RestoreOptions;
+use settee::{DbName, Store, StoreError};
 use tempfile::tempdir;
 use tokio::sync::watch;
 
@@ -57,6 +62,9 @@ struct Harness {
     opening_kills: u64,
     /// Kills that left fewer bytes of old bodies than were written.
     compacted: u64,
+    /// Backups that were taken to their end, and those that a kill cut.
+    backups: u64,
+    cut_backups: u64,
 }
 
 impl Harness {
@@ -69,7 +77,7 @@ impl Harness {
         store.create(&shared).await.unwrap();
         store.close().await.unwrap();
         let config = dir.join("settee.toml");
-        std::fs::write(&config, CONFIG).unwrap();
+        fs::write(&config, CONFIG).unwrap();
         Self {
             config,
             data,
@@ -81,13 +89,17 @@ impl Harness {
             under_way: 0,
             opening_kills: 0,
             compacted: 0,
+            backups: 0,
+            cut_backups: 0,
         }
     }
 
     fn serve(&self) -> Command {
         let (config, data) = (arg(&self.config), arg(&self.data));
         let place = ["--config", config, "--data", data, "--listen", "127.0.0.1:0"];
-        command(&[&["serve", "--token", "secret"][..], &place].concat())
+        let mut command = command(&[&["serve", "--token", "secret"][..], &place].concat());
+        command.env("SETTEE_LOG", "warn");
+        command
     }
 
     /// Kills the gateway while clients write; answers what they were waiting for.
@@ -103,6 +115,7 @@ impl Harness {
                 tokio::spawn(client.run(served.address.clone(), acknowledged.clone()))
             })
             .collect();
+        let backups = self.random.one_in(4).then(|| tokio::spawn(back_up(served.address.clone())));
         let until = self.random.of(1..250);
         let in_time = tokio::time::timeout(Duration::from_secs(60), async {
             reached.wait_for(|count| *count >= until).await.map(drop)
@@ -114,9 +127,33 @@ impl Harness {
         for client in clients {
             under_way.extend(client.await.expect("a client sees no wrong answer"));
         }
+        if let Some(backups) = backups {
+            for archive in backups.await.expect("a backup does not panic") {
+                self.restore(archive).await;
+            }
+        }
         self.acknowledged += *acknowledged.borrow();
         self.under_way += u64::from(!under_way.is_empty());
         under_way
+    }
+
+    /// Restores what came of a backup until the kill: it is refused by name, or whole.
+    async fn restore(&mut self, archive: Vec<u8>) {
+        let restored = self.copy.with_file_name("restored");
+        let archives = vec![Cursor::new(archive)];
+        match Store::restore(&restored, archives, RestoreOptions::default()).await {
+            Ok(_) => {
+                let store = Store::open(&restored).expect("what was restored opens");
+                check_sound(&store).await.expect("what was restored is sound");
+                store.close().await.expect("it closes");
+                self.backups += 1;
+            }
+            Err(StoreError::Backup(_)) => self.cut_backups += 1,
+            Err(error) => panic!("a cut backup is refused with {error:?}"),
+        }
+        if restored.exists() {
+            fs::remove_dir_all(&restored).expect("it can be removed");
+        }
     }
 
     /// Kills the gateway before it has opened its data directory, or a little later.
@@ -143,13 +180,7 @@ impl Harness {
             let settled = change.settle(&self.model, &store).await;
             settled.map_err(|problem| format!("{problem}: {change:?}"))?;
         }
-        for name in store.names(None, usize::MAX).await.map_err(|error| error.to_string())? {
-            let db = store.database(&name).await.map_err(|error| error.to_string())?;
-            let report = db.check().await.map_err(|error| error.to_string())?;
-            if !report.problems.is_empty() {
-                return Err(format!("{name} is not sound: {:?}", report.problems));
-            }
-        }
+        check_sound(&store).await?;
         let (found, wanted) = (everything(&store).await, everything(&self.model).await);
         self.compacted += u64::from(old_bytes(&store).await < old_bytes(&self.model).await);
         store.close().await.map_err(|error| error.to_string())?;
@@ -170,6 +201,29 @@ impl Harness {
     }
 }
 
+/// Takes backups until the gateway dies; answers what came of the last two.
+async fn back_up(address: String) -> VecDeque<Vec<u8>> {
+    let mut last = VecDeque::new();
+    while let Some(archive) = ask::bytes(&address, "GET", "/_settee/backup", "").await {
+        last.push_back(archive);
+        if last.len() > 2 {
+            last.pop_front();
+        }
+    }
+    last
+}
+
+async fn check_sound(store: &Store) -> Result<(), String> {
+    for name in store.names(None, usize::MAX).await.map_err(|error| error.to_string())? {
+        let db = store.database(&name).await.map_err(|error| error.to_string())?;
+        let report = db.check().await.map_err(|error| error.to_string())?;
+        if !report.problems.is_empty() {
+            return Err(format!("{name} is not sound: {:?}", report.problems));
+        }
+    }
+    Ok(())
+}
+
 /// Bytes of bodies that are no leaves' in the database that all clients write to.
 async fn old_bytes(store: &Store) -> u64 {
     let shared = store.database(&DbName::parse(SHARED).unwrap()).await.unwrap();
@@ -179,7 +233,7 @@ async fn old_bytes(store: &Store) -> u64 {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_acknowledged_is_lost_by_a_kill() {
-    let (seed, kills) = (seed(), setting("SETTEE_CRASHES", 10));
+    let (seed, kills) = (seed(), setting("SETTEE_CRASHES", 100));
     println!("{kills} kills with SETTEE_SEED={seed}");
     let dir = tempdir().unwrap();
     let mut harness = Harness::new(dir.path(), seed).await;
@@ -200,10 +254,13 @@ async fn nothing_acknowledged_is_lost_by_a_kill() {
         }
     }
     let Harness { acknowledged, under_way, opening_kills, compacted, .. } = harness;
+    let Harness { backups, cut_backups, .. } = harness;
     println!(
         "{kills} kills, {opening_kills} before it listened, {under_way} with changes under way, \
-         {compacted} with something compacted; {acknowledged} acknowledged changes kept"
+         {compacted} with something compacted; {acknowledged} acknowledged changes kept; \
+         {backups} backups whole, {cut_backups} cut and refused"
     );
     assert!(acknowledged >= kills / 2, "the gateway was hardly used");
     assert!(compacted > 0 || kills < 10, "the gateway did not compact");
+    assert!(backups > 0 && cut_backups > 0 || kills < 100, "no backup was taken, or none was cut");
 }

@@ -17,10 +17,11 @@ mod replicas;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::fs::{self, File};
+use std::ops::Range;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
-use std::sync::mpsc;
+use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
 use binary::{arg, command};
@@ -228,7 +229,9 @@ enum Outcome {
 
 /// What became of a damaged directory, or what should not have.
 async fn judge(data: &Path, holds: &Contents) -> Result<(Outcome, String), String> {
-    let Some(output) = check(data) else { return Err("it hangs".into()) };
+    let Some(output) = tokio::task::block_in_place(|| check(data)) else {
+        return Err("it hangs".into());
+    };
     let (stdout, stderr) = (
         String::from_utf8_lossy(&output.stdout).into_owned(),
         String::from_utf8_lossy(&output.stderr).into_owned(),
@@ -262,28 +265,57 @@ async fn judge(data: &Path, holds: &Contents) -> Result<(Outcome, String), Strin
     Err(format!("silently less: {:?} of {:?}", counts(&found), counts(holds)))
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn damage_is_told_or_does_not_matter() {
-    let dir = tempdir().unwrap();
-    let images = make(dir.path()).await;
-    let (first, count) = (seed(), setting("SETTEE_IMAGES", 40));
-    println!("{count} images from SETTEE_SEED={first}");
-    let mut outcomes: BTreeMap<Outcome, u64> = BTreeMap::new();
-    let mut failures = Vec::new();
-    for seed in first..first + count {
-        let data = dir.path().join("damaged");
-        let damaged = damage(&images, &data, &mut Random::new(seed));
-        match judge(&data, &images.holds).await {
+/// Images that are judged at a time.
+const AT_A_TIME: usize = 2;
+
+/// Damages and judges images until there are no more; answers what became of each.
+async fn judge_some(dir: PathBuf, images: Arc<Images>, seeds: Arc<Mutex<Range<u64>>>) -> Judged {
+    let mut judged = Judged::default();
+    loop {
+        let seed = seeds.lock().unwrap().next();
+        let Some(seed) = seed else { return judged };
+        let damaged = damage(&images, &dir, &mut Random::new(seed));
+        match judge(&dir, &images.holds).await {
             Ok((outcome, said)) => {
                 println!("{seed} {outcome:?}: {damaged}: {said}");
-                *outcomes.entry(outcome).or_default() += 1;
+                *judged.outcomes.entry(outcome).or_default() += 1;
             }
-            Err(problem) => failures.push(format!(
+            Err(problem) => judged.failures.push(format!(
                 "{damaged}: {problem}\n  again: SETTEE_SEED={seed} SETTEE_IMAGES=1 \
                  cargo test --test damaged_images"
             )),
         }
     }
+}
+
+#[derive(Default)]
+struct Judged {
+    outcomes: BTreeMap<Outcome, u64>,
+    failures: Vec<String>,
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn damage_is_told_or_does_not_matter() {
+    let dir = tempdir().unwrap();
+    let images = Arc::new(make(dir.path()).await);
+    let (first, count) = (seed(), setting("SETTEE_IMAGES", 500));
+    println!("{count} images from SETTEE_SEED={first}");
+    let seeds = Arc::new(Mutex::new(first..first + count));
+    let judges: Vec<_> = (0..AT_A_TIME)
+        .map(|number| {
+            let dir = dir.path().join(format!("damaged{number}"));
+            tokio::spawn(judge_some(dir, images.clone(), seeds.clone()))
+        })
+        .collect();
+    let mut all = Judged::default();
+    for judge in judges {
+        let judged = judge.await.unwrap();
+        all.failures.extend(judged.failures);
+        for (outcome, count) in judged.outcomes {
+            *all.outcomes.entry(outcome).or_default() += count;
+        }
+    }
+    let Judged { outcomes, failures } = all;
     println!("{outcomes:?}");
     assert!(failures.is_empty(), "{} of {count}:\n{}", failures.len(), failures.join("\n"));
 }

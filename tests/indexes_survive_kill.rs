@@ -2,6 +2,8 @@
 //! bring indexes up to date. What is left agrees: an index finds what a look at all documents finds.
 #![cfg(feature = "cli")]
 
+#[path = "support/ask.rs"]
+mod ask;
 #[path = "support/binary.rs"]
 mod binary;
 
@@ -10,13 +12,12 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use ask::ask;
 use binary::Served;
 use serde_json::{Value, json};
 use settee::store::{FindRequest, SortField};
 use settee::{DbName, Selector, Store};
 use tempfile::tempdir;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
 use tokio::sync::watch;
 
 const KILLS: u64 = 5;
@@ -24,29 +25,13 @@ const WRITERS: u64 = 2;
 /// Answers of queries and of writes between a start and its kill, at least.
 const ANSWERS: u64 = 12;
 
-/// The answer's body; `None` when the gateway is gone.
-async fn ask(address: &str, path: &str, body: &Value) -> Option<Value> {
-    let body = body.to_string();
-    let length = body.len();
-    let method = if path == "/db" { "PUT" } else { "POST" };
-    let request = format!(
-        "{method} {path} HTTP/1.0\r\nHost: {address}\r\nAuthorization: Bearer secret\r\n\
-         Content-Type: application/json\r\nContent-Length: {length}\r\n\r\n{body}"
-    );
-    let mut stream = TcpStream::connect(address).await.ok()?;
-    stream.write_all(request.as_bytes()).await.ok()?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).await.ok()?;
-    let (_, body) = answer.split_once("\r\n\r\n")?;
-    serde_json::from_str(body).ok()
-}
-
 /// Documents of its own, each round another part of them: new fields, deletions, purges.
 async fn write(address: String, writer: u64, life: u64, answered: watch::Sender<u64>) {
     for round in 0.. {
         let name = |number: u64| format!("w{writer}-{:03}", (round * 17 + number) % 200);
         let keys: Vec<String> = (0..40).map(name).collect();
-        let Some(found) = ask(&address, "/db/_all_docs", &json!({"keys": keys})).await else {
+        let Some(found) = ask(&address, "POST", "/db/_all_docs", &json!({"keys": keys})).await
+        else {
             return;
         };
         let rows = found["rows"].as_array().cloned().unwrap_or_default();
@@ -61,11 +46,11 @@ async fn write(address: String, writer: u64, life: u64, answered: watch::Sender<
             document
         };
         let docs: Vec<Value> = keys.iter().enumerate().map(edit).collect();
-        if ask(&address, "/db/_bulk_docs", &json!({"docs": docs})).await.is_none() {
+        if ask(&address, "POST", "/db/_bulk_docs", &json!({"docs": docs})).await.is_none() {
             return;
         }
         let purged = json!({keys[1].clone(): [revs[1].as_str().unwrap_or("1-0")]});
-        if round % 3 == 0 && ask(&address, "/db/_purge", &purged).await.is_none() {
+        if round % 3 == 0 && ask(&address, "POST", "/db/_purge", &purged).await.is_none() {
             return;
         }
         answered.send_modify(|count| *count += 1);
@@ -74,7 +59,7 @@ async fn write(address: String, writer: u64, life: u64, answered: watch::Sender<
 
 async fn query(address: String, found: Arc<AtomicU64>, answered: watch::Sender<u64>) {
     let wanted = json!({"selector": {"n": {"$gte": 0}}, "sort": ["n"], "limit": 1000});
-    while let Some(page) = ask(&address, "/db/_find", &wanted).await {
+    while let Some(page) = ask(&address, "POST", "/db/_find", &wanted).await {
         let docs = page["docs"].as_array().expect("documents are found");
         found.fetch_add(docs.len() as u64, Ordering::Relaxed);
         answered.send_modify(|count| *count += 1);
@@ -110,9 +95,9 @@ async fn an_index_agrees_with_the_documents_after_every_kill() {
     for life in 0..KILLS {
         let served = Served::start(&data, "127.0.0.1:0");
         if life == 0 {
-            ask(&served.address, "/db", &json!({})).await.expect("it is made");
+            ask(&served.address, "PUT", "/db", &json!({})).await.expect("it is made");
             let index = json!({"index": {"fields": ["n"]}});
-            ask(&served.address, "/db/_index", &index).await.expect("it is defined");
+            ask(&served.address, "POST", "/db/_index", &index).await.expect("it is defined");
         }
         let answered = watch::Sender::new(0);
         let mut reached = answered.subscribe();

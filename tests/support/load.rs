@@ -7,11 +7,12 @@
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use serde_json::{Value, json};
-use settee::doc::{LocalDocument, LocalId, LocalRev};
+use settee::doc::{LocalDocument, LocalId, LocalRev, Operations, Patch};
 use settee::store::{BulkGetOptions, EditMode, GetOptions, OpenRev, OpenRevs, WriteOutcome};
-use settee::{Database, DbName, DocId, Document, Limits, Store};
+use settee::{Database, DbName, DocId, Document, Limits, Rev, Store};
 use tokio::sync::watch;
 
+use crate::ask::ask;
 use crate::random::Random;
 use crate::wire::{Died, Wire};
 
@@ -35,6 +36,28 @@ pub enum Change {
         database: String,
         docs: Vec<Value>,
         mode: EditMode,
+    },
+    /// Documents that are stored together or not at all.
+    Group {
+        database: String,
+        docs: Vec<Value>,
+    },
+    /// A merge patch of the winning rev.
+    Patch {
+        database: String,
+        id: String,
+        patch: Value,
+    },
+    /// Counters and sets.
+    Operate {
+        database: String,
+        id: String,
+        operations: Value,
+    },
+    Purge {
+        database: String,
+        id: String,
+        revs: Vec<String>,
     },
     /// The attachment `file` of a document, uploaded before the document is written.
     Upload {
@@ -68,13 +91,17 @@ impl Change {
             Self::Create { database }
             | Self::Destroy { database }
             | Self::Write { database, .. }
+            | Self::Group { database, .. }
+            | Self::Patch { database, .. }
+            | Self::Operate { database, .. }
+            | Self::Purge { database, .. }
             | Self::Upload { database, .. }
             | Self::Local { database, .. } => database,
         }
     }
 
     /// Asks the gateway for it; returns once it is acknowledged, with its rows.
-    async fn ask(&self, wire: &mut Wire) -> Result<Vec<Value>, Died> {
+    async fn ask(&self, wire: &mut Wire, address: &str) -> Result<Vec<Value>, Died> {
         let database = self.database();
         let reply = match self {
             Self::Create { .. } => {
@@ -93,6 +120,24 @@ impl Change {
                 let new_edits = *mode == EditMode::Edit;
                 let params = json!({"docs": docs, "new_edits": new_edits});
                 wire.call(database, "bulk_docs", &params).await?
+            }
+            Self::Group { docs, .. } => {
+                let params = json!({"docs": docs, "atomic": true});
+                wire.call(database, "bulk_docs", &params).await?
+            }
+            Self::Patch { id, patch, .. } => {
+                let params = json!({"id": id, "merge": patch, "if_changed": true});
+                wire.call(database, "patch", &params).await?
+            }
+            Self::Operate { id, operations, .. } => {
+                wire.call(database, "ops", &json!({"id": id, "ops": operations})).await?
+            }
+            Self::Purge { id, revs, .. } => {
+                let path = format!("/{database}/_purge");
+                let purged = ask(address, "POST", &path, &json!({id.as_str(): revs})).await;
+                let purged = purged.ok_or(Died)?;
+                assert_eq!(purged["purged"], json!({id.as_str(): revs}), "{self:?}");
+                return Ok(Vec::new());
             }
             Self::Upload { doc, bytes, .. } => {
                 let uploaded = wire.upload(database, bytes.as_bytes()).await?;
@@ -130,6 +175,28 @@ impl Change {
                 let db = model.database(&database).await.expect("it is there");
                 let outcomes = db.bulk_docs(docs.iter().map(parse).collect(), *mode).await;
                 return revs(outcomes.expect("a model takes writes"));
+            }
+            Self::Group { docs, .. } => {
+                let db = model.database(&database).await.expect("it is there");
+                let docs = docs.iter().map(parse).collect();
+                let outcomes = db.write_group(docs, EditMode::Edit).await;
+                return revs(outcomes.expect("a model takes writes"));
+            }
+            Self::Patch { id, patch, .. } => {
+                let db = model.database(&database).await.expect("it is there");
+                return vec![patched(&db, &doc_id(id), patch).await];
+            }
+            Self::Operate { id, operations, .. } => {
+                let db = model.database(&database).await.expect("it is there");
+                let operations = Operations::parse(&operations.to_string()).expect("they are good");
+                let written = db.operate(&doc_id(id), &operations, "nobody").await;
+                let written = written.expect("a model takes writes").expect("they change it");
+                return vec![written.rev.to_string()];
+            }
+            Self::Purge { id, revs, .. } => {
+                let db = model.database(&database).await.expect("it is there");
+                let revs = revs.iter().map(|rev| Rev::parse(rev).expect("a rev")).collect();
+                db.purge(&[(doc_id(id), revs)]).await.expect("a model takes purges");
             }
             Self::Upload { doc, bytes, .. } => {
                 let db = model.database(&database).await.expect("it is there");
@@ -173,6 +240,22 @@ impl Change {
             Self::Upload { doc, .. } => {
                 if stored(std::slice::from_ref(doc), &database, model, store).await?.is_empty() {
                     return Ok(());
+                }
+            }
+            Self::Patch { id, .. } | Self::Operate { id, .. } | Self::Purge { id, .. } => {
+                let doc = json!({"_id": id});
+                if stored(std::slice::from_ref(&doc), &database, model, store).await?.is_empty() {
+                    return Ok(());
+                }
+            }
+            Self::Group { docs, .. } => {
+                let there = stored(docs, &database, model, store).await?.len();
+                match there {
+                    0 => return Ok(()),
+                    _ if there < docs.len() => {
+                        return Err(format!("{there} of a group of {}", docs.len()));
+                    }
+                    _ => {}
                 }
             }
             Self::Write { docs, mode, .. } => {
@@ -224,6 +307,21 @@ async fn leaves(db: &Database, id: &DocId) -> Result<Vec<String>, String> {
     shown.collect()
 }
 
+/// Makes a merge patch in the model; answers the revision after it.
+async fn patched(db: &Database, id: &DocId, patch: &Value) -> String {
+    let patch = Patch::merge(&patch.to_string(), db.limits()).expect("a good patch");
+    let document = db.get(id, &GetOptions::default()).await.expect("it is there");
+    let body = patch.apply(&document.body, db.limits()).expect("it can be applied");
+    let same = body == document.body;
+    let rev = document.rev.clone();
+    let rev = if same {
+        rev
+    } else {
+        Some(db.put(Document { body, ..document }).await.expect("a model takes writes").rev)
+    };
+    rev.expect("a read has its revision").to_string()
+}
+
 fn parse(doc: &Value) -> Document {
     Document::parse(&doc.to_string(), &Limits::default()).expect("a good document")
 }
@@ -255,7 +353,7 @@ impl Client {
         let Ok(mut wire) = Wire::connect(&address).await else { return None };
         loop {
             let change = self.next_change().await;
-            match change.ask(&mut wire).await {
+            match change.ask(&mut wire, &address).await {
                 Err(Died) => return Some(change),
                 Ok(rows) => self.compare(&change, &rows).await,
             }
@@ -296,7 +394,24 @@ impl Client {
         let db = self.model.database(&name(&database)).await.expect("it is there");
         let id = format!("{}-{:02}", self.number, self.random.of(0..DOCS_PER_CLIENT));
         match self.random.of(0..100) {
-            0..45 => edits(database, vec![self.edit(&db, &id).await]),
+            0..25 => edits(database, vec![self.edit(&db, &id).await]),
+            25..32 => self.group(&db, database).await,
+            32..37 => {
+                let id = format!("{}-p{}", self.number, self.random.of(0..5));
+                if winner(&db, &id).await.is_none() {
+                    return edits(database, vec![json!({"_id": id, "n": 0, "kept": "as it is"})]);
+                }
+                // Some of these change nothing.
+                Change::Patch { database, id, patch: json!({"n": self.random.of(0..3)}) }
+            }
+            37..42 => self.operate(&db, database).await,
+            42..45 => {
+                let known = leaves_of(&db, &id).await;
+                if known.is_empty() {
+                    return edits(database, vec![self.edit(&db, &id).await]);
+                }
+                Change::Purge { database, id, revs: known }
+            }
             45..52 => {
                 let mut doc = self.edit(&db, &id).await;
                 doc["_deleted"] = json!(doc["_rev"].is_string());
@@ -365,6 +480,30 @@ impl Client {
         edits(database, docs)
     }
 
+    /// Documents of which some were written alone before.
+    async fn group(&mut self, db: &Database, database: String) -> Change {
+        let first = self.random.of(0..DOCS_PER_CLIENT);
+        let mut docs = Vec::new();
+        for n in 0..self.random.of(1..DOCS_PER_CLIENT + 1) {
+            let id = format!("{}-{:02}", self.number, (first + n) % DOCS_PER_CLIENT);
+            docs.push(self.edit(db, &id).await);
+        }
+        Change::Group { database, docs }
+    }
+
+    /// The client's next operation on a counter and a set.
+    async fn operate(&mut self, db: &Database, database: String) -> Change {
+        let id = format!("{}-c{}", self.number, self.random.of(0..3));
+        let actor = format!("client{}", self.number);
+        let found = db.get(&doc_id(&id), &GetOptions::default()).await.ok();
+        let found = found.map_or(Value::Null, |found| found.to().expect("a body is JSON"));
+        let n = found["$ops"][&actor].as_u64().unwrap_or(0) + 1;
+        let element = format!("e{}", self.random.of(0..5));
+        let operations =
+            json!({"actor": actor, "n": n, "inc": {"count": 1}, "add": {"set": [element]}});
+        Change::Operate { database, id, operations }
+    }
+
     /// The next edit of a document that may be there.
     async fn edit(&mut self, db: &Database, id: &str) -> Value {
         let length = if self.random.one_in(20) { 40_000 } else { self.random.of(0..2_000) };
@@ -399,6 +538,13 @@ impl Client {
 
 fn edits(database: String, docs: Vec<Value>) -> Change {
     Change::Write { database, docs, mode: EditMode::Edit }
+}
+
+/// Revisions of a document's leaves.
+async fn leaves_of(db: &Database, id: &str) -> Vec<String> {
+    let trees = db.rev_trees(&[doc_id(id)]).await.expect("a model can be read");
+    let leaves = trees.into_iter().flatten().flat_map(|tree| tree.leaves());
+    leaves.map(|leaf| leaf.rev.to_string()).collect()
 }
 
 async fn winner(db: &Database, id: &str) -> Option<String> {

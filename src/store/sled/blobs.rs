@@ -7,14 +7,14 @@
 use std::fs::{self, File};
 use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use super::open::{doing, sync_dir};
+use super::open::{doing, make_dir, sync_dir};
 use super::{Inner, run_blocking};
 use crate::doc::{BlobHasher, BlobKey};
 use crate::store::backend::{
@@ -38,7 +38,7 @@ pub(super) fn file(blobs: &Path, db: DatabaseKey, key: &BlobKey) -> PathBuf {
 /// Removes what unfinished writers left, and directories for which `is_alive` says no: a writer
 /// may have finished while its database's files were being removed.
 pub(super) fn clean(blobs: &Path, mut is_alive: impl FnMut(DatabaseKey) -> bool) -> io::Result<()> {
-    fs::create_dir_all(blobs)?;
+    make_dir(blobs)?;
     for entry in fs::read_dir(blobs)? {
         let entry = entry?;
         let name = entry.file_name();
@@ -160,11 +160,26 @@ impl BlobWriter for Writer {
             if shared.is_destroyed(db) {
                 return Err(StoreError::DatabaseGone);
             }
-            temporary.keep(&blobs, db, &blob.key).map_err(doing("write an attachment"))
+            make_database_dir(&blobs, db, &shared.making_dirs)
+                .and_then(|dir| temporary.keep(&dir, &blob.key))
+                .map_err(doing("write an attachment"))
         });
         kept.await?;
         Ok(StagedBlob { blob, small: None })
     }
+}
+
+/// The directory of a database, whose name is on disk.
+fn make_database_dir(blobs: &Path, db: DatabaseKey, making: &Mutex<()>) -> io::Result<PathBuf> {
+    let dir = database_dir(blobs, db);
+    // Who finds it there counts on its name, so it is not seen before that is on disk.
+    let _making = making.lock().unwrap_or_else(PoisonError::into_inner);
+    match fs::create_dir(&dir) {
+        Ok(()) => sync_dir(blobs).inspect_err(|_| drop(fs::remove_dir(&dir)))?,
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+        Err(error) => return Err(error),
+    }
+    Ok(dir)
 }
 
 /// A file that goes when this is dropped, unless it was kept.
@@ -182,16 +197,10 @@ impl Temporary {
         Ok(Self { path, file })
     }
 
-    fn keep(&self, blobs: &Path, db: DatabaseKey, key: &BlobKey) -> io::Result<()> {
+    fn keep(&self, dir: &Path, key: &BlobKey) -> io::Result<()> {
         self.file.sync_all()?;
-        let dir = database_dir(blobs, db);
-        match fs::create_dir(&dir) {
-            Ok(()) => sync_dir(blobs)?,
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-            Err(error) => return Err(error),
-        }
         fs::rename(&self.path, dir.join(key.to_string()))?;
-        sync_dir(&dir)
+        sync_dir(dir)
     }
 }
 

@@ -17,6 +17,8 @@ const LOCK_FILE: &str = "lock";
 /// There while a backup is being restored to the directory.
 const RESTORING_FILE: &str = "restoring";
 pub(super) const SLED_DIR: &str = "sled";
+/// sled's.
+const SETTINGS_FILE: &str = "conf";
 /// How long sled's own lock may still be held by threads of an instance that this process closed.
 const SLED_LOCK_WAIT: Duration = Duration::from_secs(5);
 
@@ -85,7 +87,7 @@ pub(super) fn begin_restoring(
     options: &SledOptions,
 ) -> Result<(Opened, DataFile, Mark), StoreError> {
     let failed = || doing("make the data directory to restore to");
-    fs::create_dir_all(path).map_err(failed())?;
+    make_dir(path).map_err(failed())?;
     // Before it is locked, too, so that nobody's directory gets a lock file.
     check_restorable(path).map_err(failed())?;
     let lock = lock(path)?;
@@ -158,6 +160,9 @@ fn open_anyway(
     let sled_dir = path.join(SLED_DIR);
     rewrite::recover(path).map_err(doing("put the rewritten database in its place"))?;
     remove_half_snapshots(&sled_dir).map_err(doing("remove a half-written snapshot"))?;
+    if made.is_empty() {
+        remove_settings(&sled_dir).map_err(doing("remove the database's settings"))?;
+    }
     log::check(&sled_dir)?;
     let db = open_sled(path, &sled_dir, options)?;
     let data = DataFile::open(&sled_dir)?;
@@ -168,6 +173,8 @@ fn open_anyway(
     let store = read_uuid(&db)?;
     let uuid = store.to_string();
     if made.is_empty() {
+        // From here on it counts as damage if sled's files are missing.
+        sync_new(path, &sled_dir).map_err(doing("flush the data directory"))?;
         lock.write_all(uuid.as_bytes()).map_err(doing("write the lock file"))?;
         lock.sync_all().map_err(doing("write the lock file"))?;
     } else if made != uuid.as_bytes() {
@@ -184,6 +191,14 @@ fn open_anyway(
     Ok((Opened { db, lock }, data, mark))
 }
 
+/// Brings to the disk what sled made and does not sync: the names of its files, and its settings,
+/// without which it does not open.
+fn sync_new(path: &Path, sled_dir: &Path) -> io::Result<()> {
+    File::open(sled_dir.join(SETTINGS_FILE))?.sync_all()?;
+    sync_dir(sled_dir)?;
+    sync_dir(path)
+}
+
 /// Whether a directory looks like one that [`open`] made.
 pub(super) fn is_at(path: &Path) -> bool {
     let dirs = [SLED_DIR, rewrite::OLD_DIR];
@@ -197,6 +212,18 @@ fn lost(sled_dir: &Path) -> StoreError {
     StoreError::Damaged {
         what: format!("the files in {sled_dir} lack the store that was made here"),
     }
+}
+
+/// Makes a directory and those above it. The names of those that are made are on disk on return.
+pub(super) fn make_dir(path: &Path) -> io::Result<()> {
+    let missing = path.ancestors().take_while(|dir| !dir.as_os_str().is_empty() && !dir.exists());
+    let missing: Vec<&Path> = missing.collect();
+    fs::create_dir_all(path)?;
+    missing.into_iter().try_for_each(|dir| match dir.parent() {
+        Some(parent) if parent.as_os_str().is_empty() => sync_dir(Path::new(".")),
+        Some(parent) => sync_dir(parent),
+        None => Ok(()),
+    })
 }
 
 pub(super) fn sync_dir(path: &Path) -> io::Result<()> {
@@ -218,7 +245,7 @@ fn read_group(db: &Db) -> Result<u64, StoreError> {
 }
 
 fn lock(path: &Path) -> Result<File, StoreError> {
-    fs::create_dir_all(path).map_err(doing("make the data directory"))?;
+    make_dir(path).map_err(doing("make the data directory"))?;
     let mut options = File::options();
     options.create(true).truncate(false).read(true).write(true);
     let file = options.open(path.join(LOCK_FILE));
@@ -249,6 +276,15 @@ fn remove_half_snapshots(sled_dir: &Path) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+/// sled does not sync its settings, and refuses a database whose settings a power loss has torn.
+/// It writes them again where they are missing, and they are always the same.
+fn remove_settings(sled_dir: &Path) -> io::Result<()> {
+    match fs::remove_file(sled_dir.join(SETTINGS_FILE)) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
 }
 
 /// Waits until threads of a sled that this process closed have let go of its directory: until then

@@ -48,6 +48,8 @@ pub(super) struct Shared {
     unflushed: Mutex<HashMap<DatabaseKey, Unflushed>>,
     destroyed: Mutex<KeySet>,
     watches: Mutex<HashMap<DatabaseKey, watch::Sender<u64>>>,
+    /// Held while a directory for attachments is made.
+    pub(super) making_dirs: Mutex<()>,
     flush_us: Meter,
     group_rows: Meter,
     #[cfg(test)]
@@ -69,6 +71,7 @@ impl Shared {
             unflushed: Mutex::default(),
             destroyed: Mutex::default(),
             watches: Mutex::default(),
+            making_dirs: Mutex::default(),
             flush_us: Meter::new(FLUSH_US),
             group_rows: Meter::new(GROUP_ROWS),
             #[cfg(test)]
