@@ -16,8 +16,9 @@ function withRatio(value, first, print) {
 }
 
 function table(heads, rows) {
-  const line = (cells) => `| ${cells.join(' | ')} |`;
-  return [line(heads), line(heads.map(() => '---')), ...rows.map(line)].join('\n');
+  const line = (cells) => `|${cells.map((cell) => (cell ? ` ${cell} ` : ' ')).join('|')}|`;
+  const rule = `|${'---|'.repeat(heads.length)}`;
+  return [line(heads), rule, ...rows.map(line)].join('\n');
 }
 
 /** The middle of what `pick` finds in the rounds. */
@@ -98,7 +99,7 @@ export const messagesTable = (entries) => perDocument(entries, 'messages', 4);
 
 export function connectionsTable(entries) {
   const kinds = ['push', 'pull', 'live'];
-  const heads = ['', 'push', 'pull', '100 live edits'];
+  const heads = ['', 'push', 'pull', 'live edits'];
   const cells = (found) => kinds.map((kind) => String(found[kind].connections));
   return table(heads, rows(entries, cells));
 }

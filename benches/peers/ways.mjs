@@ -11,7 +11,8 @@ import { forgetPeak, memory, processorTime } from './usage.mjs';
 
 const here = (path) => fileURLToPath(new URL(path, import.meta.url));
 const CLIENT_TIMEOUT_MS = 600_000;
-const LIVE_DOCUMENTS_MAX = 100;
+const LIVE_EDITS_MAX = 100;
+const DOCUMENTS_PER_LIVE_EDIT = 10;
 const KINDS = ['push', 'pull', 'live'];
 
 const client = here('client.mjs');
@@ -45,7 +46,8 @@ async function run(args, onMark = () => {}) {
     child.send('seen');
   });
   const [output, [code]] = await Promise.all([text(child.stdout), once(child, 'exit')]);
-  if (code !== 0) throw new Error(`${args.join(' ')} ended with ${code}`);
+  // The other arguments may hold a password.
+  if (code !== 0) throw new Error(`${args[0]} ended with ${code}`);
   return JSON.parse(output);
 }
 
@@ -78,10 +80,11 @@ async function removeRemote(started, names) {
 /** Calls `measure` with a kind, a database and a count: push, pull what was pushed, live edits. */
 async function eachKind(started, documents, measure) {
   const [bulk, live] = [freshName('bulk'), freshName('live')];
+  const edits = Math.min(Math.ceil(documents / DOCUMENTS_PER_LIVE_EDIT), LIVE_EDITS_MAX);
   const found = {};
   for (const kind of KINDS) {
     found[kind] = await (kind === 'live'
-      ? measure(kind, live, Math.min(documents, LIVE_DOCUMENTS_MAX))
+      ? measure(kind, live, edits)
       : measure(kind, bulk, documents));
   }
   await removeRemote(started, [bulk, live]);
