@@ -16,6 +16,7 @@ mod schema;
 #[cfg(feature = "server")]
 pub mod server;
 pub mod store;
+mod sync;
 #[cfg(any(feature = "server", feature = "client"))]
 pub mod transport;
 pub mod typed;

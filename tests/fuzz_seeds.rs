@@ -44,8 +44,10 @@ use std::path::Path;
 
 use random::{Random, seed, setting};
 
-/// Targets, with how many changed seeds a test run tries.
-const TARGETS: [(&str, u64, fn(&[u8])); 14] = [
+/// Its name, how many changed seeds a test run tries, and what it does.
+type Target = (&'static str, u64, fn(&[u8]));
+
+const TARGETS: [Target; 14] = [
     ("access", 3_000, access::run),
     ("backup", 3_000, backup::run),
     ("calls", 3_000, calls::run),

@@ -2,8 +2,10 @@
 //!
 //! Generated histories are what replicas send: branches of a common history, cut anywhere, in any
 //! order. Others are what no honest replica makes: one revision with several parents, and told once
-//! as open and once as deleted.
+//! as open and once as deleted. `SETTEE_TREES` says how many trees each law is tried with.
 
+#[path = "support/random.rs"]
+mod random;
 #[path = "support/rev_model.rs"]
 mod rev_model;
 
@@ -12,6 +14,7 @@ use proptest::sample::Index;
 use proptest::test_runner::FileFailurePersistence;
 use settee::doc::{Leaf, Rev, RevHash, RevPath, RevState, RevTree};
 
+use random::setting;
 use rev_model::Model;
 
 type Insert = (RevPath, RevState);
@@ -131,7 +134,7 @@ fn assert_decodes_to_its_own_bytes(bytes: &[u8]) {
 
 proptest! {
     #![proptest_config(ProptestConfig {
-        cases: 2_000,
+        cases: setting("SETTEE_TREES", 20_000) as u32,
         failure_persistence: Some(Box::new(FileFailurePersistence::WithSource("regressions"))),
         ..ProptestConfig::default()
     })]

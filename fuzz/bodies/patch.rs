@@ -4,12 +4,9 @@
 use settee::Limits;
 use settee::doc::{Body, Merge, MergePolicy, Operations, Patch};
 
-const LIMITS: fn() -> Limits = || Limits {
-    doc_bytes_max: 10_000,
-    json_members_max: 500,
-    json_depth_max: 30,
-    ..Limits::default()
-};
+fn limits() -> Limits {
+    Limits { doc_bytes_max: 10_000, json_members_max: 500, json_depth_max: 30, ..Limits::default() }
+}
 
 fn within(body: &Body, limits: &Limits) {
     let again = Body::parse(body.as_str(), limits).expect("what was made must parse");
@@ -19,7 +16,7 @@ fn within(body: &Body, limits: &Limits) {
 // The first two lines are bodies; each other is tried as a patch of every kind.
 pub fn run(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
-    let limits = LIMITS();
+    let limits = limits();
     let mut lines = text.lines();
     let mut body = || Body::parse(lines.next()?, &limits).ok();
     let (Some(body), Some(other)) = (body(), body()) else { return };

@@ -8,7 +8,7 @@ pub fn run(bytes: &[u8]) {
     if let Ok(rev) = LocalRev::parse(text) {
         assert_eq!(rev.to_string(), text);
     }
-    let revs: Vec<Rev> = text.lines().filter_map(|line| parse(line)).collect();
+    let revs: Vec<Rev> = text.lines().filter_map(parse).collect();
     for pair in revs.windows(2) {
         let key = |rev: &Rev| (rev.generation(), rev.hash().to_string());
         assert_eq!(pair[0].cmp(&pair[1]), key(&pair[0]).cmp(&key(&pair[1])));

@@ -11,11 +11,12 @@
 //! counts only while nothing was purged since it was read.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, PoisonError, Weak};
 
 use tokio::sync::OnceCell;
 
 use crate::store::{Change, ChangeDocs, Database, Feed, FeedPage, StoreError, Style, Uuid};
+use crate::sync::{Mutex, MutexGuard};
 
 /// Pages that are kept of one feed.
 const PAGES_MAX: usize = 64;
@@ -182,29 +183,44 @@ impl Tail {
         render: impl Fn(&Change) -> String,
     ) -> Result<Arc<TailPage>, StoreError> {
         let after = feed.place().number;
-        let awaited = {
-            let mut pages = lock(&self.pages);
-            if let Some(page) = pages.ready(after, database) {
+        loop {
+            let awaited = {
+                let mut pages = lock(&self.pages);
+                if let Some(page) = pages.ready(after, database) {
+                    return Ok(page);
+                }
+                pages.awaited(after)
+            };
+            // In a box, since only one of those that wait reads.
+            let Some(cell) = awaited else {
+                return Box::pin(read(feed, database, bytes_max, &render)).await;
+            };
+            let read = async || {
+                let page = Box::pin(read(feed, database, bytes_max, &render)).await?;
+                lock(&self.pages).came(after, &page);
+                Ok::<_, StoreError>(page)
+            };
+            let page = Arc::clone(cell.get_or_try_init(read).await?);
+            // Who waited for another's page may have come after a purge that came while it was read.
+            let has_read = feed.place().number != after;
+            if has_read || page.purges == database.purges() {
                 return Ok(page);
             }
-            pages.awaited(after)
-        };
-        let read = async {
-            let purges = database.purges();
-            let mut page = feed.next_page(ROWS_MAX, bytes_max).await?;
-            let texts = page.rows.iter().map(render).collect();
-            page.rows.iter_mut().for_each(|row| row.docs = Vec::new());
-            Ok::<_, StoreError>(Arc::new(TailPage { page, texts, purges }))
-        };
-        // In a box, since only one of those that wait reads.
-        let Some(cell) = awaited else { return Box::pin(read).await };
-        let read = async || {
-            let page = Box::pin(read).await?;
-            lock(&self.pages).came(after, &page);
-            Ok::<_, StoreError>(page)
-        };
-        Ok(Arc::clone(cell.get_or_try_init(read).await?))
+        }
     }
+}
+
+async fn read(
+    feed: &mut Feed,
+    database: &Database,
+    bytes_max: usize,
+    render: impl Fn(&Change) -> String,
+) -> Result<Arc<TailPage>, StoreError> {
+    let purges = database.purges();
+    let mut page = feed.next_page(ROWS_MAX, bytes_max).await?;
+    let texts = page.rows.iter().map(render).collect();
+    page.rows.iter_mut().for_each(|row| row.docs = Vec::new());
+    Ok(Arc::new(TailPage { page, texts, purges }))
 }
 
 /// Every change under these locks is one call to a collection or a sum, so a panic elsewhere leaves

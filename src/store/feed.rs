@@ -256,24 +256,12 @@ impl Feed {
             return Ok(());
         }
         let database = self.database.clone();
-        let mut told = database.shared.quiet.subscribe();
-        let mut begun = None;
-        loop {
-            told.mark_unchanged();
-            let newest = *self.wake.borrow_and_update();
-            if !database.shared.quiet.holds(self.since, newest, &mut begun) {
-                return Ok(());
-            }
-            tokio::select! {
-                woken = self.wake.changed() => {
-                    if woken.is_err() {
-                        return Err(database.why_silent().await);
-                    }
-                }
-                // The sender lives in the database, so waiting cannot fail.
-                _ = told.changed() => {}
-                () = database.destroyed() => return database.alive(),
-            }
+        tokio::select! {
+            let_go = database.shared.quiet.let_go(self.since, &mut self.wake) => match let_go {
+                Ok(()) => Ok(()),
+                Err(_) => Err(database.why_silent().await),
+            },
+            () = database.destroyed() => database.alive(),
         }
     }
 

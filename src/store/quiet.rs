@@ -10,9 +10,11 @@
 //! then, and looks again. A writer that gives up leaves its changes as loud as any.
 
 use std::collections::BTreeSet;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::PoisonError;
 
 use tokio::sync::watch;
+
+use crate::sync::{Mutex, MutexGuard};
 
 /// Changes that are kept quiet in one database; beyond, the oldest wakes the feeds.
 const QUIET_MAX: usize = 4_096;
@@ -49,15 +51,39 @@ impl Quiet {
         QuietWrite { quiet: self, number }
     }
 
-    /// Told when a quiet write has ended.
-    pub(super) fn subscribe(&self) -> watch::Receiver<()> {
-        self.told.subscribe()
+    /// Waits until a feed that stands at `since` is to look for changes; `newest` tells the newest one.
+    ///
+    /// # Errors
+    /// The sender of `newest` is gone.
+    ///
+    /// # Cancel safety
+    /// Dropping the future loses nothing.
+    pub(super) async fn let_go(
+        &self,
+        since: u64,
+        newest: &mut watch::Receiver<u64>,
+    ) -> Result<(), watch::error::RecvError> {
+        let mut told = self.told.subscribe();
+        let mut begun = None;
+        loop {
+            // Before looking: what ends while this looks is looked at again.
+            told.mark_unchanged();
+            let number = *newest.borrow_and_update();
+            if !self.holds(since, number, &mut begun) {
+                return Ok(());
+            }
+            tokio::select! {
+                woken = newest.changed() => woken?,
+                // The sender lives in `self`, so waiting cannot fail.
+                _ = told.changed() => {}
+            }
+        }
     }
 
     /// Whether a feed that stands at `since` is to wait on, where `newest` is the newest change.
     ///
     /// `begun` is the reader's, to tell the writes that it has to wait for from later ones.
-    pub(super) fn holds(&self, since: u64, newest: u64, begun: &mut Option<u64>) -> bool {
+    fn holds(&self, since: u64, newest: u64, begun: &mut Option<u64>) -> bool {
         if newest <= since {
             return false;
         }

@@ -1,4 +1,5 @@
 //! Any operations and reopenings give the same answers from sled as from the model.
+//! `SETTEE_SEQUENCES` says how many sequences of them are tried.
 
 use proptest::prelude::*;
 
@@ -235,8 +236,13 @@ async fn run(ops: Vec<Op>) {
     pair.sled.close().await.expect("it closes");
 }
 
+fn sequences() -> u32 {
+    let asked = std::env::var("SETTEE_SEQUENCES").ok();
+    asked.map_or(64, |count| count.parse().expect("SETTEE_SEQUENCES must be a number"))
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: sequences(), failure_persistence: None, ..ProptestConfig::default() })]
     #[test]
     fn sled_answers_as_the_model_does(ops in proptest::collection::vec(op(), 1..30)) {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();

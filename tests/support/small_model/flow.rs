@@ -116,10 +116,12 @@ impl Flow {
         let newest = ends.source.change_after(seq).is_none();
         let mut recent = RecentRevs::default();
         other.moved.iter().for_each(|(doc, rev)| recent.insert(&id(*doc), rev));
-        let stage = match recent.contains_all(&id(doc), &leaves) {
-            true => Stage::Done,
-            false if newest => Stage::Write,
-            false => Stage::Ask,
+        let stage = if recent.contains_all(&id(doc), &leaves) {
+            Stage::Done
+        } else if newest {
+            Stage::Write
+        } else {
+            Stage::Ask
         };
         run.since = seq;
         run.batches.push(Batch { last_seq: seq, doc, leaves, stage });

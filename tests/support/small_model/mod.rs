@@ -150,9 +150,9 @@ impl State {
     fn is_true(&self, client: usize, way: Way, seq: u64) -> bool {
         let (source, target) = Self::places(client, way);
         let target = &self.replicas[target];
-        let before = self.replicas[source].docs.iter().filter(|(_, (at, _))| *at <= seq);
+        let docs = self.replicas[source].docs.iter();
+        let mut before = docs.filter(|(_, (at, _))| *at <= seq);
         before
-            .into_iter()
             .all(|(doc, (_, tree))| tree.0.leaves().iter().all(|leaf| target.has(*doc, &leaf.rev)))
     }
 

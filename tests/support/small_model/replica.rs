@@ -12,6 +12,9 @@ use super::flow::Way;
 /// A document's id: an index.
 pub type Doc = u8;
 
+/// Every revision, with the place among them of the one that it came from.
+type History = Vec<(Rev, Option<usize>)>;
+
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Tree(pub Arc<RevTree>);
 
@@ -95,8 +98,8 @@ impl Replica {
         of_path(&path, tree.state(rev).is_some_and(|state| state.deleted))
     }
 
-    /// What readers see of every document: leaves, and which revision came from which.
-    pub fn shown(&self) -> Vec<(Doc, Vec<Leaf>, Vec<(Rev, Option<usize>)>)> {
+    /// What readers see of every document.
+    pub fn shown(&self) -> Vec<(Doc, Vec<Leaf>, History)> {
         let shown = self.docs.iter().map(|(doc, (_, tree))| {
             let nodes = tree.0.nodes().map(|(rev, _, parent)| (rev.clone(), parent));
             (*doc, tree.0.leaves(), nodes.collect())
