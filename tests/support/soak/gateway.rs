@@ -106,9 +106,9 @@ rules = [{{ databases = "*", rights = ["read", "write", "create"] }}]
 failed_logins_per_minute_max = 0
 
 [compaction]
-old_mib_min = 1
+old_mib_min = 2
 old_part_min = 0.3
-interval_s = 2
+interval_s = 10
 
 [log]
 level = "warn"

@@ -47,8 +47,9 @@ pub const ROUNDS_NOT_PURGED: u64 = 8;
 /// Longest time for an edit to reach the gateway, restarts of it included.
 const ARRIVES: Duration = Duration::from_secs(90);
 
-/// Longest time for an answer, a whole backup too, on a machine that does other things as well.
-const ANSWERED: Duration = Duration::from_secs(120);
+/// Longest time for an answer, on a machine that does other things as well. A backup waits for the
+/// compaction of each database that is under way.
+const ANSWERED: Duration = Duration::from_secs(300);
 
 /// How far it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
