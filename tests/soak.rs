@@ -72,7 +72,8 @@ impl Soak {
         let (looking, looked_at) = (watch.clone(), Arc::clone(&stage));
         let line_s = (seconds / 30).max(1);
         tasks.spawn(async move { looking.look_on(&looked_at, line_s).await });
-        let tidied = Arc::clone(&stage);
+        let (made, tidied) = (Arc::clone(&stage), Arc::clone(&stage));
+        tasks.spawn(async move { janitor::make(&made).await });
         tasks.spawn(async move { janitor::tidy(&tidied).await });
         for (kind, count, on_disk) in REPLICAS {
             for number in 0..count {
@@ -97,7 +98,8 @@ impl Soak {
             let second = Duration::from_secs(1).min(then.duration_since(Instant::now()));
             tokio::select! {
                 Some(ended) = self.tasks.join_next() => {
-                    ended.expect("no client panics");
+                    let log = self.gateway.failures();
+                    ended.unwrap_or_else(|error| panic!("{error}\nthe gateway's log: {log:#?}"));
                     assert!(!self.stage.is_storm(), "a client has ended by itself");
                 }
                 () = sleep(second) => {}
