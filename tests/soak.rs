@@ -30,7 +30,7 @@ use soak::contents::{Contents, Files, Truth};
 use soak::gateway::Gateway;
 use soak::nodes::{self, Node};
 use soak::replicas::{self, Replicas};
-use soak::watch::{MEASURES, Sample, Trend, Watch, table};
+use soak::watch::{MEASURES, Sample, Trend, Watch};
 use soak::{DATABASES, Phase, Stage, janitor, plain};
 use tempfile::tempdir;
 use tokio::task::JoinSet;
@@ -62,7 +62,7 @@ struct Soak {
 }
 
 impl Soak {
-    async fn start(dir: &std::path::Path, seed: u64, with_nodes: bool) -> Self {
+    async fn start(dir: &std::path::Path, seed: u64, seconds: u64, with_nodes: bool) -> Self {
         let mut random = Random::new(seed);
         let gateway = Gateway::start(dir);
         let stage = Arc::new(Stage::new(gateway.address().to_owned()));
@@ -70,8 +70,10 @@ impl Soak {
         let watch = Watch::new(&gateway.data, gateway.pid());
         let mut tasks = JoinSet::new();
         let (looking, looked_at) = (watch.clone(), Arc::clone(&stage));
-        tasks.spawn(async move { looking.look_on(&looked_at).await });
-        let tidied = Arc::clone(&stage);
+        let line_s = (seconds / 30).max(1);
+        tasks.spawn(async move { looking.look_on(&looked_at, line_s).await });
+        let (made, tidied) = (Arc::clone(&stage), Arc::clone(&stage));
+        tasks.spawn(async move { janitor::make(&made).await });
         tasks.spawn(async move { janitor::tidy(&tidied).await });
         for (kind, count, on_disk) in REPLICAS {
             for number in 0..count {
@@ -96,7 +98,8 @@ impl Soak {
             let second = Duration::from_secs(1).min(then.duration_since(Instant::now()));
             tokio::select! {
                 Some(ended) = self.tasks.join_next() => {
-                    ended.expect("no client panics");
+                    let log = self.gateway.failures();
+                    ended.unwrap_or_else(|error| panic!("{error}\nthe gateway's log: {log:#?}"));
                     assert!(!self.stage.is_storm(), "a client has ended by itself");
                 }
                 () = sleep(second) => {}
@@ -169,6 +172,9 @@ impl Soak {
         }
         for node in &mut self.nodes {
             let told = node.look().await;
+            if told["missing"] != 0 {
+                return Err(format!("{} replicas of {} are missing", told["missing"], node.script));
+            }
             for replica in told["replicas"].as_array().expect("a list of replicas") {
                 let text = |name: &str| replica[name].as_str().expect("a text");
                 let files = Files::told(text("files"));
@@ -219,8 +225,13 @@ fn judge(samples: &[Sample], life: u64) {
     for measure in &MEASURES {
         let trend = Trend::of(&steady, measure);
         println!(
-            "  {}: {:.1} {} in the middle third, {:.1} in the last, {:+.1} an hour",
-            measure.name, trend.middle, measure.unit, trend.last, trend.slope_per_hour
+            "  {}: {:.1} {} in the middle third, {:.1} in the last; {:+.1} ± {:.1} an hour",
+            measure.name,
+            trend.middle,
+            measure.unit,
+            trend.last,
+            trend.slope_per_hour,
+            trend.error_per_hour
         );
         if !trend.is_flat(measure) {
             growing.push(measure.name);
@@ -238,7 +249,7 @@ async fn nothing_grows_and_all_become_equal_under_mixed_clients() {
         "again: SETTEE_SEED={seed} SETTEE_SOAK_S={seconds} cargo test --test soak -- --nocapture"
     );
     let dir = tempdir().unwrap();
-    let mut soak = Soak::start(dir.path(), seed, with_nodes).await;
+    let mut soak = Soak::start(dir.path(), seed, seconds, with_nodes).await;
     let began = Instant::now();
     let restarts = Duration::from_secs(seconds).mul_f64(RESTARTS_PART);
     soak.restarts(began + restarts, (seconds / 24).clamp(2, 45)).await;
@@ -249,7 +260,6 @@ async fn nothing_grows_and_all_become_equal_under_mixed_clients() {
     soak.end_clients().await;
     soak.gateway.stop();
 
-    println!("{}", table(&samples, (seconds / 30).max(1)));
     for (what, count) in soak.stage.counts() {
         println!("  {what}: {count}");
     }

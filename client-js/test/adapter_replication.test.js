@@ -219,6 +219,35 @@ test('a live sync outlives cut sockets and a gateway that is killed', async () =
   await assertSame(one, 'outlives');
 });
 
+test('PouchDB takes the winner’s attachments for other revisions, and client.sync does not', async () => {
+  const [replicated, synced] = [database(), database()];
+  const db = remote(client, 'attachments-of-losers');
+  const branch = (first, data) => {
+    const ids = [first.repeat(32), 'a'.repeat(32)];
+    const file = { content_type: 'text/plain', data: Buffer.from(data).toString('base64') };
+    const doc = { _id: 'x', _rev: `2-${ids[0]}`, _revisions: { start: 2, ids } };
+    return db.bulkDocs([{ ...doc, _attachments: { file } }], { new_edits: false });
+  };
+  const options = { remoteName: db.name, credentials: CREDENTIALS, live: false };
+  const pull = async () => {
+    await replicated.replicate.from(db);
+    await client.sync(synced, options);
+  };
+  await branch('f', 'winner');
+  await pull();
+  await branch('b', 'loser');
+  await pull();
+  const [taken, ...right] = await Promise.all(
+    [replicated, synced, db].map(async (one) => {
+      const rev = `2-${'b'.repeat(32)}`;
+      return (await one.getAttachment('x', 'file', { rev })).toString();
+    }),
+  );
+  assert.deepEqual(right, ['loser', 'loser']);
+  // pouchdb-replication asks a remote database for them without `rev` once it has the document.
+  assert.equal(taken, 'winner');
+});
+
 test('10,000 documents go each way', async (context) => {
   const [one, other] = [database(), database()];
   const direct = connected(gateway.url);

@@ -121,23 +121,24 @@ forEachPouchDB(() => Gateway.start(), (t) => {
     assert.deepEqual(one.errors, []);
   });
 
-  const ends = { SIGKILL: 'killed', SIGTERM: 'stopped' };
-  for (const [signal, ended] of Object.entries(ends)) it(`goes on where it was after the gateway was ${ended}`, async () => {
-    const { a, b, syncs } = await pair('todos');
-    await a.bulkDocs(Array.from({ length: 250 }, (_, n) => ({ _id: `before-${n}`, n })));
-    await until(() => read(b, 'before-249'), 'all before');
-    await until(() => syncs.every(({ events }) => events.at(-1)?.[0] === 'paused'), 'rest');
-    await t.gateway.stop(signal);
-    await a.put({ _id: 'offline-a' });
-    await b.put({ _id: 'offline-b' });
-    syncs.forEach(({ events }) => events.splice(0));
-    await t.gateway.restart();
-    await until(async () => (await read(a, 'offline-b')) && (await read(b, 'offline-a')), 'both');
-    const [changes] = syncs.map(({ events }) => events.filter(([name]) => name === 'change'));
-    const docs = changes.map(([, { change }]) => change.docs_read);
-    assert.ok(Math.max(...docs) < 250, `it began anew: ${docs}`);
-    await assertSame('todos', a, b);
-  });
+  for (const [signal, ended] of Object.entries({ SIGKILL: 'killed', SIGTERM: 'stopped' })) {
+    it(`goes on where it was after the gateway was ${ended}`, async () => {
+      const { a, b, syncs } = await pair('todos');
+      await a.bulkDocs(Array.from({ length: 250 }, (_, n) => ({ _id: `before-${n}`, n })));
+      await until(() => read(b, 'before-249'), 'all before');
+      await until(() => syncs.every(({ events }) => events.at(-1)?.[0] === 'paused'), 'rest');
+      await t.gateway.stop(signal);
+      await a.put({ _id: 'offline-a' });
+      await b.put({ _id: 'offline-b' });
+      syncs.forEach(({ events }) => events.splice(0));
+      await t.gateway.restart();
+      await until(async () => (await read(a, 'offline-b')) && (await read(b, 'offline-a')), 'both');
+      const [changes] = syncs.map(({ events }) => events.filter(([name]) => name === 'change'));
+      const docs = changes.map(([, { change }]) => change.docs_read);
+      assert.ok(Math.max(...docs) < 250, `it began anew: ${docs}`);
+      await assertSame('todos', a, b);
+    });
+  }
 
   it('carries 5,000 documents each way', { timeout: 300_000 }, async () => {
     const one = t.device();

@@ -7,7 +7,7 @@
  */
 
 import { createHash, createHmac, randomInt } from 'node:crypto';
-import { EventEmitter, once } from 'node:events';
+import { EventEmitter } from 'node:events';
 import { createInterface } from 'node:readline';
 import { setTimeout as pause } from 'node:timers/promises';
 
@@ -39,13 +39,9 @@ let calmAt;
 let quiet;
 /** Resolves when edits end. */
 const calmed = new Promise((resolve) => (quiet = resolve));
-const over = Promise.withResolvers?.() ?? deferred();
-
-function deferred() {
-  const made = {};
-  made.promise = new Promise((resolve) => (made.resolve = resolve));
-  return made;
-}
+let finish;
+/** Resolves when all is compared. */
+const over = new Promise((resolve) => (finish = resolve));
 
 export const isCalm = () => calmAt !== undefined;
 
@@ -120,6 +116,7 @@ async function arrived(acknowledged, kind, user) {
 }
 
 const finals = [];
+let replicasInAll = 0;
 
 /** One replica after another of a kind, until all is over. */
 async function live(kind, number) {
@@ -139,7 +136,7 @@ async function live(kind, number) {
     }
     if (isCalm()) {
       finals.push({ kind, replica });
-      await over.promise;
+      await over;
       await arrived(replica.acknowledged, kind.name, user);
       await link.end();
       return;
@@ -209,7 +206,7 @@ async function look() {
       replicas.push({ kind: kind.name, files: kind.files, database: name, all, old });
     }
   }
-  return { replicas, counts };
+  return { missing: replicasInAll - finals.length, replicas, counts };
 }
 
 /** Runs so many replicas of each kind, and what goes on beside them, as the test says. */
@@ -217,8 +214,8 @@ export async function run(kinds, beside = async () => {}) {
   const work = kinds.flatMap((kind) =>
     Array.from({ length: kind.replicas }, (_, number) => live(kind, number)),
   );
+  replicasInAll = work.length;
   work.push(beside());
-  const done = Promise.all(work);
   const obey = async () => {
     for await (const line of createInterface({ input: process.stdin })) {
       if (line.startsWith('calm ')) {
@@ -227,13 +224,12 @@ export async function run(kinds, beside = async () => {}) {
       } else if (line === 'look') {
         console.log(JSON.stringify(await look()));
       } else if (line === 'over') {
-        over.resolve();
-        await done;
+        finish();
         return;
       }
     }
     throw new Error('the test has gone away');
   };
-  await Promise.race([Promise.all([obey(), done]), done.then(() => once(process.stdin, 'close'))]);
+  await Promise.all([obey(), ...work]);
   process.exit(0);
 }

@@ -4,6 +4,7 @@ import { createRequire } from 'node:module';
 import { database } from '../../client-js/test/support/databases.js';
 import { createClient } from '../../client-js/src/index.js';
 import { PouchDB } from '../../client-js/test/support/remotes.js';
+import { withoutFailingInfo } from '../http-js/support.js';
 import { between, count, isCalm, pauseInStorm, run, token, url } from './common.mjs';
 
 // These scripts use the packages of the tests beside them, and have none of their own.
@@ -51,7 +52,9 @@ async function synced(dbs, user) {
 async function adapted(dbs, user) {
   const { client, cut } = connect();
   const options = { adapter: 'settee', client, credentials: renewed(user) };
-  const remotes = Object.keys(dbs).map((name) => new PouchDB(name, options));
+  const remotes = Object.keys(dbs).map((name) =>
+    withoutFailingInfo(new PouchDB(name, options)),
+  );
   const syncs = remotes.map((remote) => {
     const settings = { live: true, retry: true, back_off_function: () => 200 };
     return PouchDB.sync(dbs[remote.name], remote, settings).on('error', fails).on('denied', fails);

@@ -1,9 +1,11 @@
 //! Who makes each round's documents, deletes them some rounds later, and purges them at last.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use reqwest::Method;
 use serde_json::{Value, json};
+use tokio::time::sleep;
 
 use super::{ADMIN, DATABASES, Phase, ROUNDS_KEPT, ROUNDS_NOT_PURGED, Stage};
 
@@ -12,6 +14,9 @@ const DOCS: usize = 12;
 const FILES: usize = 4;
 
 const LOOK_MS: u64 = 1_000;
+
+/// Purges come together: each makes a backup of the database begin anew.
+const ROUNDS_UNTIL_PURGED: u64 = 6;
 
 /// Makes the databases that everybody edits.
 pub async fn make_databases(stage: &Stage) {
@@ -27,18 +32,25 @@ pub async fn make_databases(stage: &Stage) {
     }
 }
 
-/// Tidies until all is over. In the calm nothing new is made, and nothing purged.
-pub async fn tidy(stage: &Stage) {
+/// Makes each round's documents until the storm is over.
+pub async fn make(stage: &Stage) {
     let mut made = BTreeSet::new();
-    while *stage.phase.borrow() != Phase::Over {
-        if stage.is_storm() {
-            make_rounds(stage, &mut made).await;
+    loop {
+        make_rounds(stage, &mut made).await;
+        if !stage.sleeps_in_storm(LOOK_MS).await {
+            return;
         }
+    }
+}
+
+/// Tidies until all is over; in the calm nothing is purged.
+pub async fn tidy(stage: &Stage) {
+    while *stage.phase.borrow() != Phase::Over {
         for database in DATABASES {
             sweep(stage, database).await;
         }
         tokio::select! {
-            () = tokio::time::sleep(std::time::Duration::from_millis(LOOK_MS)) => {}
+            () = sleep(Duration::from_millis(LOOK_MS)) => {}
             () = stage.until(Phase::Over) => {}
         }
     }
@@ -76,7 +88,8 @@ async fn sweep(stage: &Stage, database: &str) -> Option<()> {
     let path = format!("/{database}/_changes?style=all_docs");
     let changes = stage.json(Method::GET, &path, None).await?;
     let rows = changes["results"].as_array().expect("a list of changes");
-    let mut tombstones = Vec::new();
+    let purges = stage.is_storm() && stage.round().is_multiple_of(ROUNDS_UNTIL_PURGED);
+    let mut open = Vec::new();
     let mut purged = serde_json::Map::new();
     for row in rows {
         let id = row["id"].as_str().expect("a document's id");
@@ -84,14 +97,15 @@ async fn sweep(stage: &Stage, database: &str) -> Option<()> {
             continue;
         }
         if row["deleted"] != true {
-            tombstones.extend(open_leaves(stage, database, id).await?);
-        } else if stage.is_storm() && stage.age(id) > ROUNDS_NOT_PURGED {
+            open.push(json!({ "id": id }));
+        } else if purges && stage.age(id) > ROUNDS_NOT_PURGED {
             let leaves = row["changes"].as_array().expect("a list of leaves");
             let revs: Vec<&Value> = leaves.iter().map(|leaf| &leaf["rev"]).collect();
             purged.insert(id.to_owned(), json!(revs));
         }
     }
-    if !tombstones.is_empty() {
+    if !open.is_empty() {
+        let tombstones = tombstones(stage, database, open).await?;
         stage.count("documents' leaves deleted in the end", tombstones.len());
         bulk_docs(stage, database, tombstones).await?;
     }
@@ -105,10 +119,14 @@ async fn sweep(stage: &Stage, database: &str) -> Option<()> {
     Some(())
 }
 
-/// Tombstones for the open leaves of a document.
-async fn open_leaves(stage: &Stage, database: &str, id: &str) -> Option<Vec<Value>> {
-    let leaves = stage.json(Method::GET, &format!("/{database}/{id}?open_revs=all"), None).await?;
-    let leaves = leaves.as_array().expect("a list of leaves").iter().map(|leaf| &leaf["ok"]);
-    let open = leaves.filter(|leaf| leaf["_deleted"] != true);
-    Some(open.map(|leaf| json!({"_id": id, "_rev": leaf["_rev"], "_deleted": true})).collect())
+/// Tombstones for all open leaves of some documents.
+async fn tombstones(stage: &Stage, database: &str, docs: Vec<Value>) -> Option<Vec<Value>> {
+    let path = format!("/{database}/_bulk_get");
+    let answer = stage.json(Method::POST, &path, Some(&json!({ "docs": docs }))).await?;
+    let results = answer["results"].as_array().expect("a list of documents").iter();
+    let leaves = results.flat_map(|result| result["docs"].as_array().expect("a list of leaves"));
+    let open = leaves.map(|leaf| &leaf["ok"]).filter(|leaf| leaf["_deleted"] != true);
+    let tombstone =
+        |leaf: &Value| json!({"_id": leaf["_id"], "_rev": leaf["_rev"], "_deleted": true});
+    Some(open.map(tombstone).collect())
 }

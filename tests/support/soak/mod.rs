@@ -47,8 +47,9 @@ pub const ROUNDS_NOT_PURGED: u64 = 8;
 /// Longest time for an edit to reach the gateway, restarts of it included.
 const ARRIVES: Duration = Duration::from_secs(90);
 
-/// Longest time for an answer, a whole backup too, on a machine that does other things as well.
-const ANSWERED: Duration = Duration::from_secs(120);
+/// Longest time for an answer, on a machine that does other things as well. A backup waits for the
+/// compaction of each database that is under way.
+const ANSWERED: Duration = Duration::from_secs(300);
 
 /// How far it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -185,9 +186,21 @@ impl Stage {
     pub async fn upload(&self, path: &str, bytes: Vec<u8>) -> Option<(u16, Vec<u8>)> {
         let life = self.life();
         let url = format!("http://{}{path}", self.address);
-        let request = self.http.put(url).bearer_auth(self.token("plain")).body(bytes);
+        let request = self.http.put(url).bearer_auth(token("plain")).body(bytes);
         let request = request.header("content-type", "text/plain");
         self.answered(life, request, &format!("PUT {path}")).await
+    }
+
+    /// The bytes of a backup; `None` if the gateway was away, or cut it. Its log must say then that the
+    /// databases change faster than it is read.
+    pub async fn back_up(&self) -> Option<usize> {
+        let url = format!("http://{}/_settee/backup", self.address);
+        match self.attempt(self.http.get(url).bearer_auth(ADMIN), "a backup").await {
+            Ok((200, body)) => Some(body.len()),
+            // It is stopping.
+            Ok((503, _)) | Err(_) => None,
+            Ok((status, body)) => panic!("a backup: {status} {}", String::from_utf8_lossy(&body)),
+        }
     }
 
     async fn answered(
@@ -196,6 +209,20 @@ impl Stage {
         request: reqwest::RequestBuilder,
         what: &str,
     ) -> Option<(u16, Vec<u8>)> {
+        let failure = match self.attempt(request, what).await {
+            Ok((status, body)) if status < 500 && status != 429 => return Some((status, body)),
+            Ok((status, body)) => format!("{status} {}", String::from_utf8_lossy(&body)),
+            Err(error) => format!("{error:?}"),
+        };
+        assert!(!self.was_up_since(life), "{what}: {failure}");
+        None
+    }
+
+    async fn attempt(
+        &self,
+        request: reqwest::RequestBuilder,
+        what: &str,
+    ) -> Result<(u16, Vec<u8>), reqwest::Error> {
         let answer = async {
             let answer = request.send().await?;
             let status = answer.status().as_u16();
@@ -204,13 +231,7 @@ impl Stage {
         let began = Instant::now();
         let answer = answer.await;
         self.took(began.elapsed(), what);
-        let failure = match answer {
-            Ok((status, body)) if status < 500 && status != 429 => return Some((status, body)),
-            Ok((status, body)) => format!("{status} {}", String::from_utf8_lossy(&body)),
-            Err(error) => format!("{error:?}"),
-        };
-        assert!(!self.was_up_since(life), "{what}: {failure}");
-        None
+        answer
     }
 
     fn took(&self, time: Duration, what: &str) {
@@ -226,15 +247,10 @@ impl Stage {
 
     /// [`ask`](Self::ask) with a token of a user, for an answer of JSON.
     pub async fn json(&self, method: Method, path: &str, body: Option<&Value>) -> Option<Value> {
-        let (status, body) = self.ask(&self.token("plain"), method, path, body).await?;
+        let (status, body) = self.ask(&token("plain"), method, path, body).await?;
         let text = String::from_utf8_lossy(&body);
         assert!(status < 300, "{path}: {status} {text}");
         Some(serde_json::from_str(&text).unwrap_or_else(|error| panic!("{path}: {error}: {text}")))
-    }
-
-    /// A token that lasts long enough for a request.
-    pub fn token(&self, user: &str) -> String {
-        token_for(user, 2 * ANSWERED)
     }
 
     /// Which of some acknowledged edits the gateway does not know; `None` if it was away.
@@ -279,4 +295,9 @@ pub fn round_of(id: &str) -> u64 {
 /// Whether documents of this id have attachments.
 pub fn holds_file(id: &str) -> bool {
     id.contains("-f")
+}
+
+/// A token that lasts long enough for a request.
+pub fn token(user: &str) -> String {
+    token_for(user, 2 * ANSWERED)
 }

@@ -14,7 +14,7 @@ use super::{DATABASES, ROUND_S, ROUNDS_KEPT, ROUNDS_VERIFIED};
 
 /// The scripts, and the directories of the packages that they use.
 const SCRIPTS: [(&str, &[&str]); 3] = [
-    ("websocket.mjs", &["client-js"]),
+    ("websocket.mjs", &["client-js", "tests/http-js"]),
     ("http.mjs", &["client-js", "tests/http-js"]),
     ("legacy.cjs", &["tests/legacy-js"]),
 ];

@@ -14,27 +14,24 @@ use tokio::time::timeout;
 
 use super::super::access::token_for;
 use super::super::random::Random;
-use super::{ADMIN, DATABASES, Edit, Stage};
+use super::{ADMIN, DATABASES, Edit, Stage, token};
+
+type Work = fn(Arc<Stage>, Random) -> BoxFuture<'static, ()>;
+
+const ALL: [Work; 8] = [
+    |stage, random| Box::pin(write(stage, random)),
+    |stage, random| Box::pin(write(stage, random)),
+    |stage, random| Box::pin(read(stage, random)),
+    |stage, random| Box::pin(read(stage, random)),
+    |stage, random| Box::pin(attach(stage, random)),
+    |stage, random| Box::pin(back_up(stage, random)),
+    |stage, random| Box::pin(churn(stage, random)),
+    |stage, random| Box::pin(drop_connections(stage, random)),
+];
 
 /// All of them, to run beside each other until the storm is over.
 pub fn all(stage: &Arc<Stage>, random: &mut Random) -> Vec<BoxFuture<'static, ()>> {
-    let mut with = || (Arc::clone(stage), Random::new(random.next()));
-    let mut all: Vec<BoxFuture<'static, ()>> = Vec::new();
-    for _ in 0..2 {
-        let (stage, random) = with();
-        all.push(Box::pin(write(stage, random)));
-        let (stage, random) = with();
-        all.push(Box::pin(read(stage, random)));
-    }
-    let (stage, random) = with();
-    all.push(Box::pin(attach(stage, random)));
-    let (stage, random) = with();
-    all.push(Box::pin(back_up(stage, random)));
-    let (stage, random) = with();
-    all.push(Box::pin(churn(stage, random)));
-    let (stage, random) = with();
-    all.push(Box::pin(drop_connections(stage, random)));
-    all
+    ALL.iter().map(|work| work(Arc::clone(stage), Random::new(random.next()))).collect()
 }
 
 /// Edits batches of documents in place. What was acknowledged must be there at once, and stay.
@@ -69,7 +66,7 @@ async fn write_batch(
         .expect("a list of rows")
         .iter()
         .map(|row| row["doc"].clone())
-        .filter(|doc| doc.is_object())
+        .filter(Value::is_object)
         .collect();
     while docs.len() > 4 {
         docs.swap_remove(random.below(docs.len()));
@@ -104,7 +101,7 @@ async fn attach(stage: Arc<Stage>, mut random: Random) {
 }
 
 async fn attach_one(stage: &Stage, path: &str, random: &mut Random) -> Option<()> {
-    let token = stage.token("plain");
+    let token = token("plain");
     let (status, body) = stage.ask(&token, Method::GET, path, None).await?;
     if status == 404 {
         return None;
@@ -132,7 +129,7 @@ async fn attach_one(stage: &Stage, path: &str, random: &mut Random) -> Option<()
 async fn read(stage: Arc<Stage>, mut random: Random) {
     while stage.sleeps_in_storm(random.of(50..500)).await {
         let database = *random.choose(&DATABASES);
-        let user = stage.token("reader");
+        let user = token("reader");
         match random.below(4) {
             0 => {
                 let round = stage.round() - 1;
@@ -183,9 +180,12 @@ async fn feed(stage: &Stage, database: &str, token: &str) -> Option<()> {
 /// Backs everything up, again and again.
 async fn back_up(stage: Arc<Stage>, mut random: Random) {
     while stage.sleeps_in_storm(random.of(3_000..12_000)).await {
-        if let Some((status, body)) = stage.ask(ADMIN, Method::GET, "/_settee/backup", None).await {
-            assert!(status == 200 && !body.is_empty(), "{status}");
-            stage.count("backups", 1);
+        match stage.back_up().await {
+            Some(bytes) => {
+                assert!(bytes > 0);
+                stage.count("backups", 1);
+            }
+            None => stage.count("backups cut", 1),
         }
     }
 }
@@ -238,7 +238,7 @@ async fn fill_and_read(stage: &Stage, name: &str, random: &mut Random) -> Option
     let written = db.bulk_docs(here.collect(), Default::default()).await.expect("it is written");
     assert!(written.iter().all(Result::is_ok));
     let client = Client::connect(&format!("ws://{}", stage.address)).expect("a good address");
-    let credentials = json!({"token": stage.token("churn")});
+    let credentials = json!({"token": token("churn")});
     let sync = client.sync(&db, SyncOptions::one_shot("").credentials(credentials).retry(true));
     let summary = sync.finished().await.expect("a sync that waits completes");
     assert!(!summary.cancelled);
