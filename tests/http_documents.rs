@@ -351,6 +351,34 @@ async fn many_are_read_by_revision() {
 }
 
 #[tokio::test]
+async fn as_many_are_read_as_are_asked_for_each_in_its_place() {
+    let api = with_database().await;
+    // Together more than is read at a time, by number and by bytes.
+    let fill = "x".repeat(5_000);
+    let stored: Vec<Value> =
+        (0..200).map(|n| json!({"_id": format!("d{n}"), "fill": fill})).collect();
+    api.json("POST", "/db/_bulk_docs", docs(&stored)).await;
+    let id = |n: usize| match n % 5 {
+        0 => format!("missing{n}"),
+        1 => format!("_illegal{n}"),
+        _ => format!("d{}", n % 200),
+    };
+    let asked: Vec<Value> = (0..300).map(|n| json!({"id": id(n)})).collect();
+    let found = api.json("POST", "/db/_bulk_get", docs(&asked)).await.json();
+    let results = found["results"].as_array().unwrap();
+    assert_eq!(results.len(), 300);
+    for (n, result) in results.iter().enumerate() {
+        assert_eq!(result["id"], id(n));
+        let one = &result["docs"][0];
+        match n % 5 {
+            0 => assert_eq!(one["error"]["error"], "not_found"),
+            1 => assert_eq!(one["error"]["error"], "illegal_docid"),
+            _ => assert_eq!(one["ok"]["_id"], id(n)),
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_replica_learns_what_is_missing() {
     let api = with_database().await;
     branched(&api).await;

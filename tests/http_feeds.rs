@@ -46,6 +46,27 @@ async fn a_feed_is_paged_by_its_last_seq() {
 }
 
 #[tokio::test]
+async fn pages_tell_what_follows_while_others_write() {
+    let api = with_documents(40).await;
+    let page = async |since: &str| {
+        let page = api.get(&format!("/db/_changes?limit=10&since={since}")).await.json();
+        (page["last_seq"].as_str().unwrap().to_owned(), page["pending"].as_u64().unwrap())
+    };
+    let (since, pending) = page("0").await;
+    assert_eq!(pending, 30);
+    assert_eq!(page(&since).await.1, 20);
+    api.put("/db/new", json!({})).await;
+    assert_eq!(page(&since).await.1, 21, "a document more");
+    let many: Vec<Value> = (0..100).map(|n| json!({"_id": format!("e{n}")})).collect();
+    api.json("POST", "/db/_bulk_docs", docs(&many)).await;
+    let (since, pending) = page(&since).await;
+    assert_eq!(pending, 121, "many more");
+    let purged = api.get("/db/d39").await.json()["_rev"].clone();
+    api.json("POST", "/db/_purge", json!({"d39": [purged]})).await;
+    assert_eq!(page(&since).await.1, 110, "ten were read, one is purged");
+}
+
+#[tokio::test]
 async fn rows_show_leaves_documents_and_deletions() {
     let api = with_documents(0).await;
     let branches = json!({"new_edits": false, "docs": [

@@ -11,6 +11,7 @@ use super::backend::{
     Backend, Counts, DatabaseKey, DatabaseRecord, DatabaseSettings, IndexKey, Uuid,
 };
 use super::error::StoreError;
+use super::pending::PendingCounts;
 use super::quiet::Quiet;
 use super::quota::{Quota, Reserved};
 use super::seq::Seq;
@@ -41,6 +42,7 @@ pub(super) struct DatabaseShared {
     quota: RwLock<Quota>,
     pub(super) reserved: Reserved,
     pub(super) quiet: Quiet,
+    pub(super) pending: PendingCounts,
     updates: UpdateSender,
     /// Calls that purged something.
     purges: AtomicU64,
@@ -73,6 +75,7 @@ impl DatabaseShared {
             quota: RwLock::default(),
             reserved: Reserved::default(),
             quiet: Quiet::default(),
+            pending: PendingCounts::default(),
             updates,
             purges: AtomicU64::new(0),
             groups_written: AtomicU64::new(0),

@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use futures::Stream;
 use tokio::sync::watch;
 
-use super::backend::Order;
+use super::backend::{Counts, Order};
 use super::database::Database;
 use super::error::StoreError;
 use super::seq::{Seq, Since};
@@ -132,7 +132,12 @@ impl Database {
             Order::Descending => rows.last().map_or(self.seq(feed.since), |row| row.seq),
         };
         let pending = match options.order {
-            Order::Ascending => self.backend().count_changes(self.key(), feed.since).await?,
+            Order::Ascending if feed.at_end => 0,
+            // Of the others nobody knows how many were passed.
+            Order::Ascending if options.doc_ids.is_some() => {
+                self.pending_after(feed.since, &feed.counts).await?
+            }
+            Order::Ascending => feed.pending,
             Order::Descending => 0,
         };
         Ok(Changes { rows, last_seq, pending })
@@ -148,10 +153,10 @@ impl Database {
     pub async fn feed(&self, options: ChangesOptions) -> Result<Feed, StoreError> {
         self.check_rows("doc_ids", options.doc_ids.as_ref().map_or(0, Vec::len))?;
         let wake = self.backend().watch(self.key());
-        let update_seq = self.counts().await?.update_seq;
-        let since = options.since.resolve(update_seq, self.incarnation());
+        let counts = self.counts().await?;
+        let since = options.since.resolve(counts.update_seq, self.incarnation());
         let pending = match options.order {
-            Order::Ascending => self.backend().count_changes(self.key(), since).await?,
+            Order::Ascending => self.pending_after(since, &counts).await?,
             Order::Descending => 0,
         };
         Ok(Feed {
@@ -161,7 +166,7 @@ impl Database {
             descended: None,
             wake,
             pending,
-            opened_at: update_seq,
+            counts,
             told: since,
             told_end: false,
             at_end: false,
@@ -183,8 +188,8 @@ pub struct Feed {
     wake: watch::Receiver<u64>,
     /// Rows after `since` as counted at the last look.
     pub(super) pending: u64,
-    /// The update seq when the feed was opened.
-    pub(super) opened_at: u64,
+    /// The database's counters when the feed was opened.
+    pub(super) counts: Counts,
     /// The place that the reader was told last.
     told: u64,
     /// Whether the reader knows that it has everything.
@@ -269,6 +274,12 @@ impl Feed {
     #[must_use]
     pub fn place(&self) -> Seq {
         self.database.seq(self.since)
+    }
+
+    /// Changes that follow, as far as is known; 0 in a descending read.
+    #[must_use]
+    pub fn pending(&self) -> u64 {
+        self.pending
     }
 
     /// Goes on after a page that another feed of this database with the same options gave for the

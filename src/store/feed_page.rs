@@ -93,7 +93,7 @@ impl Feed {
 
     fn leaves_out(&self, row: &ChangeRow) -> bool {
         let deleted = row.leaves.first().is_some_and(|(_, deleted)| *deleted);
-        self.options.skip_tombstones && deleted && row.seq <= self.opened_at
+        self.options.skip_tombstones && deleted && row.seq <= self.counts.update_seq
     }
 
     /// Keeps `pending` by subtraction and counts anew only when subtraction has run out, so that
@@ -103,8 +103,15 @@ impl Feed {
             return Ok(0);
         }
         let left = self.pending.saturating_sub(passed as u64);
-        if left > 0 || self.options.order == Order::Descending {
+        if self.options.order == Order::Descending {
             return Ok(left.max(1));
+        }
+        if left > 0 {
+            // What a feed with `doc_ids` passes it does not see.
+            if self.options.doc_ids.is_none() && place.since <= self.counts.update_seq {
+                self.database.keep_pending(place.since, left, self.counts);
+            }
+            return Ok(left);
         }
         let (backend, key) = (self.database.backend(), self.database.key());
         Ok(backend.count_changes(key, place.since).await?.max(1))

@@ -31,6 +31,7 @@ mod merging;
 mod migrate;
 mod notes;
 mod pace;
+mod pending;
 mod purge;
 mod quiet;
 mod quota;

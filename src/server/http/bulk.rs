@@ -1,6 +1,6 @@
 //! Many documents at a time: written, read by revision, compared with a replica's.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use http::{Method, StatusCode};
 use serde::Deserialize;
@@ -23,6 +23,10 @@ use super::db::{AsyncStream, Db, rev};
 use super::multipart::{self, MIXED, RELATED, boundary};
 use super::only;
 use super::shown::{Bytes, write_document};
+
+/// Documents, and about how many bytes of bodies, that a bulk read has in memory at a time.
+const PAGE_DOCS: usize = 64;
+const PAGE_BYTES: usize = 256 * 1024;
 
 fn check_post(db: &Db) -> Result<(), WireError> {
     if db.request.method == Method::POST { Ok(()) } else { only("POST") }
@@ -214,21 +218,52 @@ enum Found {
     Error(Value),
 }
 
-impl BulkRead {
-    async fn read_one(&self, db: &Db, item: &Item) -> Result<Vec<Found>, Stop> {
+/// Reads the items in turn, several at a time.
+struct Reading<'a> {
+    read: &'a BulkRead,
+    db: &'a Db,
+    /// Of the next items that can be read.
+    found: VecDeque<BulkGetResult>,
+}
+
+impl Reading<'_> {
+    /// What there is of the item with this number; they are asked for in turn.
+    async fn one(&mut self, number: usize) -> Result<Vec<Found>, Stop> {
+        let item = &self.read.items[number];
         let (wanted, known) = match &item.wanted {
             Ok(wanted) => wanted,
             Err((rev, error)) => {
                 return Ok(vec![Found::Error(error_of(&item.id, rev.as_deref(), error))]);
             }
         };
-        let asked = std::slice::from_ref(wanted);
-        let found = db.granted.bulk_get_page(asked, self.options, usize::MAX).await?;
-        let revs =
-            found.into_iter().next().map_or_else(Vec::new, |BulkGetResult { revs, .. }| revs);
+        if self.found.is_empty() {
+            let rest = self.read.items[number..].iter();
+            let asked = rest.filter_map(|item| item.wanted.as_ref().ok()).take(PAGE_DOCS);
+            let asked: Vec<BulkGetItem> = asked.map(|(wanted, _)| wanted.clone()).collect();
+            let options = self.read.options;
+            let page = self.db.granted.bulk_get_page(&asked, options, PAGE_BYTES).await?;
+            self.found = page.into();
+        }
+        let found = self.found.pop_front();
+        Ok(self.read.shown(item, wanted, known, found.map_or_else(Vec::new, |found| found.revs)))
+    }
+}
+
+impl BulkRead {
+    fn reading<'a>(&'a self, db: &'a Db) -> Reading<'a> {
+        Reading { read: self, db, found: VecDeque::new() }
+    }
+
+    fn shown(
+        &self,
+        item: &Item,
+        wanted: &BulkGetItem,
+        known: &[Rev],
+        revs: Vec<OpenRev>,
+    ) -> Vec<Found> {
         let missing = StoreError::DocMissing { id: wanted.id.clone() }.to_wire();
         if revs.is_empty() {
-            return Ok(vec![Found::Error(error_of(&item.id, None, &missing))]);
+            return vec![Found::Error(error_of(&item.id, None, &missing))];
         }
         let shown = |one| match one {
             OpenRev::Found(mut document) => {
@@ -248,7 +283,7 @@ impl BulkRead {
                 Found::Error(error_of(&item.id, Some(&rev.to_string()), &missing))
             }
         };
-        Ok(revs.into_iter().map(shown).collect())
+        revs.into_iter().map(shown).collect()
     }
 }
 
@@ -259,11 +294,12 @@ fn error_of(id: &str, rev: Option<&str>, error: &WireError) -> Value {
 impl AsyncStream for BulkRead {
     async fn write(self, db: &Db, out: &mut Out) -> Result<(), Stop> {
         out.text("{\"results\":[").await?;
+        let mut reading = self.reading(db);
         for (index, item) in self.items.iter().enumerate() {
             let comma = if index > 0 { "," } else { "" };
             out.text(&format!("{comma}\n{{\"id\":{},\"docs\":[", json!(item.id))).await?;
-            for (index, found) in self.read_one(db, item).await?.into_iter().enumerate() {
-                let comma = if index > 0 { "," } else { "" };
+            for (place, found) in reading.one(index).await?.into_iter().enumerate() {
+                let comma = if place > 0 { "," } else { "" };
                 match found {
                     Found::Document(document, bytes) => {
                         out.text(&format!("{comma}{{\"ok\":")).await?;
@@ -288,8 +324,9 @@ struct MixedRead {
 
 impl AsyncStream for MixedRead {
     async fn write(self, db: &Db, out: &mut Out) -> Result<(), Stop> {
-        for item in &self.read.items {
-            for found in self.read.read_one(db, item).await? {
+        let mut reading = self.read.reading(db);
+        for (index, item) in self.read.items.iter().enumerate() {
+            for found in reading.one(index).await? {
                 out.text(&format!("--{}\r\n", self.boundary)).await?;
                 match found {
                     Found::Document(document, bytes) => {

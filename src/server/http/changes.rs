@@ -287,7 +287,8 @@ impl Writer {
         if self.asked.form.is_array() {
             out.text("{\"results\":[").await?;
         }
-        let (mut last_seq, mut pending) = self.place().await?;
+        // For an answer without rows.
+        let (mut last_seq, mut pending) = (feed.place().to_string(), feed.pending());
         let (mut at_end, mut deadline) = (false, self.asked.waiting.next());
         let live = matches!(self.asked.form, Form::Continuous | Form::EventSource);
         let link = Arc::clone(&self.db.request.link);
@@ -333,18 +334,6 @@ impl Writer {
         }
         self.end(&mut out, &last_seq, pending).await?;
         out.flush().await
-    }
-
-    /// Where the feed begins, for an answer without rows.
-    async fn place(&self) -> Result<(String, u64), Stop> {
-        let none = ChangesOptions {
-            limit: Some(0),
-            docs: ChangeDocs::None,
-            doc_ids: None,
-            ..self.asked.options.clone()
-        };
-        let found = self.db.database().changes(&none).await?;
-        Ok((found.last_seq.to_string(), found.pending))
     }
 
     /// Waits for rows, the next heartbeat, or whatever ends the feed.
