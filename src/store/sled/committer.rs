@@ -19,7 +19,7 @@ use super::request::{Answer, DocWrite, LocalWrite, Request};
 use super::room::Room;
 use super::shared::{Shared, read_counts};
 use super::sweep::{self, Swept};
-use super::value::{self, Writes};
+use super::value::{self, SEGMENT_BYTES, Writes};
 use super::{Db, reads, record};
 use crate::doc::DbName;
 use crate::store::backend::{
@@ -31,8 +31,10 @@ use crate::store::keys;
 
 /// A group takes no further request after this many documents, so that the first is answered.
 const GROUP_DOCS_MAX: usize = 10_000;
-/// A batch takes no further request after this many bytes.
-const BATCH_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// A batch takes no further request after this many bytes, and before batches of more bytes are
+/// applied, those before are brought to the disk: where sled's log grew by more than a segment, a
+/// power loss may leave a later segment and not the one before, which sled does not notice.
+const BATCH_BYTES_MAX: usize = SEGMENT_BYTES / 4;
 
 /// Answers a request when its group is on disk, or failed.
 type Acknowledge = Box<dyn FnOnce(Result<(), StoreError>) + Send>;
@@ -63,6 +65,8 @@ pub(super) struct Committer {
 
     pub(super) batch: Writes,
     batch_docs: usize,
+    /// By how much the log has grown since the last sync, about.
+    unsynced_bytes: usize,
     pub(super) sweeps: Sweeps,
     /// Rows that the batch changes and that a request may have to look at.
     touched: HashSet<Vec<u8>>,
@@ -93,6 +97,7 @@ impl Committer {
             acknowledge: Vec::new(),
             batch: Writes::default(),
             batch_docs: 0,
+            unsynced_bytes: 0,
             sweeps: Sweeps::default(),
             touched: HashSet::new(),
         })
@@ -118,7 +123,9 @@ impl Committer {
                 Err(TryRecvError::Disconnected) => return None,
                 Err(TryRecvError::Empty) => {}
             }
-            match sweep::step(&self.db, &self.shared.path, db) {
+            let step = sweep::step(&self.db, &self.shared.path, db);
+            let step = step.and_then(|(writes, swept)| self.apply_writes(writes).map(|()| swept));
+            match step {
                 Ok(Swept::Partly) => {}
                 Ok(Swept::Whole) => {
                     self.sweeping.pop_front();
@@ -280,7 +287,7 @@ impl Committer {
     }
 
     fn batch_is_full(&self) -> bool {
-        self.batch_docs >= COMMIT_DOCS_ATOMIC_MAX || self.batch.bytes() >= BATCH_BYTES_MAX
+        self.batch_docs >= COMMIT_DOCS_ATOMIC_MAX || self.batch.log_bytes() >= BATCH_BYTES_MAX
     }
 
     fn write(
@@ -418,7 +425,21 @@ impl Committer {
         }
         self.batch_docs = 0;
         self.touched.clear();
-        batch.apply(&self.db).inspect_err(|_| self.shared.poison())
+        self.apply_writes(batch)
+    }
+
+    /// Applies writes, before which earlier ones are brought to the disk if there are many.
+    pub(super) fn apply_writes(&mut self, writes: Writes) -> Result<(), StoreError> {
+        let bytes = writes.log_bytes();
+        let sync = self.unsynced_bytes > 0 && self.unsynced_bytes + bytes > BATCH_BYTES_MAX;
+        let synced = if sync { self.sync() } else { Ok(()) };
+        self.unsynced_bytes += bytes;
+        synced.and_then(|()| writes.apply(&self.db)).inspect_err(|_| self.shared.poison())
+    }
+
+    fn sync(&mut self) -> Result<(), StoreError> {
+        self.unsynced_bytes = 0;
+        self.data.flush(&self.db)
     }
 
     /// Brings the group to the disk and answers its requests.
@@ -458,7 +479,7 @@ impl Committer {
         #[cfg(test)]
         self.shared.flush_fails()?;
         let began = Instant::now();
-        self.data.flush(&self.db)?;
+        self.sync()?;
         self.mark.set(self.group).map_err(doing("write the mark"))?;
         self.shared.flushed(self.group_docs, began.elapsed());
         Ok(())

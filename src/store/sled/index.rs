@@ -186,7 +186,7 @@ impl Committer {
 
     fn apply_index(&mut self, writes: Writes, rows: usize) -> Result<(), StoreError> {
         self.count_applied(rows);
-        writes.apply(&self.db).inspect_err(|_| self.shared.poison())
+        self.apply_writes(writes)
     }
 }
 

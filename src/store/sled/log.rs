@@ -7,8 +7,15 @@
 //! the log itself says was on disk is told. What lies before the snapshot is not read: sled
 //! notices damage there when it reads the page.
 //!
-//! The hard case is a segment that was free and was being written anew when the process ended:
+//! The first hard case is a segment that was free and was being written anew when the process ended:
 //! buffers are written in any order, so the old header may stand before newer messages.
+//!
+//! The second is a power loss. What the log says was on disk need not have been: sled counts what it
+//! wrote, and the sync comes after that. So the segment in which this place is may end anywhere. sled
+//! itself looks over that segment and takes the first break for the log's end; whether that
+//! lost what was acknowledged tells the mark. The committer brings the log to the disk before it is
+//! longer by a segment, so that a power loss breaks no earlier one. And sled fills free segments
+//! with zeros when it opens the log, of which a power loss leaves some.
 //!
 //! Numbers are little-endian. A segment is a header (CRC-32 of the rest, LSN, LSN that was on disk
 //! when the segment was begun, both XOR `i64::MAX`) and messages. A message is a CRC-32 of its body
@@ -28,13 +35,23 @@ use crate::store::error::StoreError;
 const HEADER_BYTES: usize = 20;
 /// No message begins in the last bytes of a segment.
 const MESSAGE_HEADER_BYTES_MAX: usize = 32;
+/// Disks write whole sectors.
+const SECTOR_BYTES: usize = 512;
 /// Fills the rest of a segment.
 const CAP: u8 = 2;
 /// Kinds that are messages.
 const KINDS: RangeInclusive<u8> = 1..=11;
 
+/// How the last opening of a log ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum LastOpening {
+    Done,
+    /// Free segments may be zeros in part.
+    Cut,
+}
+
 /// Fails if sled would open with less than was on disk.
-pub(super) fn check(sled_dir: &Path) -> Result<(), StoreError> {
+pub(super) fn check(sled_dir: &Path, last: LastOpening) -> Result<(), StoreError> {
     let path = sled_dir.join("db");
     let file = match File::open(&path) {
         Ok(file) => file,
@@ -42,7 +59,7 @@ pub(super) fn check(sled_dir: &Path) -> Result<(), StoreError> {
         Err(source) => return Err(StoreError::Io { doing: "open the database's file", source }),
     };
     let first = snapshot_lsn(sled_dir).map_err(doing("read sled's directory"))? / SEGMENT_LSNS;
-    let damaged = look_over(file, first).map_err(doing("read the database's file"))?;
+    let damaged = look_over(file, first, last).map_err(doing("read the database's file"))?;
     damaged.map_or(Ok(()), |at| {
         let path = path.display();
         Err(StoreError::Damaged { what: format!("{path} does not have its checksum at byte {at}") })
@@ -70,7 +87,7 @@ struct Header {
 }
 
 /// The place of the first damage in segments with this number or later ones.
-fn look_over(mut file: File, first: u64) -> io::Result<Option<u64>> {
+fn look_over(mut file: File, first: u64, last: LastOpening) -> io::Result<Option<u64>> {
     let mut segments = Vec::new();
     let mut segment = vec![0; SEGMENT_BYTES];
     for offset in (0..file.metadata()?.len()).step_by(SEGMENT_BYTES) {
@@ -92,7 +109,9 @@ fn look_over(mut file: File, first: u64) -> io::Result<Option<u64>> {
         read_at(&mut file, offset, &mut segment)?;
         let end = end_of_messages(&segment, header.number);
         let Err(broken) = end else { continue };
-        if header.number * SEGMENT_LSNS + broken as u64 <= stable_lsn
+        let freed = last == LastOpening::Cut && is_half_zeroed(&segment, broken);
+        if header.number < stable_lsn / SEGMENT_LSNS
+            && !freed
             && !is_overwritten(&segment[broken..], newest)
         {
             return Ok(Some(offset + broken as u64));
@@ -152,6 +171,14 @@ fn is_overwritten(rest: &[u8], newest: u64) -> bool {
             && head(rest, at).is_some_and(|head| head.segment > newest)
             && message(rest, at).is_some()
     })
+}
+
+/// Whether a message is broken since a sector of it is zero.
+fn is_half_zeroed(segment: &[u8], broken: usize) -> bool {
+    let bytes = head(&segment[broken..], 0).map_or(MESSAGE_HEADER_BYTES_MAX, |head| head.bytes);
+    let sectors = broken / SECTOR_BYTES..(broken + bytes).div_ceil(SECTOR_BYTES);
+    let mut sectors = segment.chunks(SECTOR_BYTES).take(sectors.end).skip(sectors.start);
+    sectors.any(|sector| sector.iter().all(|byte| *byte == 0))
 }
 
 struct Message {
@@ -236,7 +263,7 @@ mod tests {
         }
         drop(db);
         wait_closed(dir.path(), dir.path()).expect("it closes");
-        check(dir.path()).expect("it is whole");
+        check(dir.path(), LastOpening::Done).expect("it is whole");
         let path = dir.path().join("db");
         let mut bytes = fs::read(&path).expect("it can be read");
         // Segments are used again: the newest one, where damage may be a torn end, stands anywhere.
@@ -244,9 +271,20 @@ mod tests {
             bytes.chunks(SEGMENT_BYTES).map(|segment| header(segment).map(|it| it.number));
         let in_order = numbers.enumerate().filter_map(|(at, number)| Some((number?, at)));
         let (_, oldest) = in_order.min().expect("there are segments");
-        bytes[oldest * SEGMENT_BYTES + 1_000] ^= 1;
-        fs::write(&path, bytes).expect("it can be written");
-        let damaged = check(dir.path()).expect_err("a checksum is wrong").to_string();
-        assert!(damaged.contains("db does not have its checksum"), "{damaged}");
+        let place = oldest * SEGMENT_BYTES + 1_000;
+        let refused = |bytes: &[u8], last| {
+            fs::write(&path, bytes).expect("it can be written");
+            check(dir.path(), last).is_err_and(|error| {
+                let error = error.to_string();
+                assert!(error.contains("db does not have its checksum"), "{error}");
+                true
+            })
+        };
+        bytes[place] ^= 1;
+        assert!(refused(&bytes, LastOpening::Done) && refused(&bytes, LastOpening::Cut));
+        let sector = place / SECTOR_BYTES * SECTOR_BYTES;
+        bytes[sector..sector + SECTOR_BYTES].fill(0);
+        assert!(refused(&bytes, LastOpening::Done), "nobody was about to fill it with zeros");
+        assert!(!refused(&bytes, LastOpening::Cut), "a power loss may leave a free segment so");
     }
 }

@@ -9,7 +9,7 @@
 //! power loss an older number is there, which demands less. So the mark costs a write of 34 bytes
 //! for each flush.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
 
@@ -35,8 +35,10 @@ impl Mark {
     /// [`StoreError::Damaged`] if a later group was acknowledged, or the file is not a mark.
     pub(super) fn open(path: &Path, uuid: Uuid, group: u64) -> Result<Self, StoreError> {
         let path: PathBuf = path.join(MARK_FILE);
-        let mut options = File::options();
-        let file = options.create(true).truncate(false).read(true).write(true).open(&path);
+        if !path.exists() {
+            make(&path, &text(uuid, group)).map_err(doing("make the mark"))?;
+        }
+        let file = File::options().read(true).write(true).open(&path);
         let mut file = file.map_err(doing("open the mark"))?;
         let mut text = String::new();
         let read = file.read_to_string(&mut text);
@@ -67,7 +69,7 @@ impl Mark {
 
     fn judge(&self, text: &str) -> Result<(), String> {
         let group = text.split(' ').next().and_then(|group| u64::from_str_radix(group, 16).ok());
-        match group.filter(|group| self.text(*group) == text) {
+        match group.filter(|group| self::text(self.uuid, *group) == text) {
             None => Err("is malformed".into()),
             Some(group) if group > self.reached => Err(format!(
                 "says that {group} groups of writes were acknowledged, and sled's files hold \
@@ -82,18 +84,27 @@ impl Mark {
     pub(super) fn set(&self, group: u64) -> io::Result<()> {
         let mut file = &self.file;
         file.seek(SeekFrom::Start(0))?;
-        file.write_all(self.text(group).as_bytes())
+        file.write_all(text(self.uuid, group).as_bytes())
     }
+}
 
-    /// The group and a checksum, always of the same length.
-    fn text(&self, group: u64) -> String {
-        let mut hasher = Sha256::new();
-        hasher.update(self.uuid.0);
-        hasher.update(group.to_be_bytes());
-        let sum: [u8; 32] = hasher.finalize().into();
-        let sum = u64::from_be_bytes(*sum.first_chunk().expect("32 bytes hold 8"));
-        format!("{group:016x} {sum:016x}\n")
-    }
+/// Makes the file under another name first, so that it is whole where a power loss leaves it.
+fn make(path: &Path, text: &str) -> io::Result<()> {
+    let made = path.with_extension("new");
+    let mut file = File::create(&made)?;
+    file.write_all(text.as_bytes())?;
+    file.sync_all()?;
+    fs::rename(&made, path)
+}
+
+/// The group and a checksum, always of the same length.
+fn text(uuid: Uuid, group: u64) -> String {
+    let mut hasher = Sha256::new();
+    hasher.update(uuid.0);
+    hasher.update(group.to_be_bytes());
+    let sum: [u8; 32] = hasher.finalize().into();
+    let sum = u64::from_be_bytes(*sum.first_chunk().expect("32 bytes hold 8"));
+    format!("{group:016x} {sum:016x}\n")
 }
 
 #[cfg(test)]

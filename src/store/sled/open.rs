@@ -1,14 +1,15 @@
 //! Opening a data directory: the lock, sled with its leftovers removed, the format version.
 
 use std::fs::{self, File, TryLockError};
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, Read as _, Seek as _, Write as _};
 use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use super::log::{self, LastOpening};
 use super::mark::Mark;
 use super::value::{self, SEGMENT_BYTES, Writes};
-use super::{Db, SledOptions, io_error, log, rewrite};
+use super::{Db, SledOptions, io_error, rewrite};
 use crate::store::backend::Uuid;
 use crate::store::error::StoreError;
 use crate::store::{keys, migrate};
@@ -16,6 +17,8 @@ use crate::store::{keys, migrate};
 const LOCK_FILE: &str = "lock";
 /// There while a backup is being restored to the directory.
 const RESTORING_FILE: &str = "restoring";
+/// There while the directory is being opened.
+const OPENING_FILE: &str = "opening";
 pub(super) const SLED_DIR: &str = "sled";
 /// sled's.
 const SETTINGS_FILE: &str = "conf";
@@ -157,13 +160,20 @@ fn open_anyway(
 ) -> Result<(Opened, DataFile, Mark), StoreError> {
     let mut made = Vec::new();
     lock.read_to_end(&mut made).map_err(doing("read the lock file"))?;
+    if !made.iter().all(u8::is_ascii_hexdigit) {
+        // A power loss came while it was written.
+        made.clear();
+    }
     let sled_dir = path.join(SLED_DIR);
     rewrite::recover(path).map_err(doing("put the rewritten database in its place"))?;
     remove_half_snapshots(&sled_dir).map_err(doing("remove a half-written snapshot"))?;
     if made.is_empty() {
         remove_settings(&sled_dir).map_err(doing("remove the database's settings"))?;
     }
-    log::check(&sled_dir)?;
+    let opening = path.join(OPENING_FILE);
+    let last = if opening.exists() { LastOpening::Cut } else { LastOpening::Done };
+    log::check(&sled_dir, last)?;
+    begin_opening(path, &opening).map_err(doing("begin to open the data directory"))?;
     let db = open_sled(path, &sled_dir, options)?;
     let data = DataFile::open(&sled_dir)?;
     if !made.is_empty() && db.is_empty() {
@@ -175,6 +185,7 @@ fn open_anyway(
     if made.is_empty() {
         // From here on it counts as damage if sled's files are missing.
         sync_new(path, &sled_dir).map_err(doing("flush the data directory"))?;
+        lock.rewind().map_err(doing("write the lock file"))?;
         lock.write_all(uuid.as_bytes()).map_err(doing("write the lock file"))?;
         lock.sync_all().map_err(doing("write the lock file"))?;
     } else if made != uuid.as_bytes() {
@@ -184,11 +195,22 @@ fn open_anyway(
     // to be shown.
     data.flush(&db)?;
     let mark = Mark::open(path, store, read_group(&db)?)?;
-    for dir in [&sled_dir, path] {
-        sync_dir(dir).map_err(doing("flush the data directory"))?;
-    }
+    finish_opening(path, &opening).map_err(doing("flush the data directory"))?;
     rewrite::remove_leftovers(path).map_err(doing("remove what a rewriting left"))?;
     Ok((Opened { db, lock }, data, mark))
+}
+
+/// Notes that sled is about to change its files, see [`super::log`].
+fn begin_opening(path: &Path, opening: &Path) -> io::Result<()> {
+    File::create(opening)?;
+    sync_dir(path)
+}
+
+/// What sled changed is on disk; brings the names there too.
+fn finish_opening(path: &Path, opening: &Path) -> io::Result<()> {
+    sync_dir(&path.join(SLED_DIR))?;
+    fs::remove_file(opening)?;
+    sync_dir(path)
 }
 
 /// Brings to the disk what sled made and does not sync: the names of its files, and its settings,

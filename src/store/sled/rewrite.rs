@@ -71,7 +71,7 @@ fn copy(path: &Path, from: &Db, options: &SledOptions) -> Result<Rewritten, Stor
         sum.bytes += (key.len() + value.len()) as u64;
         writes.insert(&key, &value);
         rows_waiting += 1;
-        if rows_waiting == BATCH_ROWS || writes.bytes() >= BATCH_BYTES {
+        if rows_waiting == BATCH_ROWS || writes.log_bytes() >= BATCH_BYTES {
             std::mem::take(&mut writes).apply(&to)?;
             rows_waiting = 0;
         }

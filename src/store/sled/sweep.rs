@@ -32,8 +32,12 @@ pub(super) fn unfinished(db: &Db) -> Result<VecDeque<DatabaseKey>, StoreError> {
     .collect()
 }
 
-/// Removes some of what is left of a destroyed database.
-pub(super) fn step(db: &Db, path: &Path, database: DatabaseKey) -> Result<Swept, StoreError> {
+/// Removes some files of a destroyed database; answers which rows are to be removed.
+pub(super) fn step(
+    db: &Db,
+    path: &Path,
+    database: DatabaseKey,
+) -> Result<(Writes, Swept), StoreError> {
     let mut writes = Writes::default();
     let mut rows = 0;
     for kind in keys::SWEEP_ORDER {
@@ -48,8 +52,7 @@ pub(super) fn step(db: &Db, path: &Path, database: DatabaseKey) -> Result<Swept,
     if !files_left {
         writes.remove(&keys::swept(database));
     }
-    writes.apply(db)?;
-    Ok(if files_left { Swept::Partly } else { Swept::Whole })
+    Ok((writes, if files_left { Swept::Partly } else { Swept::Whole }))
 }
 
 /// Removes some files and, when none is left, their directory; answers whether some are left.

@@ -22,6 +22,8 @@ pub(super) const WHOLE: u8 = 1;
 const PIECES: u8 = 2;
 /// Longest value in sled.
 const VALUE_BYTES_MAX: usize = 24 * 1024;
+/// Rows of so many bytes are often written again with their page.
+const LONG_ROW_BYTES: usize = 1024;
 const PIECE_BYTES: usize = VALUE_BYTES_MAX - 32;
 /// sled's unit of writing and of collecting garbage.
 pub(super) const SEGMENT_BYTES: usize = 2 * 1024 * 1024;
@@ -32,12 +34,13 @@ pub(super) const SEGMENT_BYTES: usize = 2 * 1024 * 1024;
 pub(super) struct Writes {
     batch: ::sled::Batch,
     ops: usize,
-    bytes: usize,
+    log_bytes: usize,
 }
 
 impl Writes {
-    pub(super) fn bytes(&self) -> usize {
-        self.bytes
+    /// By how much sled's log grows, about: it writes the pages of long rows several times.
+    pub(super) fn log_bytes(&self) -> usize {
+        self.log_bytes
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -46,13 +49,14 @@ impl Writes {
 
     pub(super) fn insert(&mut self, key: &[u8], value: &[u8]) {
         self.ops += 1;
-        self.bytes += key.len() + value.len();
+        let row = key.len() + value.len();
+        self.log_bytes += if row < LONG_ROW_BYTES { row } else { row * 3 };
         self.batch.insert(key, value);
     }
 
     pub(super) fn remove(&mut self, key: &[u8]) {
         self.ops += 1;
-        self.bytes += key.len();
+        self.log_bytes += key.len();
         self.batch.remove(key);
     }
 

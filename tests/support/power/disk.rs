@@ -164,8 +164,10 @@ impl Disk {
                 *at += length;
                 what
             }
-            "pwrite64" => OfFile::Write { at: call.number(3) as u64, bytes: call.bytes(1) },
-            "ftruncate" => OfFile::Length(call.number(1) as u64),
+            "pwrite64" => {
+                OfFile::Write { at: call.number(3).cast_unsigned(), bytes: call.bytes(1) }
+            }
+            "ftruncate" => OfFile::Length(call.number(1).cast_unsigned()),
             "fsync" | "fdatasync" => {
                 self.moments.extend([call.began, call.ended]);
                 return self.synced(call, node);
@@ -262,7 +264,10 @@ impl Disk {
         let parents = path.parent().expect("it has a name").iter();
         let dir = parents.fold(0, |dir, name| {
             let name = name.to_str().expect("paths are UTF-8");
-            *self.nodes[dir].names.get(name).unwrap_or_else(|| panic!("{path:?} has no parent"))
+            *self.nodes[dir]
+                .names
+                .get(name)
+                .unwrap_or_else(|| panic!("{} has no parent", path.display()))
         });
         Some((dir, name))
     }

@@ -96,6 +96,13 @@ pub async fn check(store: &Store) -> Result<(), String> {
     Ok(())
 }
 
+/// What may become of a store.
+pub enum Outcome {
+    Kept,
+    /// It is not opened, and the error says why.
+    Refused(String),
+}
+
 /// What happened until the power was lost.
 pub struct History<'a> {
     pub scripts: &'a [Script],
@@ -108,8 +115,12 @@ pub struct History<'a> {
 
 impl History<'_> {
     /// Opens what a power loss left, compares it, writes to it, and opens it again.
-    pub async fn judge(&self, data: &Path) -> Result<(), String> {
-        let store = Store::open(data).map_err(|error| format!("it does not open: {error}"))?;
+    pub async fn judge(&self, data: &Path) -> Result<Outcome, String> {
+        let store = match Store::open(data) {
+            Ok(store) => store,
+            Err(StoreError::Damaged { what }) => return Ok(Outcome::Refused(what)),
+            Err(error) => return Err(format!("it does not open: {error}")),
+        };
         let found = read(&store).await?;
         self.compare(&found)?;
         check(&store).await?;
@@ -126,7 +137,7 @@ impl History<'_> {
         if !again.names.remove("more") || !is(is_there.as_ref(), Some(&written), 9) {
             return Err("what was written then is not there".into());
         }
-        if again != found { Err("opened again, it differs".into()) } else { Ok(()) }
+        if again == found { Ok(Outcome::Kept) } else { Err("opened again, it differs".into()) }
     }
 
     fn compare(&self, found: &Contents) -> Result<(), String> {

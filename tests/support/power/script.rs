@@ -162,6 +162,9 @@ fn next(random: &mut Random, writer: usize, number: usize, state: &State) -> Op 
             };
             // The first document counts too.
             let count = if group { count.min(ATOMIC_DOCS_MAX as u64 - 1) } else { count };
+            // More than a segment of sled's log.
+            let long = !group && random.one_in(20);
+            let count = if long { 150 } else { count };
             let mut docs = vec![Edit {
                 id: format!("log-{writer}-{number:03}"),
                 text: 10,
@@ -177,6 +180,7 @@ fn next(random: &mut Random, writer: usize, number: usize, state: &State) -> Op 
                 let known = state.docs.get(&(database(writer, own), id.clone()));
                 let deleted = known.is_some_and(|doc| !doc.edit.deleted) && random.one_in(6);
                 let text = match random.of(0..40) {
+                    _ if long => random.of(5_000..15_000),
                     0 => random.of(20_000..60_000),
                     1..4 => random.of(2_000..8_000),
                     _ => random.of(20..900),
