@@ -106,7 +106,7 @@ async fn sweep(stage: &Stage, database: &str) -> Option<()> {
     }
     if !open.is_empty() {
         let tombstones = tombstones(stage, database, open).await?;
-        stage.count("documents' leaves deleted in the end", tombstones.len());
+        stage.count("leaves deleted with their round", tombstones.len());
         bulk_docs(stage, database, tombstones).await?;
     }
     if !purged.is_empty() {
