@@ -81,7 +81,6 @@ impl Table {
 
     /// Asserts that nothing was changed and everything goes on.
     async fn end(self, cases_min: usize) {
-        println!("{} cases", self.cases);
         assert!(self.cases >= cases_min, "{} cases", self.cases);
         let info = self.api.get("/db").await.json();
         assert_eq!(info["doc_count"], 1, "{info}");

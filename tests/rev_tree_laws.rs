@@ -134,7 +134,7 @@ fn assert_decodes_to_its_own_bytes(bytes: &[u8]) {
 
 proptest! {
     #![proptest_config(ProptestConfig {
-        cases: setting("SETTEE_TREES", 20_000) as u32,
+        cases: setting("SETTEE_TREES", 2_000) as u32,
         failure_persistence: Some(Box::new(FileFailurePersistence::WithSource("regressions"))),
         ..ProptestConfig::default()
     })]
