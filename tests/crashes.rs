@@ -262,5 +262,5 @@ async fn nothing_acknowledged_is_lost_by_a_kill() {
     );
     assert!(acknowledged >= kills / 2, "the gateway was hardly used");
     assert!(compacted > 0 || kills < 10, "the gateway did not compact");
-    assert!(backups > 0 && cut_backups > 0 || kills < 100, "no backup was taken, or none was cut");
+    assert!(cut_backups > 0 || kills < 100, "no kill cut a backup");
 }

@@ -11,11 +11,9 @@
 //! buffers are written in any order, so the old header may stand before newer messages.
 //!
 //! The second is a power loss. What the log says was on disk need not have been: sled counts what it
-//! wrote, and the sync comes after that. So the segment in which this place is may end anywhere. sled
-//! itself looks over that segment and takes the first break for the log's end; whether that
-//! lost what was acknowledged tells the mark. The committer brings the log to the disk before it is
-//! longer by a segment, so that a power loss breaks no earlier one. And sled fills free segments
-//! with zeros when it opens the log, of which a power loss leaves some.
+//! wrote, and the sync comes after that. What is missing there is refused too, since it cannot be told
+//! from damage; the committer syncs often, so that it is little and seldom. And sled fills free
+//! segments with zeros when it opens the log, of which a power loss leaves some.
 //!
 //! Numbers are little-endian. A segment is a header (CRC-32 of the rest, LSN, LSN that was on disk
 //! when the segment was begun, both XOR `i64::MAX`) and messages. A message is a CRC-32 of its body
@@ -110,7 +108,7 @@ fn look_over(mut file: File, first: u64, last: LastOpening) -> io::Result<Option
         let end = end_of_messages(&segment, header.number);
         let Err(broken) = end else { continue };
         let freed = last == LastOpening::Cut && is_half_zeroed(&segment, broken);
-        if header.number < stable_lsn / SEGMENT_LSNS
+        if header.number * SEGMENT_LSNS + broken as u64 <= stable_lsn
             && !freed
             && !is_overwritten(&segment[broken..], newest)
         {
