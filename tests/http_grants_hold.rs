@@ -334,3 +334,19 @@ async fn a_grant_for_a_part_shows_that_part() {
     let unchanged: Value = api.get("/db/other").await.json();
     assert_eq!((&unchanged["_rev"], &unchanged["owner"]), (&json!(rev), &json!("bert")));
 }
+
+#[tokio::test]
+async fn a_gateway_that_judges_databases_only_refuses_what_concerns_the_server() {
+    let builder =
+        Gateway::builder(Store::memory()).authorizer(|request: AccessRequest| async move {
+            Ok(Grant::database(request.database).creating().administering())
+        });
+    let api = Api::served(builder);
+    api.database("db").await;
+    for (method, path) in
+        [("GET", "/_all_dbs"), ("GET", "/_settee/backup"), ("GET", "/_db_updates")]
+    {
+        let answer = api.ask(method, path, &[], b"").await;
+        answer.assert_error(path, 403, "forbidden", "judges databases only");
+    }
+}

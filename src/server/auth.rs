@@ -530,3 +530,27 @@ impl fmt::Debug for Grant {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_grant_of_the_server_lasts_as_long_as_it_says() {
+        assert_eq!(ServerGrant::known().time_left(), None);
+        let hour = Duration::from_secs(3_600);
+        let left = ServerGrant::known().expires_in(hour).time_left().expect("it ends");
+        assert!(left <= hour && left > hour / 2, "{left:?}");
+        let ended = ServerGrant::known().expires_at(SystemTime::UNIX_EPOCH);
+        assert_eq!(ended.time_left(), Some(Duration::ZERO));
+        assert_eq!(ServerGrant::known().expires_in(Duration::MAX).time_left(), None);
+    }
+
+    #[test]
+    fn who_may_have_a_database_made_by_opening_it_may_make_it_by_name() {
+        let name = || DbName::parse("todos").expect("a legal name");
+        let rights = Grant::database(name()).creating_on_open().rights();
+        assert_eq!(rights, "read write create create_on_open");
+        assert_eq!(Grant::database(name()).ephemeral().rights(), rights);
+    }
+}
