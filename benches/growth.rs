@@ -159,7 +159,7 @@ async fn by_documents(store: &Store, sizes: &[usize]) {
         let chosen: Vec<_> = places.iter().map(|&place| known[place].clone()).collect();
         let began = processor_time();
         let (edited, batches) = edit(&db, &chosen).await;
-        let cost = Cost::new(batches, processor_time() - began);
+        let cost = Cost::new(batches, processor_time().saturating_sub(began));
         places.into_iter().zip(edited).for_each(|(place, edited)| known[place] = edited);
         cost.print(size, *first.get_or_insert(cost), rate);
     }
@@ -185,7 +185,7 @@ fn by_documents_bare(mut sled: BareSled, sizes: &[usize]) {
                 started.elapsed()
             })
             .collect();
-        let cost = Cost::new(batches, processor_time() - began);
+        let cost = Cost::new(batches, processor_time().saturating_sub(began));
         cost.print(size, *first.get_or_insert(cost), rate);
     }
 }
