@@ -307,3 +307,18 @@ async fn a_body_that_never_ends_is_answered_when_its_grant_does() {
     let (status, answer) = raw.request(head.as_bytes()).await;
     assert!(status == 401 && answer.contains("expired"), "{status} {answer}");
 }
+
+#[tokio::test]
+async fn a_security_object_ends_whom_it_leaves_out_but_no_admin_by_grant() {
+    let api = prepared().await;
+    let channel = async |token: &str| {
+        let shown = json!({"token": token});
+        api.served.channel(json!({"database": "todos", "credentials": shown})).await
+    };
+    let (mut admin, mut laptop) = (channel("admin-token").await, channel("laptop-token").await);
+    let headers = [("Authorization", "Bearer admin-token"), http::JSON];
+    let members = br#"{"members": {"names": ["eve"]}}"#;
+    assert_eq!(api.ask("PUT", "/todos/_security", &headers, members).await.status, 200);
+    assert_eq!(laptop.json().await[0], "closed");
+    admin.assert_alive("admin").await;
+}

@@ -534,6 +534,8 @@ impl fmt::Debug for Grant {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::limits::Limits;
+    use crate::server::ProposedWrite;
 
     #[test]
     fn a_grant_of_the_server_lasts_as_long_as_it_says() {
@@ -552,5 +554,26 @@ mod tests {
         let rights = Grant::database(name()).creating_on_open().rights();
         assert_eq!(rights, "read write create create_on_open");
         assert_eq!(Grant::database(name()).ephemeral().rights(), rights);
+    }
+
+    #[test]
+    fn a_grant_allows_as_another_if_nothing_but_its_end_differs() {
+        let name = |name| DbName::parse(name).expect("a legal name");
+        let grant = || Grant::database(name("todos")).user("anna");
+        let selector = || Selector::parse(r#"{"n": 1}"#, &Limits::default()).expect("a selector");
+        let allowing = |_: &ProposedWrite<'_>| Ok(());
+        assert!(grant().allows_as(&grant().expires_in(Duration::from_secs(1))));
+        for other in [
+            grant().read_only(),
+            grant().write_only(),
+            grant().destroying(),
+            grant().administering(),
+            grant().user("berta"),
+            grant().validator(allowing),
+            grant().selector(selector()),
+            Grant::database(name("other")).user("anna"),
+        ] {
+            assert!(!grant().allows_as(&other), "{other:?}");
+        }
     }
 }
