@@ -37,7 +37,7 @@ use directories::copy;
 use load::{Change, Client, SHARED};
 use random::{Random, seed, setting};
 use replicas::everything;
-use settee::store::RestoreOptions;
+use settee::store::{BackupError, RestoreOptions};
 use settee::{DbName, Store, StoreError};
 use tempfile::tempdir;
 use tokio::sync::watch;
@@ -148,7 +148,9 @@ impl Harness {
                 store.close().await.expect("it closes");
                 self.backups += 1;
             }
-            Err(StoreError::Backup(_)) => self.cut_backups += 1,
+            Err(StoreError::Backup(BackupError::Cut { .. } | BackupError::NotABackup)) => {
+                self.cut_backups += 1;
+            }
             Err(error) => panic!("a cut backup is refused with {error:?}"),
         }
         if restored.exists() {

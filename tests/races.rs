@@ -50,7 +50,8 @@ fn main() {
     let mut quiet = Config::new();
     quiet.failure_persistence = FailurePersistence::None;
     set_hook(Box::new(|_| {}));
-    let lost = || run(store::a_reader_that_looks_before_it_listens, seed, schedules, quiet);
+    let lost =
+        || run(store::a_reader_that_looks_before_it_listens, seed, schedules.max(1_000), quiet);
     let found = catch_unwind(AssertUnwindSafe(lost)).is_err();
     drop(take_hook());
     assert!(found, "a lost wake-up must be found");

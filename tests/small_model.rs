@@ -1,5 +1,5 @@
-//! Every order in which two clients, a gateway, three edits, a crash and a lost connection can come,
-//! tried one by one: what was acknowledged stays, a checkpoint never says more than its target has,
+//! Every order of the first steps of two clients and a gateway, with three edits, a crash and a lost
+//! connection, tried one by one, and of all steps with less: what was acknowledged stays, a checkpoint never says more than its target has,
 //! and replicas whose syncs are up to date are equal.
 //!
 //! `SETTEE_MODEL_DEPTH` says how many steps are looked ahead, 0 for all there are;
@@ -44,7 +44,7 @@ fn assert_holds(checked: &impl Checker<Small>) {
 }
 
 #[test]
-fn nothing_is_lost_in_any_order_of_three_edits_a_crash_and_a_lost_connection() {
+fn nothing_is_lost_in_the_first_steps_of_three_edits_a_crash_and_a_lost_connection() {
     let set = |name, otherwise| setting(name, otherwise) as usize;
     let small = whole(
         set("SETTEE_MODEL_EDITS", 3),

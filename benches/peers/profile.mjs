@@ -39,7 +39,14 @@ function shares({ nodes, samples, timeDeltas }) {
 const way = ways[letter];
 const { address, user, stop } = await startServer(way.server);
 const directory = mkdtempSync(join(tmpdir(), 'settee-profile-'));
-for (const kind of ['push', 'pull']) {
+try {
+  for (const kind of ['push', 'pull']) await profile(kind);
+} finally {
+  await stop();
+  rmSync(directory, { recursive: true, force: true });
+}
+
+async function profile(kind) {
   const profiles = join(directory, kind);
   const args = [...way.program, kind, urlOf(way, address, user), 'profiled', documents];
   await promisify(execFile)(process.execPath, ['--cpu-prof', `--cpu-prof-dir=${profiles}`, ...args]);
@@ -49,5 +56,3 @@ for (const kind of ['push', 'pull']) {
   console.log(`\n${kind} of ${documents} documents, with start and filling: ${all.toFixed(0)} ms of processor time`);
   for (const [name, ms] of found) console.log(`${((100 * ms) / all).toFixed(0).padStart(4)} %  ${name}`);
 }
-await stop();
-rmSync(directory, { recursive: true, force: true });

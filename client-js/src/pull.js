@@ -144,26 +144,46 @@ export class Pull {
     this.#run.moving('pull', docs);
     const [plain, attached] = [docs.filter((doc) => !hasAttachments(doc)), docs.filter(hasAttachments)];
     const refused = await this.#run.local.write(plain);
-    if (attached.length > 0) refused.push(...(await this.#writeAttached(attached)));
-    await this.#run.note('pull', docs, refused, written);
+    const gone = new Set();
+    if (attached.length > 0) refused.push(...(await this.#writeAttached(attached, gone)));
+    const there = docs.filter((doc) => !gone.has(doc));
+    await this.#run.note('pull', there, refused, written);
   }
 
   /**
    * One at a time, since their bytes are in memory. Bytes that an earlier revision may have brought
    * are asked for only if they turn out to be missing.
    * @param {Doc[]} docs
+   * @param {Set<Doc>} gone Takes those that the remote no longer has.
    */
-  async #writeAttached(docs) {
+  async #writeAttached(docs, gone) {
     const { local } = this.#run;
     const refused = [];
     for (const doc of await local.missing(docs)) {
-      let answer = await local.write([await this.#filled(doc, isNew)]);
-      if (answer.some((one) => one.status === 412)) {
-        answer = await local.write([await this.#filled(doc, () => true)]);
+      try {
+        let answer = await local.write([await this.#filled(doc, isNew)]);
+        if (answer.some((one) => one.status === 412)) {
+          answer = await local.write([await this.#filled(doc, () => true)]);
+        }
+        refused.push(...answer);
+      } catch (error) {
+        if (!(await this.#isGone(doc, error))) throw error;
+        gone.add(doc);
       }
-      refused.push(...answer);
     }
     return refused;
+  }
+
+  /**
+   * Whether bytes are missing because their revision is: it was edited and compacted, or purged,
+   * since the feed told of it. What came after it is told further on.
+   * @param {Doc} doc
+   * @param {any} error
+   */
+  async #isGone(doc, error) {
+    if (error?.status !== 404) return false;
+    const found = await this.#run.remote.fetch([[doc._id, doc._rev]]);
+    return found.every(({ _rev }) => _rev !== doc._rev);
   }
 
   /**

@@ -1,6 +1,8 @@
 import assert from 'node:assert/strict';
 import { createHash, randomBytes } from 'node:crypto';
 import { after, before, test } from 'node:test';
+import { WebSocket } from 'ws';
+import { createClient } from '../src/index.js';
 import { Gateway } from './support/gateway.js';
 import { arrived, database, localContent, remoteContent } from './support/databases.js';
 import { connected, live, oneShot } from './support/syncs.js';
@@ -52,6 +54,35 @@ test('text, binary, empty and 5 MB arrive byte for byte', async () => {
   }
   assert.deepEqual(await localContent(other), await remoteContent(gateway.url, 'arrive'));
   assert.deepEqual(await localContent(other), await localContent(one));
+});
+
+test('a revision that is purged before its attachment was read is passed over', async () => {
+  const [one, other] = [database(), database()];
+  const { rev } = await one.putAttachment('purged', 'file', BINARY, 'application/octet-stream');
+  await one.put({ _id: 'stays' });
+  await client.sync(one, oneShot('purged'));
+  const purge = async () => {
+    const response = await fetch(`${gateway.url.replace('ws', 'http')}/purged/_purge`, {
+      method: 'POST',
+      headers: { authorization: 'Bearer secret', 'content-type': 'application/json' },
+      body: JSON.stringify({ purged: [rev] }),
+    });
+    assert.equal(response.status, 201, await response.text());
+  };
+  let purged;
+  class Late extends WebSocket {
+    send(data, ...more) {
+      if (!String(data).includes('"attachment"')) return super.send(data, ...more);
+      purged ??= purge();
+      return purged.then(() => super.send(data, ...more));
+    }
+  }
+  const late = createClient({ WebSocket: Late }).connect(gateway.url);
+  const { pull } = await late.sync(other, oneShot('purged'));
+  assert.equal(pull.docs_written, 1);
+  assert.ok(purged, 'its bytes were asked for');
+  assert.deepEqual((await other.allDocs()).rows.map(({ id }) => id), ['stays']);
+  await late.end();
 });
 
 test('an edit that keeps an attachment does not send it again', async () => {

@@ -7,7 +7,7 @@ use std::collections::HashSet;
 
 use super::backend::{ChangeRow, ChangesRange, Order, ReadBody, ReadDoc, StoredDoc};
 use super::error::StoreError;
-use super::feed::{Change, ChangeDocs, Feed, FeedPage, Style};
+use super::feed::{Change, ChangeDocs, ChangesOptions, Feed, FeedPage, Style};
 use super::group::{GroupedRows, Span, whole_groups};
 use super::read::{GetOptions, show};
 use crate::doc::{DocId, Rev};
@@ -96,6 +96,12 @@ impl Feed {
         self.options.skip_tombstones && deleted && row.seq <= self.counts.update_seq
     }
 
+    /// Whether it sees each row that it passes: others may say that more follows than does.
+    fn counts_exactly(&self) -> bool {
+        let ChangesOptions { doc_ids, selectors, skip_tombstones, groups, .. } = &self.options;
+        doc_ids.is_none() && selectors.is_empty() && !skip_tombstones && !groups
+    }
+
     /// Keeps `pending` by subtraction and counts anew only when subtraction has run out, so that
     /// reading a long feed does not count its rest at every page.
     async fn count_pending(&self, place: &Place, passed: usize) -> Result<u64, StoreError> {
@@ -107,9 +113,8 @@ impl Feed {
             return Ok(left.max(1));
         }
         if left > 0 {
-            // What a feed with `doc_ids` passes it does not see.
-            if self.options.doc_ids.is_none() && place.since <= self.counts.update_seq {
-                self.database.keep_pending(place.since, left, self.counts);
+            if self.counts_exactly() && place.since <= self.counts.update_seq {
+                self.database.keep_pending(self.since, place.since, left, self.counts);
             }
             return Ok(left);
         }

@@ -54,9 +54,9 @@ impl PendingCounts {
         places.iter().find(|place| place.since == since)?.pending(now)
     }
 
-    fn keep(&self, place: Place) {
+    fn keep(&self, left: u64, place: Place) {
         let mut places = self.places();
-        places.retain(|known| known.since != place.since);
+        places.retain(|known| known.since != left && known.since != place.since);
         places.truncate(PLACES - 1);
         places.push_front(place);
     }
@@ -72,9 +72,9 @@ impl Database {
         self.backend().count_changes(self.key(), since).await
     }
 
-    /// Remembers how many changes follow a place where a reader may go on.
-    pub(super) fn keep_pending(&self, since: u64, pending: u64, counts: Counts) {
-        self.shared.pending.keep(Place { since, pending, counts });
+    /// Remembers how many changes follow the place to which a reader has come from another.
+    pub(super) fn keep_pending(&self, left: u64, since: u64, pending: u64, counts: Counts) {
+        self.shared.pending.keep(left, Place { since, pending, counts });
     }
 }
 
@@ -89,7 +89,7 @@ mod tests {
     #[test]
     fn a_place_is_counted_once_while_nothing_changes() {
         let known = PendingCounts::default();
-        known.keep(Place { since: 100, pending: 900, counts: counts(1_000, 1_000) });
+        known.keep(0, Place { since: 100, pending: 900, counts: counts(1_000, 1_000) });
         assert_eq!(known.find(100, &counts(1_000, 1_000)), Some(900));
         assert_eq!(known.find(101, &counts(1_000, 1_000)), None);
     }
@@ -97,7 +97,7 @@ mod tests {
     #[test]
     fn a_few_writes_are_added_and_many_are_counted_anew() {
         let known = PendingCounts::default();
-        known.keep(Place { since: 100, pending: 900, counts: counts(1_000, 1_000) });
+        known.keep(0, Place { since: 100, pending: 900, counts: counts(1_000, 1_000) });
         assert_eq!(known.find(100, &counts(1_010, 1_020)), Some(910));
         assert_eq!(known.find(100, &counts(1_900, 1_900)), None);
         let purged = Counts { purge_seq: 1, ..counts(999, 1_000) };
@@ -108,10 +108,12 @@ mod tests {
     fn as_many_readers_are_remembered_as_there_is_room_for() {
         let known = PendingCounts::default();
         for since in 0..2 * PLACES as u64 {
-            known.keep(Place { since, pending: since, counts: counts(9, 9) });
+            known.keep(1_000, Place { since, pending: since, counts: counts(9, 9) });
         }
         assert_eq!(known.places().len(), PLACES);
         assert_eq!(known.find(2 * PLACES as u64 - 1, &counts(9, 9)), Some(15));
         assert_eq!(known.find(0, &counts(9, 9)), None);
+        known.keep(15, Place { since: 99, pending: 1, counts: counts(9, 9) });
+        assert_eq!(known.find(15, &counts(9, 9)), None, "its reader has left it");
     }
 }

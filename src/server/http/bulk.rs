@@ -26,6 +26,7 @@ use super::shown::{Bytes, write_document};
 
 /// Documents, and about how many bytes of bodies, that a bulk read has in memory at a time.
 const PAGE_DOCS: usize = 64;
+const PAGE_DOCS_FIRST: usize = 8;
 const PAGE_BYTES: usize = 256 * 1024;
 
 fn check_post(db: &Db) -> Result<(), WireError> {
@@ -224,6 +225,8 @@ struct Reading<'a> {
     db: &'a Db,
     /// Of the next items that can be read.
     found: VecDeque<BulkGetResult>,
+    /// How many are asked for at a time: more while all of them fit, as few as did where not.
+    at_a_time: usize,
 }
 
 impl Reading<'_> {
@@ -238,10 +241,16 @@ impl Reading<'_> {
         };
         if self.found.is_empty() {
             let rest = self.read.items[number..].iter();
-            let asked = rest.filter_map(|item| item.wanted.as_ref().ok()).take(PAGE_DOCS);
+            // Bytes of attachments are opened when they are written: their document must be new then.
+            let one = known.is_empty() && self.read.bytes == Bytes::Stubs;
+            let at_a_time = if one { self.at_a_time } else { 1 };
+            let asked = rest.filter_map(|item| item.wanted.as_ref().ok()).take(at_a_time);
             let asked: Vec<BulkGetItem> = asked.map(|(wanted, _)| wanted.clone()).collect();
             let options = self.read.options;
             let page = self.db.granted.bulk_get_page(&asked, options, PAGE_BYTES).await?;
+            let all = page.len() == asked.len();
+            self.at_a_time =
+                if all { PAGE_DOCS.min(2 * self.at_a_time) } else { page.len().max(1) };
             self.found = page.into();
         }
         let found = self.found.pop_front();
@@ -251,7 +260,7 @@ impl Reading<'_> {
 
 impl BulkRead {
     fn reading<'a>(&'a self, db: &'a Db) -> Reading<'a> {
-        Reading { read: self, db, found: VecDeque::new() }
+        Reading { read: self, db, found: VecDeque::new(), at_a_time: PAGE_DOCS_FIRST }
     }
 
     fn shown(

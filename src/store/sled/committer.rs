@@ -7,7 +7,7 @@
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc::{self, error::TryRecvError};
 
@@ -35,6 +35,8 @@ const GROUP_DOCS_MAX: usize = 10_000;
 /// applied, those before are brought to the disk: where sled's log grew by more than a segment, a
 /// power loss may leave a later segment and not the one before, which sled does not notice.
 const BATCH_BYTES_MAX: usize = SEGMENT_BYTES / 4;
+/// A batch of no more bytes, as the last of a group may be, is left to the sync that follows.
+const SMALL_BATCH_BYTES: usize = 4 * 1024;
 
 /// Answers a request when its group is on disk, or failed.
 type Acknowledge = Box<dyn FnOnce(Result<(), StoreError>) + Send>;
@@ -67,6 +69,8 @@ pub(super) struct Committer {
     batch_docs: usize,
     /// By how much the log has grown since the last sync, about.
     unsynced_bytes: usize,
+    /// How long the group's syncs have taken.
+    syncing: Duration,
     pub(super) sweeps: Sweeps,
     /// Rows that the batch changes and that a request may have to look at.
     touched: HashSet<Vec<u8>>,
@@ -98,6 +102,7 @@ impl Committer {
             batch: Writes::default(),
             batch_docs: 0,
             unsynced_bytes: 0,
+            syncing: Duration::ZERO,
             sweeps: Sweeps::default(),
             touched: HashSet::new(),
         })
@@ -431,7 +436,8 @@ impl Committer {
     /// Applies writes, before which earlier ones are brought to the disk if there are many.
     pub(super) fn apply_writes(&mut self, writes: Writes) -> Result<(), StoreError> {
         let bytes = writes.log_bytes();
-        let sync = self.unsynced_bytes > 0 && self.unsynced_bytes + bytes > BATCH_BYTES_MAX;
+        let is_large = bytes > SMALL_BATCH_BYTES && self.unsynced_bytes > 0;
+        let sync = is_large && self.unsynced_bytes + bytes > BATCH_BYTES_MAX;
         let synced = if sync { self.sync() } else { Ok(()) };
         self.unsynced_bytes += bytes;
         synced.and_then(|()| writes.apply(&self.db)).inspect_err(|_| self.shared.poison())
@@ -439,7 +445,10 @@ impl Committer {
 
     fn sync(&mut self) -> Result<(), StoreError> {
         self.unsynced_bytes = 0;
-        self.data.flush(&self.db)
+        let began = Instant::now();
+        let synced = self.data.flush(&self.db);
+        self.syncing += began.elapsed();
+        synced
     }
 
     /// Brings the group to the disk and answers its requests.
@@ -478,10 +487,9 @@ impl Committer {
         self.apply()?;
         #[cfg(test)]
         self.shared.flush_fails()?;
-        let began = Instant::now();
         self.sync()?;
         self.mark.set(self.group).map_err(doing("write the mark"))?;
-        self.shared.flushed(self.group_docs, began.elapsed());
+        self.shared.flushed(self.group_docs, std::mem::take(&mut self.syncing));
         Ok(())
     }
 }

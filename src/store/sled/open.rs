@@ -182,18 +182,19 @@ fn open_anyway(
     migrate::prepare(&Rows { db: &db, data: &data }, path)?;
     let store = read_uuid(&db)?;
     let uuid = store.to_string();
+    // A killed process may have left writes that nobody has brought to the disk, and they are about
+    // to be shown.
+    data.flush(&db)?;
     if made.is_empty() {
         // From here on it counts as damage if sled's files are missing.
         sync_new(path, &sled_dir).map_err(doing("flush the data directory"))?;
+        lock.set_len(0).map_err(doing("write the lock file"))?;
         lock.rewind().map_err(doing("write the lock file"))?;
         lock.write_all(uuid.as_bytes()).map_err(doing("write the lock file"))?;
         lock.sync_all().map_err(doing("write the lock file"))?;
     } else if made != uuid.as_bytes() {
         return Err(lost(&sled_dir));
     }
-    // A killed process may have left writes that nobody has brought to the disk, and they are about
-    // to be shown.
-    data.flush(&db)?;
     let mark = Mark::open(path, store, read_group(&db)?)?;
     finish_opening(path, &opening).map_err(doing("flush the data directory"))?;
     rewrite::remove_leftovers(path).map_err(doing("remove what a rewriting left"))?;

@@ -8,11 +8,11 @@ use std::path::Path;
 use std::{fs, io};
 
 use super::open::{blobs_dir, doing};
-use super::value::{Writes, damaged};
+use super::value::{LONG_ROW_BYTES, Writes, damaged};
 use super::{Db, blobs, io_error};
 use crate::store::backend::DatabaseKey;
 use crate::store::error::StoreError;
-use crate::store::keys;
+use crate::store::keys::{self, Kind};
 
 /// Rows or files removed between two looks at the queue: about a millisecond.
 const STEP_ROWS: usize = 128;
@@ -42,7 +42,9 @@ pub(super) fn step(
     let mut rows = 0;
     for kind in keys::SWEEP_ORDER {
         for key in db.range(keys::all(database, kind)).keys().take(STEP_ROWS - rows) {
-            writes.remove(&key.map_err(|error| io_error("read the database", error))?);
+            let key = key.map_err(|error| io_error("read the database", error))?;
+            let is_long = matches!(kind, Kind::Body | Kind::Blob | Kind::Piece);
+            writes.remove_of(&key, if is_long { LONG_ROW_BYTES } else { 0 });
             rows += 1;
         }
     }

@@ -23,7 +23,7 @@ const PIECES: u8 = 2;
 /// Longest value in sled.
 const VALUE_BYTES_MAX: usize = 24 * 1024;
 /// Rows of so many bytes are often written again with their page.
-const LONG_ROW_BYTES: usize = 1024;
+pub(super) const LONG_ROW_BYTES: usize = 1024;
 const PIECE_BYTES: usize = VALUE_BYTES_MAX - 32;
 /// sled's unit of writing and of collecting garbage.
 pub(super) const SEGMENT_BYTES: usize = 2 * 1024 * 1024;
@@ -60,6 +60,12 @@ impl Writes {
         self.batch.remove(key);
     }
 
+    /// Removes a row of about so many bytes, beside which sled writes its neighbours anew.
+    pub(super) fn remove_of(&mut self, key: &[u8], bytes: usize) {
+        self.log_bytes += if bytes < LONG_ROW_BYTES { 0 } else { bytes * 3 };
+        self.remove(key);
+    }
+
     /// Inserts a value that begins with [`WHOLE`], in pieces if it is long; answers whether it is.
     pub(super) fn insert_value(&mut self, key: &[u8], value: &[u8]) -> bool {
         if value.len() <= VALUE_BYTES_MAX {
@@ -86,14 +92,14 @@ impl Writes {
     pub(super) fn remove_pieces(&mut self, key: &[u8], old: &[u8]) {
         if let Some(Head { further, stamp, .. }) = Head::read(old) {
             for number in 0..further {
-                self.remove(&keys::piece(key, stamp, number));
+                self.remove_of(&keys::piece(key, stamp, number), PIECE_BYTES);
             }
         }
     }
 
     pub(super) fn remove_value(&mut self, key: &[u8], old: &[u8]) {
         self.remove_pieces(key, old);
-        self.remove(key);
+        self.remove_of(key, old.len());
     }
 
     /// Applies the batch; not yet durable.

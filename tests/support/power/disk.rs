@@ -17,10 +17,12 @@ use crate::random::Random;
 const SECTOR_BYTES: u64 = 512;
 
 /// What strace has to write down.
-pub const CALLS: &str = "open,openat,creat,close,read,readv,lseek,write,writev,pwrite64,pwritev,\
-    pwritev2,ftruncate,truncate,fallocate,fsync,fdatasync,sync,syncfs,rename,renameat,renameat2,\
-    link,linkat,symlink,symlinkat,unlink,unlinkat,rmdir,mkdir,mkdirat,copy_file_range,sendfile,\
-    splice,dup,dup2,dup3";
+///
+/// Those with a question mark are not on every architecture.
+pub const CALLS: &str = "?open,openat,?creat,close,read,readv,lseek,write,writev,pwrite64,pwritev,\
+    pwritev2,ftruncate,truncate,fallocate,fsync,fdatasync,sync,syncfs,?rename,renameat,renameat2,\
+    ?link,linkat,?symlink,symlinkat,?unlink,unlinkat,?rmdir,?mkdir,mkdirat,copy_file_range,sendfile,\
+    splice,dup,?dup2,dup3";
 
 type Number = usize;
 

@@ -96,6 +96,9 @@ pub async fn check(store: &Store) -> Result<(), String> {
     Ok(())
 }
 
+/// What the look at the log says, and sled, of a part that looks damaged.
+const LOOKS_DAMAGED: [&str; 2] = ["does not have its checksum at byte", "Read corrupted data"];
+
 /// What may become of a store.
 pub enum Outcome {
     Kept,
@@ -118,8 +121,10 @@ impl History<'_> {
     pub async fn judge(&self, data: &Path) -> Result<Outcome, String> {
         let store = match Store::open(data) {
             Ok(store) => store,
-            // A refusal by the mark would be an acknowledged write that is missing.
-            Err(StoreError::Damaged { what }) if !what.contains("mark") => {
+            // By any other a store would be refused that lacks what was acknowledged.
+            Err(StoreError::Damaged { what })
+                if LOOKS_DAMAGED.iter().any(|words| what.contains(words)) =>
+            {
                 return Ok(Outcome::Refused(what));
             }
             Err(error) => return Err(format!("it does not open: {error}")),

@@ -191,8 +191,8 @@ impl Stage {
         self.answered(life, request, &format!("PUT {path}")).await
     }
 
-    /// The bytes of a backup; `None` if the gateway was away, or cut it. Its log must say then that the
-    /// databases change faster than it is read.
+    /// The bytes of a backup; `None` if the gateway was away, or cut it, as it may where the databases
+    /// change faster than it is read.
     pub async fn back_up(&self) -> Option<usize> {
         let url = format!("http://{}/_settee/backup", self.address);
         match self.attempt(self.http.get(url).bearer_auth(ADMIN), "a backup").await {

@@ -19,7 +19,7 @@ const SCRIPTS: [(&str, &[&str]); 3] = [
     ("legacy.cjs", &["tests/legacy-js"]),
 ];
 
-const ANSWERS: Duration = Duration::from_secs(60);
+const ANSWERS: Duration = Duration::from_secs(120);
 
 pub struct Node {
     pub script: &'static str,
