@@ -26,11 +26,12 @@ impl Random {
         range.start + self.next() % (range.end - range.start)
     }
 
-    /// True once in `n` times.
+    /// A number below a bound.
     pub fn below(&mut self, bound: usize) -> usize {
         usize::try_from(self.of(0..bound as u64)).expect("it is below a usize")
     }
 
+    /// True once in `n` times.
     pub fn one_in(&mut self, n: u64) -> bool {
         self.of(0..n) == 0
     }
