@@ -200,6 +200,16 @@ mod tests {
     }
 
     #[test]
+    fn a_run_is_known_by_the_last_session_and_by_the_history() {
+        let checkpoint = Checkpoint::default().next("run1", "10").next("run2", "20");
+        for (session, known) in [("run1", true), ("run2", true), ("run3", false)] {
+            assert_eq!(checkpoint.has_run(session), known, "{session}");
+        }
+        let without_history = Checkpoint { history: Vec::new(), ..checkpoint };
+        assert!(without_history.has_run("run2") && !without_history.has_run("run1"));
+    }
+
+    #[test]
     fn resumes_at_the_newest_common_run() {
         let first = Checkpoint::default().next("run1", "10");
         let second = first.next("run2", "20");

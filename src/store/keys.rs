@@ -344,6 +344,7 @@ pub(super) fn database_of(key: &[u8]) -> Option<DatabaseKey> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::backend::{ReadBody, ReadDoc};
 
     const DB: DatabaseKey = DatabaseKey(0x0102_0304);
 
@@ -393,5 +394,119 @@ mod tests {
             assert!(outside < low || outside >= high);
         }
         assert!(doc(DatabaseKey(DB.0 + 1), &id("a")) > high);
+    }
+
+    const INDEX: IndexKey = IndexKey(*b"sixteen bytes...");
+
+    /// On disk they are for ever: docs/STORAGE.md.
+    #[test]
+    fn keys_have_the_bytes_that_are_on_disk() {
+        let blob_key_of = BlobKey::from_bytes([7; 32]);
+        let rev = Rev::parse("258-xy").expect("a legal rev");
+        let local_name = LocalId::parse("l", 9).expect("a legal name");
+        let todos = DbName::parse("todos").expect("a legal name");
+        let of_db = |rest: &[u8]| [&b"\x01\x02\x03\x04"[..], rest].concat();
+        let of_store = |rest: &[u8]| [&b"\0\0\0\0"[..], rest].concat();
+        let at_258: &[u8] = b"\0\0\0\0\0\0\x01\x02";
+        for (built, bytes) in [
+            (doc(DB, &id("a\0")), of_db(b"da\0")),
+            (seq(DB, 258), of_db(&[b"s", at_258].concat())),
+            (together(DB, 258), of_db(&[b"t", at_258].concat())),
+            (body(DB, &id("a\0b"), &rev), of_db(&[b"ba\0\xffb\0\0", at_258, b"xy"].concat())),
+            (older(DB, &id("a"), 258), of_db(&[b"ha\0\0", at_258].concat())),
+            (local(DB, &local_name), of_db(b"ll")),
+            (blob(DB, &blob_key_of), of_db(&[&b"a"[..], &[7; 32]].concat())),
+            (counts(DB), of_db(b"i")),
+            (settings(DB), of_db(b"o")),
+            (notes(DB), of_db(b"m")),
+            (index(DB, INDEX), of_db(b"qsixteen bytes...")),
+            (entry(DB, INDEX, b"key", &id("a")), of_db(b"esixteen bytes...keya")),
+            (indexed(DB, INDEX, &id("a")), of_db(b"fsixteen bytes...a")),
+            (piece(&doc(DB, &id("a")), *b"stamped.", 258), of_db(b"xdastamped.\0\0\x01\x02")),
+            (version(), of_store(b"v")),
+            (uuid(), of_store(b"u")),
+            (last_key(), of_store(b"k")),
+            (group(), of_store(b"g")),
+            (name(&todos), of_store(b"ntodos")),
+            (swept(DB), of_store(b"z\x01\x02\x03\x04")),
+        ] {
+            assert_eq!(built, bytes, "{}", bytes.escape_ascii());
+        }
+        assert_eq!(blob_key(&blob(DB, &blob_key_of)), Some(blob_key_of));
+        assert_eq!(group_of(&together(DB, 258)), Some(258));
+        assert_eq!(index_of(&index(DB, INDEX)), Some(INDEX));
+        let taken_apart = IndexEntry { key: b"key".to_vec(), id: id("a") };
+        assert_eq!(entry_of(&entry(DB, INDEX, b"key", &id("a")), 3), Some(taken_apart));
+        assert_eq!(database_of(&doc(DB, &id("a"))), Some(DB));
+        assert_eq!(database_of(&group()), None);
+    }
+
+    fn holds(bounds: Option<Bounds>, key: &[u8]) -> bool {
+        use std::ops::RangeBounds as _;
+        bounds.is_some_and(|bounds| bounds.contains(&key.to_vec()))
+    }
+
+    #[test]
+    fn a_range_of_documents_holds_its_ends_as_it_says() {
+        let held = |from: Option<&str>, after_from, to: Option<&str>, to_inclusive, order| {
+            let (from, to) = (from.map(str::to_owned), to.map(str::to_owned));
+            let read = ReadDoc::whole(ReadBody::No);
+            let range = DocsRange { from, after_from, to, to_inclusive, limit: 9, order, read };
+            let all = ["a", "b", "c", "d"].into_iter();
+            all.filter(|text| holds(docs(DB, &range), &doc(DB, &id(text)))).collect::<String>()
+        };
+        let (up, down) = (Order::Ascending, Order::Descending);
+        assert_eq!(held(None, false, None, true, up), "abcd");
+        assert_eq!(held(Some("b"), false, Some("c"), true, up), "bc");
+        assert_eq!(held(Some("b"), true, Some("d"), false, up), "c");
+        assert_eq!(held(Some("c"), false, Some("b"), true, down), "bc");
+        assert_eq!(held(Some("d"), true, Some("a"), false, down), "bc");
+        assert_eq!(held(Some("b"), false, Some("b"), true, up), "b");
+        for (after_from, to_inclusive) in [(true, true), (false, false), (true, false)] {
+            assert_eq!(held(Some("b"), after_from, Some("b"), to_inclusive, up), "");
+        }
+        assert_eq!(held(Some("c"), false, Some("b"), true, up), "");
+    }
+
+    #[test]
+    fn rows_by_seq_come_after_one_and_up_to_the_other() {
+        let held = |since, until| {
+            (1..6).filter(|at| holds(seqs(DB, since, until), &seq(DB, *at))).collect::<Vec<_>>()
+        };
+        assert_eq!(held(2, 4), [3, 4]);
+        assert_eq!(held(4, 4), [0; 0]);
+        assert_eq!(seqs(DB, 4, 4), None);
+        assert_eq!(seqs(DB, 5, 4), None);
+    }
+
+    #[test]
+    fn a_range_of_entries_goes_on_after_one_in_its_direction() {
+        let held = |low: &str, high: Option<&str>, after: Option<&str>, order| {
+            let after = after.map(|key| IndexEntry { key: key.into(), id: id("x") });
+            let (low, high) = (low.into(), high.map(Into::into));
+            let range = IndexRange { low, high, after, order, limit: 9 };
+            let bounds = entries(DB, INDEX, &range);
+            let all = ["a", "b", "c", "d"].into_iter();
+            let holds = |key: &&str| {
+                let key = entry(DB, INDEX, key.as_bytes(), &id("x"));
+                holds(bounds.clone(), &key)
+            };
+            all.filter(holds).collect::<String>()
+        };
+        let (up, down) = (Order::Ascending, Order::Descending);
+        assert_eq!(held("", None, None, up), "abcd");
+        assert_eq!(held("b", Some("d"), None, up), "bc");
+        assert_eq!(held("a", None, Some("b"), up), "cd");
+        assert_eq!(held("c", None, Some("b"), up), "cd");
+        assert_eq!(held("a", None, Some("c"), down), "ab");
+        assert_eq!(held("a", Some("c"), Some("d"), down), "ab");
+        assert_eq!(held("c", Some("c"), None, up), "");
+        assert_eq!(held("d", Some("b"), None, up), "");
+    }
+
+    #[test]
+    fn what_comes_after_all_is_found_by_the_last_byte_that_can_grow() {
+        assert_eq!(after_all(b"ab".to_vec()), b"ac");
+        assert_eq!(after_all(b"a\xff\xff".to_vec()), b"b");
     }
 }
