@@ -434,7 +434,7 @@ async fn a_stopping_gateway_answers_what_it_took() {
     client.find("the live feed's begin", |r| r[2][0] == 1).await;
     served.stop();
     client.find("the answer to the write", |r| r[2][0] == 0).await;
-    assert_eq!(client.raw.closed().await.0, 1012);
+    assert_eq!(client.raw.closed().await.0, 1001);
 }
 
 #[tokio::test]

@@ -432,6 +432,27 @@ mod tests {
     }
 
     #[test]
+    fn leaves_go_with_what_only_they_descend_from() {
+        let whole = tree(&["3-c 2-b 1-a", "3-d 2-b", "2-x 1-a"]);
+        let check = |revs: &[&str], left: &[&str], went: &[&str]| {
+            let revs: Vec<Rev> = revs.iter().map(|text| rev(text)).collect();
+            let (tree, gone) = whole.without(&revs);
+            assert_eq!(leaves(&tree), left, "{revs:?}");
+            assert_eq!(gone.iter().map(ToString::to_string).collect::<Vec<_>>(), went);
+            assert_eq!(tree, whole.without(&gone).0);
+        };
+        check(&[], &["3-d", "3-c", "2-x"], &[]);
+        check(&["2-b", "9-z"], &["3-d", "3-c", "2-x"], &[]);
+        check(&["3-c"], &["3-d", "2-x"], &["3-c"]);
+        check(&["3-c", "3-c", "3-d"], &["2-x"], &["3-c", "3-d"]);
+        check(&["3-c", "3-d", "2-x"], &[], &["3-c", "3-d", "2-x"]);
+        assert!(whole.without(&[rev("3-c")]).0.contains(&rev("2-b")));
+        assert!(!whole.without(&[rev("3-c"), rev("3-d")]).0.contains(&rev("2-b")));
+        let two_parents = tree(&["3-c 2-b 1-a", "3-c 2-y 1-a"]);
+        assert_eq!(two_parents.without(&[rev("3-c")]).0, RevTree::default());
+    }
+
+    #[test]
     fn winner_is_open_then_long_then_great() {
         let check = |paths: &[&str], expected: &[&str]| {
             assert_eq!(leaves(&tree(paths)), expected, "{paths:?}");

@@ -122,6 +122,38 @@ mod tests {
     }
 
     #[test]
+    fn a_revision_with_two_parents_keeps_them() {
+        let whole = tree(&["5-e 4-d 3-c 2-b 1-a", "5-e 4-x 3-c", "6-f 5-e"]);
+        for top in 0..=2 {
+            let (trunk, rest) = whole.split_trunk(top);
+            assert_eq!(RevTree::with_trunk(trunk, &rest), Some(whole.clone()), "{top}");
+        }
+    }
+
+    #[test]
+    fn the_first_generation_is_that_of_the_oldest_revision() {
+        assert_eq!(tree(&[]).first_generation(), 0);
+        assert_eq!(tree(&["5-e 4-d 3-c", "9-z"]).first_generation(), 3);
+    }
+
+    #[test]
+    fn trees_are_the_same_where_their_revisions_and_states_are() {
+        let one = tree(&["5-e 4-d 3-c 2-b 1-a"]);
+        let check = |other: &str, generations: std::ops::RangeInclusive<u64>, same: bool| {
+            let told = one.same_between(&tree(&[other]), generations.clone());
+            assert_eq!(told, same, "{other} {generations:?}");
+        };
+        check("5-f 4-d 3-c 2-b 1-a", 1..=4, true);
+        check("5-f 4-d 3-c 2-b 1-a", 3..=4, true);
+        check("5-f 4-d 3-c 2-b 1-a", 4..=5, false);
+        check("5-e 4-d 3-c 2-b 1-z", 2..=5, true);
+        check("5-e 4-d 3-c 2-b 1-z", 1..=1, false);
+        check("!5-e 4-d 3-c 2-b 1-a", 5..=5, false);
+        check("4-d 3-c 2-b 1-a", 4..=5, false);
+        check("4-d 3-c 2-b 1-a", 6..=9, true);
+    }
+
+    #[test]
     fn parts_that_do_not_fit_are_refused() {
         let whole = tree(&["5-e 4-d 3-c 2-b 1-a"]);
         let (trunk, rest) = whole.split_trunk(3);
