@@ -93,6 +93,16 @@ fn percent(byte: u8) -> String {
 }
 
 #[tokio::test]
+async fn a_request_without_a_path_is_refused() {
+    let api = Api::new();
+    for line in ["GET G", "GET example.org:80", "CONNECT example.org:80"] {
+        let request = format!("{line} HTTP/1.1\r\nHost: gateway\r\nConnection: close\r\n\r\n");
+        let answer = api.bytes(request.as_bytes()).await.rest().await;
+        answer.assert_error(line, 400, "bad_request", "for a path");
+    }
+}
+
+#[tokio::test]
 async fn names_with_odd_bytes() {
     let mut table = Table::new().await;
     let illegal = (400, "illegal_database_name");

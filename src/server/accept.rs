@@ -10,6 +10,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::future::{Either, ready};
 use http::HeaderMap;
 use http::header::{HOST, UPGRADE};
 use hyper::server::conn::http1;
@@ -307,7 +308,11 @@ async fn drive<Svc>(
     let service = service_fn(move |mut request: hyper::Request<hyper::body::Incoming>| {
         let info = info.of_request(&visitors, request.headers_mut());
         request.extensions_mut().insert(info);
-        service.call(request)
+        // warp panics at such a request.
+        if request.uri().path_and_query().is_none() {
+            return Either::Left(ready(Ok(routes::without_path())));
+        }
+        Either::Right(service.call(request))
     });
     let stream = TokioIo::new(shared.observed.counted(stream));
     let connection = builder.serve_connection(stream, service).with_upgrades();

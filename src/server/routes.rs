@@ -31,7 +31,7 @@ use crate::transport::ByteStream;
 use super::accept::ConnectionInfo;
 use super::client_module;
 use super::connection::Connection;
-use super::error::{Refusal, ToWire as _, http_body, retry_after};
+use super::error::{Refusal, ToWire as _, bad_request, http_body, retry_after};
 use super::http as http_api;
 use super::legacy::Legacy;
 use super::life::SessionInfo;
@@ -184,6 +184,15 @@ pub(super) async fn refuse_connection(mut stream: impl ByteStream, refusal: Refu
     let mut request = [0; 1024];
     let rest = async { while stream.read(&mut request).await.is_ok_and(|read| read > 0) {} };
     let _ = timeout(REFUSED_WAIT, rest).await;
+}
+
+/// What a request without a path is told: it names a host alone, as CONNECT does.
+pub(super) fn without_path() -> Response {
+    let error = bad_request("the request must be for a path, such as /todos");
+    let mut response = Response::new(http_body(&error).into());
+    *response.status_mut() = StatusCode::BAD_REQUEST;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
 }
 
 /// Takes a request that asks for a WebSocket; lets every other pass on to the next route.
