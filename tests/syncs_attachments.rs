@@ -5,7 +5,11 @@ mod syncing;
 
 use std::time::Duration;
 
+use async_trait::async_trait;
+use settee::doc::Body;
+use settee::server::{Denied, Fetch, FetchHandler};
 use settee::store::GetOptions;
+use settee::validate::DbPattern;
 use settee::{Store, SyncState};
 use syncing::*;
 
@@ -48,6 +52,38 @@ async fn of_every_kind_in_both_directions() {
     assert_equal(&a, &there).await;
     assert_equal(&b, &there).await;
     assert!(in_a.stop().await.denied.is_empty() && in_b.stop().await.denied.is_empty());
+}
+
+/// Purges a document whenever it is read.
+struct Purging(Store);
+
+#[async_trait]
+impl FetchHandler for Purging {
+    async fn on_fetch(&self, fetch: &Fetch<'_>) -> Result<Option<Body>, Denied> {
+        if fetch.document.id.as_str() == "purged" {
+            let db = self.0.database(&name("shared")).await.expect("it is there");
+            let rev = fetch.document.rev.clone().expect("a read has its revision");
+            db.purge(&[(id("purged"), vec![rev])]).await.expect("it is purged");
+        }
+        Ok(None)
+    }
+}
+
+#[tokio::test]
+async fn a_revision_that_is_purged_before_its_bytes_were_read_is_passed_over() {
+    let store = Store::memory();
+    let there = store.create(&name("shared")).await.unwrap();
+    attach(&there, "purged", "file", noise(8, 70_000)).await;
+    attach(&there, "stays", "file", noise(9, 70_000)).await;
+    let pattern: DbPattern = "shared".parse().unwrap();
+    let builder = token_gateway(store.clone()).fetch_handler(pattern, Purging(store));
+    let gateway = TestGateway::with(builder);
+    let here = local().await;
+    let ended = Watched::new(gateway.client().sync(&here, one_shot("shared"))).ended().await;
+    assert!(ended.denied.is_empty(), "{:?}", ended.denied);
+    assert_eq!(ended.summary().pull.unwrap().docs_written, 1);
+    assert_eq!(attached(&here, "stays", "file").await, noise(9, 70_000));
+    assert_equal(&here, &there).await;
 }
 
 #[tokio::test]

@@ -461,6 +461,11 @@ impl Flow {
             match self.prepare(document, which).await {
                 Ok(document) => prepared.push(document),
                 Err(error) => match error.about_document() {
+                    Some(error) if error.status == 404 && self.is_gone(document).await? => {
+                        answer
+                            .known
+                            .extend(document.rev.clone().map(|rev| (document.id.clone(), rev)));
+                    }
                     Some(error) => answer.refused.push(RefusedDoc {
                         id: document.id.clone(),
                         rev: document.rev.clone(),
@@ -474,6 +479,15 @@ impl Flow {
             answer.extend(self.target.write(prepared).await?);
         }
         Ok(answer)
+    }
+
+    /// Whether the source no longer has a revision that it told of: it was purged, or edited and
+    /// compacted. What came after it is told further on.
+    async fn is_gone(&self, document: &Document) -> Result<bool, PeerError> {
+        let Some(rev) = &document.rev else { return Ok(false) };
+        let found = self.source.fetch(vec![(document.id.clone(), rev.clone())]).await?;
+        let is_there = found.docs.iter().any(|found| found.rev.as_ref() == Some(rev));
+        Ok(!is_there && found.refused.is_empty() && found.rest.is_empty())
     }
 
     /// A document as it is written: the bytes of its attachments are at the target.

@@ -147,7 +147,8 @@ impl From<Vec<Document>> for Fetched {
 pub struct WriteAnswer {
     /// Revisions that the target did not take.
     pub refused: Vec<RefusedDoc>,
-    /// Revisions that the target had already, as far as it tells.
+    /// Revisions that were not written, and need not be: the target had them already, as far as it
+    /// tells, or the source has them no longer.
     pub known: Vec<(DocId, Rev)>,
 }
 
