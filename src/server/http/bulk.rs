@@ -242,8 +242,8 @@ impl Reading<'_> {
         if self.found.is_empty() {
             let rest = self.read.items[number..].iter();
             // Bytes of attachments are opened when they are written: their document must be new then.
-            let one = known.is_empty() && self.read.bytes == Bytes::Stubs;
-            let at_a_time = if one { self.at_a_time } else { 1 };
+            let stubs_only = known.is_empty() && self.read.bytes == Bytes::Stubs;
+            let at_a_time = if stubs_only { self.at_a_time } else { 1 };
             let asked = rest.filter_map(|item| item.wanted.as_ref().ok()).take(at_a_time);
             let asked: Vec<BulkGetItem> = asked.map(|(wanted, _)| wanted.clone()).collect();
             let options = self.read.options;
