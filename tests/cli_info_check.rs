@@ -66,3 +66,13 @@ fn check_fails_when_an_attachment_is_damaged() {
     assert_eq!(missing.code, Some(1));
     assert!(missing.stdout.contains("attachment \"f\" is missing"), "{missing:?}");
 }
+
+#[test]
+fn help_tells_of_each_command_in_short_and_at_length() {
+    let help = settee(&["help"]).ok();
+    assert!(help.contains("check          Read everything and say what does not fit together\n"));
+    let short = settee(&["check", "-h"]).ok();
+    assert!(!short.contains("exit code"), "{short}");
+    let long = settee(&["check", "--help"]).ok();
+    assert!(long.contains("The exit code is 0 if there is none"), "{long}");
+}

@@ -135,6 +135,37 @@ fn the_level_changes_at_a_hangup_and_the_audit_file_is_opened_anew() {
 }
 
 #[test]
+fn events_from_before_a_hangup_belong_to_the_file_that_was_moved_away() {
+    let dir = tempdir().unwrap();
+    let (old, new) = (dir.path().join("audit.1"), dir.path().join("audit"));
+    assert!(Command::new("mkfifo").arg(&new).status().unwrap().success());
+    // Whoever opens a pipe to write waits for a reader, and one that reads and writes waits for none.
+    let opener = File::options().read(true).write(true).open(&new).unwrap();
+    let mut gateway = Logged::start(&format!("[audit]\npath = \"{}\"\n", arg(&new)), None);
+    let reader = File::open(&new).unwrap();
+    drop(opener);
+    // The pipe is full long before the last event, so that most wait when the signal comes.
+    const DOCS: usize = 5_000;
+    let docs: Vec<Value> = (0..DOCS).map(|n| json!({"_id": format!("d{n}")})).collect();
+    gateway.ask("PUT", "/db", "");
+    gateway.ask("POST", "/db/_bulk_docs", &json!({"docs": docs}).to_string());
+    fs::rename(&new, &old).unwrap();
+    send_signal(&gateway.child, "HUP");
+    gateway.until_logged("SIGHUP");
+    gateway.ask("PUT", "/db/later", "{}");
+    // Its end comes when the gateway closes it.
+    let moved: Vec<Value> = BufReader::new(reader)
+        .lines()
+        .map(|line| serde_json::from_str(&line.unwrap()).unwrap())
+        .collect();
+    assert_eq!(events(&moved).iter().filter(|event| **event == "wrote").count(), DOCS);
+    gateway.stop();
+    let later = lines(&new);
+    assert_eq!(events(&later), ["opened", "wrote"]);
+    assert_eq!(later[1]["id"], "later");
+}
+
+#[test]
 fn what_cannot_be_a_setting_is_refused_before_anything_is_done() {
     let dir = tempdir().unwrap();
     let config = dir.path().join("settee.toml");

@@ -3,7 +3,6 @@
 mod support;
 
 use std::collections::HashSet;
-use std::time::Duration;
 
 use bytes::Bytes;
 use futures::FutureExt as _;
@@ -17,16 +16,12 @@ use support::documents::{
 use support::stores::stores;
 use tokio::sync::watch;
 
-/// Compaction as by somebody who is alone.
-const NOW: CompactOptions =
-    CompactOptions { upload_age: Duration::ZERO, gently: false, bytes_per_second_max: None };
-
 fn doc(n: u32) -> Document {
     Document::new("doc", &serde_json::json!({ "n": n })).unwrap()
 }
 
 async fn compact(db: &Database) -> CompactReport {
-    let report = db.compact(NOW).await.expect("it is compacted");
+    let report = db.compact(CompactOptions::ALONE).await.expect("it is compacted");
     assert_sound(db).await;
     let info = db.info().await.unwrap();
     assert_eq!(info.body_bytes, info.leaf_bytes, "only leaves have bodies");
@@ -183,7 +178,7 @@ async fn a_sweep_alone_leaves_old_bodies() {
         let first = db.put(doc(1)).await.unwrap().rev;
         db.put(doc(2).with_rev(first.clone())).await.unwrap();
         staged(&db, &bytes).await;
-        let swept = db.sweep_attachments(NOW).await.unwrap();
+        let swept = db.sweep_attachments(CompactOptions::ALONE).await.unwrap();
         assert_eq!((swept.blobs, swept.bytes), (1, bytes.len() as u64));
         assert_eq!(read(&db, &first).await.unwrap().body, doc(1).body);
         assert_sound(&db).await;
@@ -267,7 +262,7 @@ async fn writers_beside_compaction_lose_nothing() {
             if let Some(done) = (&mut writing).now_or_never() {
                 break done;
             }
-            db.compact(NOW).await.expect("it is compacted beside writers");
+            db.compact(CompactOptions::ALONE).await.expect("it is compacted beside writers");
             compactions.send_modify(|compactions| *compactions += 1);
         };
         let mut known = HashSet::new();
@@ -300,7 +295,7 @@ async fn compaction_keeps_its_pace() {
     let info = db.info().await.unwrap();
     let old = info.body_bytes - info.leaf_bytes;
     let began = tokio::time::Instant::now();
-    let options = CompactOptions { bytes_per_second_max: Some(100_000), ..NOW };
+    let options = CompactOptions { bytes_per_second_max: Some(100_000), ..CompactOptions::ALONE };
     let report = db.compact(options).await.unwrap();
     assert_eq!(report.body_bytes, old);
     // The last step of each part is not waited for.

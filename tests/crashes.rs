@@ -22,6 +22,8 @@ mod random;
 mod raw;
 #[path = "support/replicas.rs"]
 mod replicas;
+#[path = "support/soundness.rs"]
+mod soundness;
 #[path = "support/wire.rs"]
 mod wire;
 
@@ -39,6 +41,7 @@ use random::{Random, seed, setting};
 use replicas::everything;
 use settee::store::{BackupError, RestoreOptions};
 use settee::{DbName, Store, StoreError};
+use soundness::check_sound;
 use tempfile::tempdir;
 use tokio::sync::watch;
 
@@ -213,17 +216,6 @@ async fn back_up(address: String) -> VecDeque<Vec<u8>> {
         }
     }
     last
-}
-
-async fn check_sound(store: &Store) -> Result<(), String> {
-    for name in store.names(None, usize::MAX).await.map_err(|error| error.to_string())? {
-        let db = store.database(&name).await.map_err(|error| error.to_string())?;
-        let report = db.check().await.map_err(|error| error.to_string())?;
-        if !report.problems.is_empty() {
-            return Err(format!("{name} is not sound: {:?}", report.problems));
-        }
-    }
-    Ok(())
 }
 
 /// Bytes of bodies that are no leaves' in the database that all clients write to.

@@ -1,5 +1,6 @@
 //! Damaged data directories: each opens with everything there, or the damage is told by name. It
-//! never opens with less and says nothing.
+//! never opens with less and says nothing. And what is salvaged of one is sound, and all of it where
+//! nothing is said to be lost.
 //!
 //! `SETTEE_IMAGES` says how many are tried and `SETTEE_SEED` with which seed; image n of seed s is
 //! image 0 of seed s + n.
@@ -31,8 +32,9 @@ use replicas::everything;
 use serde_json::json;
 use settee::doc::{Attachment, Body, LocalId};
 use settee::store::EditMode;
-use settee::{Database, DbName, Document, Limits, Store};
+use settee::{Database, DbName, Document, Limits, Store, StoreError};
 use tempfile::tempdir;
+use tokio::time::timeout;
 
 /// Longest time that a command may take on a damaged directory.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -265,6 +267,64 @@ async fn judge(data: &Path, holds: &Contents) -> Result<(Outcome, String), Strin
     Err(format!("silently less: {:?} of {:?}", counts(&found), counts(holds)))
 }
 
+/// What was salvaged of a damaged directory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Salvaged {
+    Nothing,
+    /// And it was told that something is missing.
+    InPart,
+    /// And it was told that something may be missing.
+    Perhaps,
+    Everything,
+}
+
+/// What can be salvaged of a damaged directory, or what should not have come of it.
+async fn judge_salvaged(data: &Path, holds: &Contents) -> Result<Salvaged, String> {
+    let new = data.with_extension("salvaged");
+    let salvage = Store::salvage(data.to_owned(), new.clone());
+    let salvaged = timeout(PATIENCE, tokio::spawn(salvage)).await;
+    let salvaged = salvaged.map_err(|_| "salvaging hangs")?.map_err(|_| "salvaging panics")?;
+    let salvaged = match salvaged {
+        Ok(salvaged) => salvaged,
+        Err(StoreError::Damaged { .. } | StoreError::Io { .. }) => {
+            // A directory that was not made to its end is begun anew.
+            return match Store::open(&new) {
+                Err(StoreError::Unfinished { .. }) => {
+                    fs::remove_dir_all(&new).unwrap();
+                    Ok(Salvaged::Nothing)
+                }
+                opened => Err(format!("nothing was salvaged, and it opens: {opened:?}")),
+            };
+        }
+        Err(error) => return Err(format!("not salvaged: {error}")),
+    };
+    let store = Store::open(&new).map_err(|error| format!("salvaged: {error}"))?;
+    for database in &salvaged.databases {
+        let db = store.database(&database.name).await.map_err(|error| error.to_string())?;
+        let report = db.check().await.map_err(|error| error.to_string())?;
+        if !report.problems.is_empty() || report.docs != database.docs {
+            return Err(format!("salvaged with {report:?}, and told {database:?}"));
+        }
+    }
+    let found = everything(&store).await;
+    store.close().await.map_err(|error| error.to_string())?;
+    fs::remove_dir_all(&new).unwrap();
+    let all = holds.values().map(Vec::len).sum::<usize>();
+    let count = found.values().map(Vec::len).sum::<usize>();
+    let Some(acknowledged) = salvaged.acknowledged else { return Ok(Salvaged::InPart) };
+    if salvaged.databases.iter().any(|database| !database.lost.is_empty()) {
+        return Ok(Salvaged::InPart);
+    }
+    if acknowledged > salvaged.group {
+        return Ok(Salvaged::InPart);
+    }
+    match (&salvaged.log_damage, found == *holds) {
+        (_, true) => Ok(Salvaged::Everything),
+        (Some(_), false) => Ok(Salvaged::Perhaps),
+        (None, false) => Err(format!("salvaged, silently less: {count} of {all}: {salvaged:?}")),
+    }
+}
+
 /// Images that are judged at a time.
 const AT_A_TIME: usize = 2;
 
@@ -275,10 +335,17 @@ async fn judge_some(dir: PathBuf, images: Arc<Images>, seeds: Arc<Mutex<Range<u6
         let seed = seeds.lock().unwrap().next();
         let Some(seed) = seed else { return judged };
         let damaged = damage(&images, &dir, &mut Random::new(seed));
-        match judge(&dir, &images.holds).await {
-            Ok((outcome, said)) => {
-                println!("{seed} {outcome:?}: {damaged}: {said}");
-                *judged.outcomes.entry(outcome).or_default() += 1;
+        let mut outcome = judge(&dir, &images.holds).await.map(|outcome| (outcome, None));
+        if let Ok((_, salvaged)) = &mut outcome {
+            match judge_salvaged(&dir, &images.holds).await {
+                Ok(what) => *salvaged = Some(what),
+                Err(problem) => outcome = Err(problem),
+            }
+        }
+        match outcome {
+            Ok(((outcome, said), salvaged)) => {
+                println!("{seed} {outcome:?}, {salvaged:?} salvaged: {damaged}: {said}");
+                *judged.outcomes.entry((outcome, salvaged)).or_default() += 1;
             }
             Err(problem) => judged.failures.push(format!(
                 "{damaged}: {problem}\n  again: SETTEE_SEED={seed} SETTEE_IMAGES=1 \
@@ -290,7 +357,7 @@ async fn judge_some(dir: PathBuf, images: Arc<Images>, seeds: Arc<Mutex<Range<u6
 
 #[derive(Default)]
 struct Judged {
-    outcomes: BTreeMap<Outcome, u64>,
+    outcomes: BTreeMap<(Outcome, Option<Salvaged>), u64>,
     failures: Vec<String>,
 }
 

@@ -17,9 +17,9 @@ use settee::doc::Body;
 use settee::server::{
     Denied, Fetch, FetchHandler, GatewayBuilder, Handled, ProposedWrite, WriteHandler,
 };
-use settee::store::{ChangesOptions, EditMode, WriteOptions};
+use settee::store::{ChangesOptions, EditMode, MemoryBackend, WriteOptions};
 use settee::validate::DbPattern;
-use settee::{Database, Document, Store};
+use settee::{Database, Document, Limits, Store};
 use syncing::{TestGateway, Watched, id, live, local, name, one_shot};
 
 /// Notes down which handler was asked about what, sets a member, refuses `bad` and is quiet about
@@ -226,6 +226,41 @@ async fn no_revision_passes_by_its_handler_behind_one_that_is_refused() {
         assert_eq!(api.get(&format!("/todos/{id}")).await.status, 404);
     }
     assert_eq!(stamps.asked().len(), 4);
+}
+
+#[tokio::test]
+async fn as_many_revisions_are_brought_as_a_batch_may_have_although_each_brings_another() {
+    let limits = Limits { bulk_rows_max: 4, ..Limits::default() };
+    let store = Store::with_backend(Arc::new(MemoryBackend::new()), limits);
+    let api = Api::served(stamping(&store).0);
+    api.database("todos").await;
+    let docs: Vec<Value> = (0..4).map(|n| json!({"_id": format!("d{n}"), "_rev": "1-a"})).collect();
+    let brought = json!({"new_edits": false, "docs": docs});
+    assert_eq!(api.json("POST", "/todos/_bulk_docs", brought).await.json(), json!([]));
+    for n in 0..4 {
+        assert_eq!(api.get(&format!("/todos/d{n}")).await.json()["stamp"], "create");
+    }
+}
+
+#[tokio::test]
+async fn an_edit_that_its_handler_makes_the_same_as_before_is_left_out_if_asked_so() {
+    let (api, _) = stamped().await;
+    let rev = api.put("/todos/a", json!({"n": 1})).await;
+    let rev = api.put("/todos/a", json!({"_rev": rev, "n": 1})).await;
+    let again = api.put("/todos/a?if_changed=true", json!({"_rev": rev, "n": 1})).await;
+    assert_eq!(again, rev);
+    let other = api.put("/todos/a?if_changed=true", json!({"_rev": rev, "n": 2})).await;
+    assert!(other.starts_with("3-"), "{other}");
+}
+
+#[tokio::test]
+async fn a_revision_is_brought_although_it_says_the_same_and_its_handler_changes_it() {
+    let (api, _) = stamped().await;
+    api.put("/todos/a", json!({"n": 1})).await;
+    let same = json!({"_id": "a", "_rev": "7-abc", "n": 1, "stamp": "create"});
+    let brought = json!({"new_edits": false, "if_changed": true, "docs": [same]});
+    assert_eq!(api.json("POST", "/todos/_bulk_docs", brought).await.json(), json!([]));
+    assert_eq!(api.get("/todos/a?rev=7-abc").await.status, 200);
 }
 
 #[tokio::test]

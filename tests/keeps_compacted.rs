@@ -6,6 +6,7 @@ mod syncing;
 use std::time::Duration;
 
 use serde_json::json;
+use settee::doc::Attachment;
 use settee::server::ServerError;
 use settee::store::{CompactOptions, CompactionPolicy, DatabaseInfo, EditMode};
 use settee::{Database, Document, Gateway, Rev, Store};
@@ -112,24 +113,45 @@ async fn what_was_old_before_the_start_is_compacted() {
 async fn attachments_that_nothing_names_count_when_they_have_grown() {
     let store = Store::memory();
     let db = store.create(&name("a")).await.unwrap();
-    let gateway = TestGateway::with(token_gateway(store).compaction(Some(CompactionPolicy {
-        options: CompactOptions { upload_age: Duration::ZERO, ..CompactOptions::default() },
-        ..policy()
-    })));
+    let start = || {
+        TestGateway::with(token_gateway(store.clone()).compaction(Some(CompactionPolicy {
+            old_bytes_min: 50_000,
+            options: CompactOptions { upload_age: Duration::ZERO, ..CompactOptions::default() },
+            ..policy()
+        })))
+    };
     let upload = async |byte: u8| {
         // Too long to wait for its document in memory.
         let bytes = vec![byte; 40_000];
-        db.stage_attachment(futures::stream::iter([Ok(bytes.into())])).await.unwrap();
+        db.stage_attachment(futures::stream::iter([Ok(bytes.into())])).await.unwrap()
     };
     let unnamed = async || db.check().await.unwrap().unnamed_attachments;
+    let until_none = async || {
+        while unnamed().await > 0 {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+    };
+    let gateway = start();
     upload(1).await;
     tokio::time::sleep(2 * INTERVAL).await;
-    assert_eq!(unnamed().await, 1, "they are not more than at the first look");
-    upload(2).await;
-    put(&db, "doc", "tells of a change").await;
-    while unnamed().await > 0 {
-        tokio::time::sleep(Duration::from_secs(1)).await;
-    }
+    assert_eq!(unnamed().await, 1, "they are few");
+    let document = Document::new("doc", &json!({})).unwrap();
+    let data = upload(2).await;
+    let attachment = Attachment { content_type: "text/plain".into(), revpos: 0, data };
+    db.put(document.with_attachment("kept", attachment)).await.unwrap();
+    until_none().await;
+    gateway.stop().await;
+
+    // What was left then is known after a start.
+    let gateway = start();
+    upload(3).await;
+    tokio::time::sleep(2 * INTERVAL).await;
+    assert_eq!(unnamed().await, 1, "they have grown by little");
+    gateway.stop().await;
+    let gateway = start();
+    upload(4).await;
+    put(&db, "other", "tells of a change").await;
+    until_none().await;
     gateway.stop().await;
 }
 

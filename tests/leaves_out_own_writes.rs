@@ -3,18 +3,42 @@
 #[path = "support/raw.rs"]
 mod raw;
 
-use raw::{Raw, Served};
-use serde_json::{Value, json};
-use settee::server::{AccessRequest, Gateway, Grant};
-use settee::store::EditMode;
-use settee::{Database, DbName, Document, Limits, Store};
 use std::sync::Arc;
 
+use async_trait::async_trait;
+use raw::{Raw, Served};
+use serde_json::{Value, json};
+use settee::doc::Body;
+use settee::server::{
+    AccessRequest, Denied, Gateway, GatewayBuilder, Grant, Handled, ProposedWrite, WriteHandler,
+};
+use settee::store::EditMode;
+use settee::validate::DbPattern;
+use settee::{Database, DbName, Document, Limits, Store};
+
 async fn served() -> (Arc<Served>, Database) {
+    let (builder, database) = gateway().await;
+    (Served::new(builder), database)
+}
+
+async fn gateway() -> (GatewayBuilder, Database) {
     let store = Store::memory();
     let database = store.create(&DbName::parse("tests").unwrap()).await.unwrap();
     let allow = |request: AccessRequest| async move { Ok(Grant::database(request.database)) };
-    (Served::new(Gateway::builder(store).authorizer(allow)), database)
+    (Gateway::builder(store).authorizer(allow), database)
+}
+
+/// Writes another body into the document `changed`.
+struct Changes;
+
+#[async_trait]
+impl WriteHandler for Changes {
+    async fn on_create(&self, write: &ProposedWrite<'_>) -> Result<Handled, Denied> {
+        let body = Body::from_value(&json!({"changed": true})).expect("an object");
+        let is_changed = write.document.id.as_str() == "changed";
+        let handled = Handled::as_it_is();
+        Ok(if is_changed { handled.with_body(body) } else { handled })
+    }
 }
 
 async fn write(raw: &mut Raw, rev: &str) {
@@ -59,6 +83,22 @@ async fn a_leaf_of_somebody_elses_always_arrives() {
     );
     somebody_else_writes(&database, "doc", "1-a").await;
     assert_eq!(rows(&mut raw, pull).await, ["doc 1-b 1-a"]);
+}
+
+#[tokio::test]
+async fn an_edit_comes_back_if_a_handler_has_changed_it() {
+    let (builder, _) = gateway().await;
+    let all: DbPattern = "*".parse().unwrap();
+    let served = Served::new(builder.write_handler(all, Changes));
+    let mut raw = served.channel(json!({"database": "tests"})).await;
+    let mut revs = Vec::new();
+    for id in ["kept", "changed"] {
+        let put = json!(["call", 1, 1, "put", {"doc": {"_id": id, "n": 1}}]);
+        let reply = raw.ask(put).await;
+        revs.push(reply[3]["rev"].as_str().expect("a rev").to_owned());
+    }
+    let told = rows(&mut raw, json!({"docs": true, "style": "all_docs"})).await;
+    assert_eq!(told, [format!("changed {}", revs[1])]);
 }
 
 /// Symptom: a plain reader of changes did not see documents that its own channel had written, and

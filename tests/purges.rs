@@ -89,6 +89,54 @@ async fn what_is_no_leaf_stays() {
 }
 
 #[tokio::test]
+async fn who_asks_twice_is_answered_once() {
+    for (_, store, _dir) in stores() {
+        let db = database(&store).await;
+        branched(&db).await;
+        replicate(&db, vec![replicated("other", &["1-a"], false)]).await.remove(0).unwrap();
+        let asked = [("doc", "2-b"), ("other", "1-a"), ("doc", "2-b"), ("doc", "3-d")];
+        let asked = asked.map(|(of, leaf)| (id(of), revs(&[leaf])));
+        let purged = db.purge(&asked).await.unwrap();
+        let gone: Vec<Vec<Rev>> = purged.into_iter().map(|row| row.revs).collect();
+        assert_eq!(gone, [revs(&["2-b"]), revs(&["1-a"]), Vec::new(), revs(&["3-d"])]);
+        assert_eq!(feed(&db).await, []);
+        assert_sound(&db).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn documents_that_are_edited_meanwhile_are_purged_before_or_not_at_all() {
+    const DOCUMENTS: usize = 250;
+    let named = |n: usize| format!("doc{n:03}");
+    for (_, store, _dir) in stores() {
+        let db = database(&store).await;
+        let documents = (0..DOCUMENTS).map(|n| replicated(&named(n), &["1-a"], false)).collect();
+        assert!(replicate(&db, documents).await.iter().all(Result::is_ok));
+        let asked: Vec<_> = (0..DOCUMENTS).map(|n| (id(&named(n)), revs(&["1-a"]))).collect();
+        let edited: Vec<String> = (0..DOCUMENTS).step_by(10).map(named).collect();
+        let edit = async {
+            for name in &edited {
+                let edit = replicated(name, &["2-b", "1-a"], false);
+                replicate(&db, vec![edit]).await.remove(0).unwrap();
+            }
+        };
+        let (purged, ()) = tokio::join!(db.purge(&asked), edit);
+        let purged = purged.unwrap();
+        assert!(purged.iter().zip(&asked).all(|(row, (id, _))| row.id == *id), "in order");
+        for row in &purged {
+            let is_edited = edited.iter().any(|name| name == row.id.as_str());
+            assert!(row.revs == revs(&["1-a"]) || (is_edited && row.revs.is_empty()), "{row:?}");
+        }
+        let mut there: Vec<String> = feed(&db).await.into_iter().map(|(id, _)| id).collect();
+        there.sort_unstable();
+        assert_eq!(there, edited);
+        let gone = purged.iter().filter(|row| !row.revs.is_empty()).count() as u64;
+        assert_eq!(db.info().await.unwrap().purge_seq, gone, "counted once each");
+        assert_sound(&db).await;
+    }
+}
+
+#[tokio::test]
 async fn tombstones_can_be_purged() {
     for (_, store, _dir) in stores() {
         let db = database(&store).await;

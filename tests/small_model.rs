@@ -1,6 +1,6 @@
 //! Every order of the first steps of two clients and a gateway, with three edits, a crash and a lost
-//! connection, tried one by one, and of all steps with less: what was acknowledged stays, a checkpoint never says more than its target has,
-//! and replicas whose syncs are up to date are equal.
+//! connection, tried one by one, and of all steps with less: what was acknowledged stays, a
+//! checkpoint never says more than its target has, and replicas whose syncs are up to date are equal.
 //!
 //! `SETTEE_MODEL_DEPTH` says how many steps are looked ahead, 0 for all there are;
 //! `SETTEE_MODEL_EDITS`, `SETTEE_MODEL_CRASHES` and `SETTEE_MODEL_LOSSES` how much may happen.

@@ -73,6 +73,22 @@ test('attachments are put, replaced and removed one at a time', async () => {
   assert.equal(String(await db.getAttachment('a', 'y')), TEXT);
 });
 
+test('an attachment that stays keeps the generation that it came with', async () => {
+  const db = remote(client, 'generations');
+  const generations = async () => {
+    const { _attachments } = await db.get('a');
+    return Object.fromEntries(Object.entries(_attachments).map(([name, { revpos }]) => [name, revpos]));
+  };
+  const first = await db.putAttachment('a', 'x', Buffer.from('one'), 'text/plain');
+  const second = await db.putAttachment('a', 'y', first.rev, BASE64, 'text/plain');
+  assert.deepEqual(await generations(), { x: 1, y: 2 });
+  await db.putAttachment('a', 'x', second.rev, Buffer.from('changed'), 'text/plain');
+  assert.deepEqual(await generations(), { x: 3, y: 2 });
+  const doc = await db.get('a', { attachments: true });
+  await db.put({ ...doc, edited: true });
+  assert.deepEqual(await generations(), { x: 4, y: 4 }, 'their bytes came with the edit');
+});
+
 test('lists and feeds bring attachments when asked', async () => {
   const db = remote(client, 'lists');
   await db.putAttachment('a', 'x', Buffer.from(TEXT), 'text/plain');

@@ -139,6 +139,13 @@ impl BodyRecord {
         if self.attachments.is_empty() { 1 + self.body.0.len() } else { self.encode().len() }
     }
 
+    /// [`BodyRecord::encoded_len`] as the state of its revision has it
+    /// ([`RevState::body_bytes`](super::RevState::body_bytes)).
+    #[must_use]
+    pub fn body_bytes(&self) -> Option<u32> {
+        u32::try_from(self.encoded_len()).ok()
+    }
+
     /// Reads stored bytes; `None` if they are damaged.
     #[must_use]
     pub fn decode(bytes: &[u8]) -> Option<Self> {

@@ -10,7 +10,7 @@ use tokio::time::sleep;
 use crate::doc::{AttachmentData, AttachmentDigest, DocId, Document, Rev};
 use crate::proto::message::{ChannelId, WireError};
 use crate::proto::recent::RecentRevs;
-use crate::store::{Store, StoreError};
+use crate::store::{EditMode, Store, StoreError};
 
 use super::Shared;
 use super::auth::{AccessRequest, Credentials, Grant};
@@ -226,11 +226,17 @@ impl Channel {
         }
     }
 
-    /// Puts uploaded bytes where a document has stubs for them.
-    pub(super) fn fill_stubs(&self, document: &mut Document) {
+    /// Puts uploaded bytes where a document has stubs for them. An edit's stub whose `revpos` is of
+    /// the edited revision or before means what is stored, which keeps that `revpos`.
+    pub(super) fn fill_stubs(&self, document: &mut Document, mode: EditMode) {
+        let edited = match mode {
+            EditMode::Edit => document.rev.as_ref().map_or(0, Rev::generation),
+            EditMode::Replicated => 0,
+        };
         let uploads = self.uploads.lock().unwrap_or_else(PoisonError::into_inner);
         for attachment in document.attachments.values_mut() {
-            if let AttachmentData::Stub { digest: Some(digest), .. } = &attachment.data
+            if !(1..=edited).contains(&attachment.revpos)
+                && let AttachmentData::Stub { digest: Some(digest), .. } = &attachment.data
                 && let Some((_, data)) = uploads.iter().find(|(known, _)| known == digest)
             {
                 attachment.data = data.clone();

@@ -406,15 +406,16 @@ async fn all_docs_keys(
     check_rows(call, "keys", keys.len())?;
     let keys: Vec<DocId> = keys_in_order(call, keys, asked)?;
     options.order = Order::Ascending;
-    // Documents of any size come one at a time.
-    let page_docs = if options.include_docs { 1 } else { PAGE_DOCS };
-    for page in keys.chunks(page_docs) {
+    let mut rest = keys.as_slice();
+    while !rest.is_empty() {
         let granted = call.channel.granted();
         granted.check_read()?;
-        options.keys = Some(page.to_vec());
-        for row in &granted.all_docs(&options).await?.rows {
+        options.keys = Some(rest[..rest.len().min(PAGE_DOCS)].to_vec());
+        let page = granted.all_docs_page(&options, None, call.limits.rows_bytes_target).await?;
+        for row in &page.rows {
             rows.push(&all_docs_row(row)).await?;
         }
+        rest = &rest[page.rows.len()..];
     }
     Ok(())
 }

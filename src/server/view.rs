@@ -6,9 +6,9 @@
 
 use crate::doc::{DocId, Document, Rev, RevTree, RevsDiff, Selector};
 use crate::store::{
-    AllDocs, AllDocsOptions, AllDocsPage, AttachmentReader, BulkGetItem, BulkGetOptions,
-    BulkGetResult, ChangeDocs, ChangesOptions, DocError, Feed, FeedPage, FindError, FindRequest,
-    Finder, GetOptions, Index, OpenRev, OpenRevs, StoreError,
+    AllDocsOptions, AllDocsPage, AttachmentReader, BulkGetItem, BulkGetOptions, BulkGetResult,
+    ChangeDocs, ChangesOptions, DocError, Feed, FeedPage, FindError, FindRequest, Finder,
+    GetOptions, Index, OpenRev, OpenRevs, StoreError,
 };
 
 use super::granted::Granted;
@@ -173,15 +173,6 @@ impl Granted {
             }
         }
         Ok(shown)
-    }
-
-    pub(super) async fn all_docs(&self, options: &AllDocsOptions) -> Result<AllDocs, StoreError> {
-        let mut found = self.database.all_docs(&self.narrowed(options)).await?;
-        for row in &mut found.rows {
-            row.doc = self.row_doc(row.doc.take()).await?;
-        }
-        self.link.read(found.rows.iter().filter(|row| row.doc.is_some()).count());
-        Ok(found)
     }
 
     pub(super) async fn all_docs_page(

@@ -118,7 +118,7 @@ async fn write(
     let channel = &call.channel;
     for document in proposed.iter_mut().flatten() {
         if let AnyDocument::Doc(document) = document {
-            channel.fill_stubs(document);
+            channel.fill_stubs(document, how.mode);
             // Before the write: the channel's own feed may see it before the answer is made.
             if let (EditMode::Replicated, Some(rev)) = (how.mode, &document.rev) {
                 channel.note_written(&document.id, rev);

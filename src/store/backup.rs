@@ -15,6 +15,8 @@ mod manifest;
 mod record;
 #[cfg(feature = "sled")]
 mod restoring;
+#[cfg(feature = "sled")]
+mod salvaging;
 mod writing;
 
 use super::backend::Uuid;
@@ -23,6 +25,8 @@ use crate::doc::DbName;
 pub use manifest::Manifest;
 #[cfg(feature = "sled")]
 pub use restoring::{RestoreOptions, Restored};
+#[cfg(feature = "sled")]
+pub use salvaging::{Lost, Salvaged, SalvagedDatabase};
 pub use writing::{Backup, BackupOptions, BackupReport};
 
 /// Why a backup cannot be made or used.

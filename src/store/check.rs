@@ -4,9 +4,10 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::time::Duration;
 
-use super::backend::{ChangesRange, DocsRange, Order, ReadBody, ReadDoc, StoredDoc};
+use super::backend::{ChangesRange, Order, ReadBody, ReadDoc, StoredDoc};
 use super::database::Database;
 use super::error::StoreError;
+use super::pages::Pages;
 use crate::doc::{BlobHasher, BlobKey, BodyRecord, DocId, Rev};
 
 /// Rows read at a time.
@@ -119,26 +120,16 @@ impl Database {
         let mut check = Check { report: CheckReport::default(), blobs: BTreeSet::new() };
         let counts = self.counts().await?;
         let mut counted = super::backend::Counts::default();
-        let mut from = None;
+        let mut pages = Pages::new(ReadDoc::whole(ReadBody::No));
         loop {
-            let range = DocsRange {
-                after_from: from.is_some(),
-                from: from.take(),
-                to: None,
-                to_inclusive: true,
-                limit: PAGE_ROWS,
-                order: Order::Ascending,
-                read: ReadDoc::whole(ReadBody::No),
-            };
-            let page = match self.backend().docs(self.key(), range).await {
-                Ok(page) => page,
+            let page = match pages.next(self).await {
+                Ok(Some(page)) => page,
+                Ok(None) => break,
                 Err(error) => {
                     check.unreadable(&error);
                     break;
                 }
             };
-            let Some((last, _)) = page.last() else { break };
-            from = Some(last.as_str().to_owned());
             for (id, state) in &page {
                 check.report.docs += 1;
                 match state.tree.winner() {
@@ -204,7 +195,7 @@ impl Database {
             for ((_, rev), record) in revs.iter().zip(records) {
                 let whole = record.filter(|record| {
                     let told = state.tree.state(rev).and_then(|s| s.body_bytes);
-                    told == u32::try_from(record.encoded_len()).ok()
+                    told == record.body_bytes()
                 });
                 let Some(record) = whole else {
                     let rev = rev.clone();

@@ -8,16 +8,14 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::backend::{
-    COMMIT_DOCS_ATOMIC_MAX, Compacted, DocsRange, Order, ReadBody, ReadDoc, StoredDoc, SweptBlobs,
-};
+use super::backend::{COMMIT_DOCS_ATOMIC_MAX, Compacted, ReadBody, ReadDoc, StoredDoc, SweptBlobs};
 use super::database::Database;
 use super::error::StoreError;
 use super::pace::Pace;
+use super::pages::Pages;
+use super::upkeep::Upkeep;
 use crate::doc::{BlobKey, BodyRecord, DocId, Rev};
 
-/// Documents read at a time.
-const PAGE_DOCS: usize = 500;
 /// Attachments removed at a time.
 const PAGE_BLOBS: usize = 100;
 
@@ -33,6 +31,12 @@ pub struct CompactOptions {
     /// Bytes of bodies and attachments that are read or removed in a second, on the average; no
     /// bound by default.
     pub bytes_per_second_max: Option<u64>,
+}
+
+impl CompactOptions {
+    /// For who has a database alone: no upload waits for its document, and nobody for the disk.
+    pub const ALONE: Self =
+        Self { upload_age: Duration::ZERO, gently: false, bytes_per_second_max: None };
 }
 
 impl Default for CompactOptions {
@@ -140,6 +144,11 @@ impl Database {
             pace.take(bytes).await;
             rest(options, began).await;
         }
+        let left = self.attachment_bytes().await?;
+        let upkeep = self.upkeep().await?;
+        if upkeep.swept_bytes != left {
+            self.set_upkeep(&Upkeep { swept_bytes: left, ..upkeep }).await?;
+        }
         Ok(swept)
     }
 
@@ -179,33 +188,5 @@ impl Database {
 async fn rest(options: CompactOptions, began: Instant) {
     if options.gently {
         tokio::time::sleep(began.elapsed()).await;
-    }
-}
-
-/// All documents, a page at a time.
-struct Pages {
-    after: Option<DocId>,
-    read: ReadDoc,
-}
-
-impl Pages {
-    fn new(read: ReadDoc) -> Self {
-        Self { after: None, read }
-    }
-
-    async fn next(&mut self, db: &Database) -> Result<Option<Vec<(DocId, StoredDoc)>>, StoreError> {
-        db.alive()?;
-        let range = DocsRange {
-            from: self.after.as_ref().map(ToString::to_string),
-            after_from: self.after.is_some(),
-            to: None,
-            to_inclusive: true,
-            limit: PAGE_DOCS,
-            order: Order::Ascending,
-            read: self.read,
-        };
-        let page = db.backend().docs(db.key(), range).await?;
-        self.after = page.last().map(|(id, _)| id.clone());
-        Ok((!page.is_empty()).then_some(page))
     }
 }

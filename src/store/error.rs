@@ -101,7 +101,8 @@ pub enum StoreError {
     /// A backup cannot be made or used.
     #[error(transparent)]
     Backup(#[from] BackupError),
-    /// Stored bytes are not what was written.
+    /// Stored bytes are not what was written. Of a sled store that is refused so, `Store::salvage` makes
+    /// a new data directory with what can still be read.
     #[error("stored data is damaged: {what}")]
     Damaged {
         /// Which record, and what is wrong with it.

@@ -248,6 +248,7 @@ impl Feed {
             ChangeDocs::Leaves => ReadDoc::whole(ReadBody::SmallWinner),
             ChangeDocs::None | ChangeDocs::Winner => ReadDoc::recent(ReadBody::SmallWinner),
         };
+        let read = ReadDoc { written_after: Some(self.since), ..read };
         let mut states = backend.read(key, &ids, read).await?;
         let count = self.rows_that_fit(&rows, &states, bytes_max);
         let count = whole_groups(&rows, spans, count);

@@ -1,6 +1,6 @@
 //! Compacting databases when enough of them has become old.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
@@ -87,9 +87,9 @@ impl Store {
     /// being backed up is left for the next look.
     ///
     /// How many attachments nothing names is not known without reading everything, so a database is
-    /// compacted also when its attachments have grown, since they were looked at, by as much as old
-    /// bodies would have to; and when 10,000 groups were written since the last time, or half as many
-    /// as it has documents if that is more.
+    /// compacted also when its attachments have grown, since the last time, by as much as old bodies
+    /// would have to; and when 10,000 groups were written since then or since it was opened, or half as
+    /// many as it has documents if that is more.
     ///
     /// # Cancel safety
     /// Dropping the future ends it; a database may be left partly compacted.
@@ -109,7 +109,7 @@ impl Store {
     ) {
         let mut updates = self.updates();
         let failed = &failed;
-        let mut keeper = Keeper { store: self, policy, failed, attachment_bytes: HashMap::new() };
+        let keeper = Keeper { store: self, policy, failed };
         let mut changed = Changed::All;
         let first = Instant::now() + policy.interval;
         let mut ticks = interval_at(first, policy.interval.max(Duration::from_millis(1)));
@@ -130,13 +130,11 @@ struct Keeper<'a> {
     store: &'a Store,
     policy: CompactionPolicy,
     failed: &'a (dyn Fn(&DbName, &StoreError) + Send + Sync),
-    /// What attachments took when a database was looked at first or compacted last.
-    attachment_bytes: HashMap<DbName, u64>,
 }
 
 impl Keeper<'_> {
     /// Answers the databases that are to be looked at again.
-    async fn look(&mut self, changed: Changed) -> Result<BTreeSet<DbName>, StoreError> {
+    async fn look(&self, changed: Changed) -> Result<BTreeSet<DbName>, StoreError> {
         const PAGE_NAMES: usize = 500;
         let mut later = BTreeSet::new();
         match changed {
@@ -162,7 +160,7 @@ impl Keeper<'_> {
 
     /// Fails only if the whole store does.
     async fn compact_if_wanted(
-        &mut self,
+        &self,
         name: DbName,
         later: &mut BTreeSet<DbName>,
     ) -> Result<(), StoreError> {
@@ -172,9 +170,7 @@ impl Keeper<'_> {
                 tracing::info!(database = %name, bodies, attachments, "compacted");
             }
             Ok(None) => {}
-            Err(StoreError::DatabaseMissing { .. } | StoreError::DatabaseDestroyed { .. }) => {
-                self.attachment_bytes.remove(&name);
-            }
+            Err(StoreError::DatabaseMissing { .. } | StoreError::DatabaseDestroyed { .. }) => {}
             Err(error @ (StoreError::Closed | StoreError::Poisoned)) => return Err(error),
             Err(error) => {
                 tracing::warn!(database = %name, %error, "compaction failed");
@@ -185,14 +181,16 @@ impl Keeper<'_> {
     }
 
     async fn compact(
-        &mut self,
+        &self,
         name: &DbName,
         later: &mut BTreeSet<DbName>,
     ) -> Result<Option<CompactReport>, StoreError> {
         let database = self.store.database(name).await?;
         let bytes = database.attachment_bytes().await?;
-        let known = *self.attachment_bytes.entry(name.clone()).or_insert(bytes);
-        let grown = self.policy.is_much(bytes.saturating_sub(known), bytes);
+        let grown = bytes >= self.policy.old_bytes_min && {
+            let swept = database.upkeep().await?.swept_bytes;
+            self.policy.is_much(bytes.saturating_sub(swept), bytes)
+        };
         let info = database.info().await?;
         // Only compaction forgets groups, however little their documents take.
         let groups = database.shared.groups_written();
@@ -204,9 +202,7 @@ impl Keeper<'_> {
             later.insert(name.clone());
             return Ok(None);
         }
-        let report = database.compact(self.policy.options).await?;
-        self.attachment_bytes.insert(name.clone(), database.attachment_bytes().await?);
-        Ok(Some(report))
+        database.compact(self.policy.options).await.map(Some)
     }
 }
 

@@ -138,7 +138,7 @@ impl Merging {
         let stored = self.tree.state(&rev).filter(|state| state.body_bytes.is_some());
         let state = stored.unwrap_or_else(|| RevState {
             deleted: write.deleted,
-            body_bytes: u32::try_from(record.encoded_len()).ok(),
+            body_bytes: record.body_bytes(),
         });
         let (tree, stemmed) = self.grown(path, state, bounds);
         let leaves = tree.leaves();

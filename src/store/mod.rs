@@ -5,6 +5,7 @@
 //! committed against that version; a commit returns when it is on disk; only then is the caller
 //! answered and the changes feed woken.
 
+mod all_docs;
 mod attachments;
 pub mod backend;
 mod backup;
@@ -31,6 +32,7 @@ mod merging;
 mod migrate;
 mod notes;
 mod pace;
+mod pages;
 mod pending;
 mod purge;
 mod quiet;
@@ -47,6 +49,7 @@ mod tally;
 pub(crate) mod to_the_end;
 mod tombstones;
 mod updates;
+mod upkeep;
 mod write;
 
 use std::collections::HashMap;
@@ -54,11 +57,12 @@ use std::fmt;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
 
+pub use all_docs::{AllDocs, AllDocsOptions, AllDocsPage, AllDocsRow, KeyRange};
 pub use attachments::AttachmentReader;
 pub use backend::{Backend, Counts, SweptBlobs, Uuid};
 pub use backup::{Backup, BackupError, BackupOptions, BackupReport, Manifest};
 #[cfg(feature = "sled")]
-pub use backup::{RestoreOptions, Restored};
+pub use backup::{Lost, RestoreOptions, Restored, Salvaged, SalvagedDatabase};
 pub use check::{CheckProblem, CheckReport};
 pub use compact::{CompactOptions, CompactReport};
 pub use converge::OperateError;
@@ -72,10 +76,7 @@ pub use keep_compacted::{CompactionPolicy, CompactionPolicyError};
 pub use memory::MemoryBackend;
 pub use purge::Purged;
 pub use quota::{Quota, QuotaRule};
-pub use read::{
-    AllDocs, AllDocsOptions, AllDocsPage, AllDocsRow, BulkGetItem, BulkGetOptions, BulkGetResult,
-    GetOptions, KeyRange, OpenRev, OpenRevs,
-};
+pub use read::{BulkGetItem, BulkGetOptions, BulkGetResult, GetOptions, OpenRev, OpenRevs};
 pub use seq::{Seq, Since};
 #[cfg(feature = "sled")]
 pub use sled::{Rewritten, SledBackend, SledOptions};

@@ -3,7 +3,9 @@
 //! Nothing is replicated: a replica that still has a purged revision keeps it, and may send it again.
 //! Purging is for what must not be kept, after the replicas were dealt with.
 
-use super::backend::{Commit, DocPurge, ReadBody, ReadDoc, StoredDoc};
+use std::collections::HashSet;
+
+use super::backend::{COMMIT_DOCS_ATOMIC_MAX, Commit, DocPurge, ReadBody, ReadDoc, StoredDoc};
 use super::database::Database;
 use super::error::StoreError;
 use crate::doc::{DocId, Rev};
@@ -38,8 +40,11 @@ impl Database {
         let revs = wanted.iter().map(|(_, revs)| revs.len()).sum();
         self.check_rows("revisions in one purge", revs)?;
         let mut purged = Vec::with_capacity(wanted.len());
-        for (id, revs) in wanted {
-            purged.push(self.purge_one(id, revs).await?);
+        let mut rest = wanted;
+        while !rest.is_empty() {
+            let (together, later) = rest.split_at(different(rest));
+            purged.extend(self.purge_together(together).await?);
+            rest = later;
         }
         if purged.iter().any(|purged| !purged.revs.is_empty()) {
             self.shared.tell_updated();
@@ -47,27 +52,69 @@ impl Database {
         Ok(purged)
     }
 
-    async fn purge_one(&self, id: &DocId, revs: &[Rev]) -> Result<Purged, StoreError> {
-        loop {
-            let ids = std::slice::from_ref(id);
-            let found = self
-                .backend()
-                .read(self.key(), ids, ReadDoc::whole(ReadBody::No))
-                .await?
-                .pop()
-                .flatten();
-            let Some((purge, gone)) = found.and_then(|stored| purge_of(id, stored, revs)) else {
-                return Ok(Purged { id: id.clone(), revs: Vec::new() });
-            };
-            match self.named(self.backend().purge(self.key(), vec![purge]).await)? {
+    /// Documents that differ, and no more than a commit may have.
+    async fn purge_together(
+        &self,
+        wanted: &[(DocId, Vec<Rev>)],
+    ) -> Result<Vec<Purged>, StoreError> {
+        let ids: Vec<DocId> = wanted.iter().map(|(id, _)| id.clone()).collect();
+        let read = ReadDoc::whole(ReadBody::No);
+        let found = self.backend().read(self.key(), &ids, read).await?;
+        let (mut batch, mut rows) = (Vec::new(), Vec::with_capacity(wanted.len()));
+        for ((id, revs), stored) in wanted.iter().zip(found) {
+            let (purge, gone) = stored.and_then(|stored| purge_of(id, stored, revs)).unzip();
+            batch.extend(purge);
+            rows.push(Purged { id: id.clone(), revs: gone.unwrap_or_default() });
+        }
+        let changed = self.purge_unchanged(batch).await?;
+        for (row, (id, revs)) in rows.iter_mut().zip(wanted) {
+            if changed.contains(id) {
+                row.revs = self.purge_one(id, revs).await?;
+            }
+        }
+        Ok(rows)
+    }
+
+    /// Purges documents that have not changed since they were read; answers the others.
+    pub(super) async fn purge_unchanged(
+        &self,
+        mut batch: Vec<DocPurge>,
+    ) -> Result<HashSet<DocId>, StoreError> {
+        let mut changed = HashSet::new();
+        while !batch.is_empty() {
+            let places = match self.named(self.backend().purge(self.key(), batch.clone()).await)? {
                 Commit::Done(_) => {
                     self.shared.note_purge();
-                    return Ok(Purged { id: id.clone(), revs: gone });
+                    break;
                 }
-                Commit::Stale(_) | Commit::BlobsMissing(_) => {}
+                Commit::Stale(stale) => stale.into_iter().map(|(place, _)| place).collect(),
+                Commit::BlobsMissing(places) => places,
+            };
+            changed.extend(places.into_iter().rev().map(|place| batch.remove(place).id));
+        }
+        Ok(changed)
+    }
+
+    async fn purge_one(&self, id: &DocId, revs: &[Rev]) -> Result<Vec<Rev>, StoreError> {
+        loop {
+            let ids = std::slice::from_ref(id);
+            let read = ReadDoc::whole(ReadBody::No);
+            let found = self.backend().read(self.key(), ids, read).await?.pop().flatten();
+            let Some((purge, gone)) = found.and_then(|stored| purge_of(id, stored, revs)) else {
+                return Ok(Vec::new());
+            };
+            if self.purge_unchanged(vec![purge]).await?.is_empty() {
+                return Ok(gone);
             }
         }
     }
+}
+
+/// How many of the first documents can be purged together.
+fn different(wanted: &[(DocId, Vec<Rev>)]) -> usize {
+    let mut seen = HashSet::new();
+    let first = wanted.iter().take(COMMIT_DOCS_ATOMIC_MAX);
+    first.take_while(|(id, _)| seen.insert(id)).count()
 }
 
 /// What is to be done, if any of the revisions is a leaf; and which ones are.

@@ -16,21 +16,19 @@ use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
 use super::Store;
 use super::backend::{
-    COMMIT_DOCS_ATOMIC_MAX, ChangeRow, ChangesRange, Commit, DocPurge, LocalCommit, LocalOutcome,
-    Order, ReadBody, ReadDoc,
+    COMMIT_DOCS_ATOMIC_MAX, ChangeRow, ChangesRange, DocPurge, LocalCommit, LocalOutcome, Order,
+    ReadBody, ReadDoc,
 };
 use super::checkpoints::Checkpoint;
 use super::database::Database;
 use super::error::StoreError;
 use super::purge::purge_of;
 use super::seq::Seq;
-use crate::doc::varint::{self, Reader};
+use super::upkeep::Marks;
 use crate::doc::{DbName, DocId, LocalId, Rev};
 
 /// Rows and local documents that are read at a time.
 const PAGE: usize = 500;
-/// Marks that are kept for a database.
-const MARKS_MAX: usize = 512;
 
 /// Which tombstones are purged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -179,17 +177,11 @@ impl Database {
     /// Notes how far the database is at this time.
     async fn mark_time(&self, now_s: u64) -> Result<Marks, StoreError> {
         let update_seq = self.counts().await?.update_seq;
-        let notes = self.backend().notes(self.key()).await?;
-        let mut marks = match notes {
-            None => Marks::default(),
-            Some(notes) => Marks::decode(&notes).ok_or_else(|| StoreError::Damaged {
-                what: format!("the notes of {} are malformed", self.name()),
-            })?,
-        };
-        if marks.note(update_seq, now_s) {
-            self.named(self.backend().commit_notes(self.key(), marks.encode()).await)?;
+        let mut upkeep = self.upkeep().await?;
+        if upkeep.marks.note(update_seq, now_s) {
+            self.set_upkeep(&upkeep).await?;
         }
-        Ok(marks)
+        Ok(upkeep.marks)
     }
 
     /// How far every replica is that counts, at most `old`; removes the checkpoints of the others.
@@ -247,97 +239,8 @@ impl Database {
             let leaves: Vec<Rev> = row.leaves.iter().map(|(rev, _)| rev.clone()).collect();
             Some(purge_of(&row.id, stored, &leaves)?.0)
         });
-        let mut batch: Vec<DocPurge> = batch.collect();
-        while !batch.is_empty() {
-            match self.named(self.backend().purge(self.key(), batch.clone()).await)? {
-                Commit::Done(seqs) => {
-                    self.shared.note_purge();
-                    return Ok(seqs.len() as u64);
-                }
-                Commit::Stale(stale) => {
-                    for (place, _) in stale.into_iter().rev() {
-                        batch.remove(place);
-                    }
-                }
-                Commit::BlobsMissing(_) => break,
-            }
-        }
-        Ok(0)
-    }
-}
-
-/// Seqs that had been reached at a time, in seconds since 1970; both ascend.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-struct Marks(Vec<(u64, u64)>);
-
-impl Marks {
-    /// Adds a mark if it says something new. A clock that was set back makes no mark that is older
-    /// than the last one.
-    fn note(&mut self, seq: u64, now_s: u64) -> bool {
-        let (last_seq, last_s) = self.0.last().copied().unwrap_or_default();
-        if seq <= last_seq {
-            return false;
-        }
-        self.0.push((seq, now_s.max(last_s)));
-        if self.0.len() > MARKS_MAX {
-            // The older half becomes coarser: what a mark that goes told is told by the next one.
-            let mut place = 0;
-            self.0.retain(|_| {
-                place += 1;
-                place > MARKS_MAX / 2 || place % 2 == 0
-            });
-        }
-        true
-    }
-
-    /// The last seq that had been reached at this time or before it.
-    fn reached_before(&self, time_s: u64) -> u64 {
-        let before = self.0.iter().rev().find(|(_, at_s)| *at_s <= time_s);
-        before.map_or(0, |(seq, _)| *seq)
-    }
-
-    fn encode(&self) -> Vec<u8> {
-        let mut out = Vec::new();
-        let mut last = (0, 0);
-        for &(seq, at_s) in &self.0 {
-            varint::push(&mut out, seq - last.0);
-            varint::push(&mut out, at_s - last.1);
-            last = (seq, at_s);
-        }
-        out
-    }
-
-    fn decode(bytes: &[u8]) -> Option<Self> {
-        let mut reader = Reader(bytes);
-        let (mut marks, mut last) = (Vec::new(), (0_u64, 0_u64));
-        while !reader.0.is_empty() {
-            last = (last.0.checked_add(reader.varint()?)?, last.1.checked_add(reader.varint()?)?);
-            marks.push(last);
-        }
-        Some(Self(marks))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn marks_make_changes_younger_and_never_older() {
-        let mut marks = Marks::default();
-        for n in 1..=10_000 {
-            assert!(marks.note(10 * n, 1_000 * n));
-            assert!(!marks.note(10 * n, 1_000 * n + 1), "nothing has changed");
-        }
-        assert!(marks.0.len() <= MARKS_MAX, "{}", marks.0.len());
-        assert_eq!(marks.reached_before(10_000_000), 100_000);
-        assert_eq!(marks.reached_before(0), 0);
-        for time in (0..10_000_000).step_by(77_777) {
-            assert!(marks.reached_before(time) <= time / 100, "{time}");
-        }
-        assert!(marks.note(100_001, 5), "a clock that was set back");
-        assert_eq!(marks.reached_before(9_999_999), 99_990);
-        assert_eq!(Marks::decode(&marks.encode()), Some(marks));
-        assert_eq!(Marks::decode(&[0x80]), None);
+        let batch: Vec<DocPurge> = batch.collect();
+        let asked = batch.len();
+        Ok((asked - self.purge_unchanged(batch).await?.len()) as u64)
     }
 }

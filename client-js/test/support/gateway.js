@@ -35,7 +35,8 @@ export class Gateway {
   }
 
   #serve(listen) {
-    const args = ['serve', '--listen', listen, '--data', this.#data, '--token', CREDENTIALS.token];
+    const access = this.#args.includes('--open') ? [] : ['--token', CREDENTIALS.token];
+    const args = ['serve', '--listen', listen, '--data', this.#data, ...access];
     return this.#spawn(BINARY, [...args, ...this.#args]);
   }
 

@@ -22,14 +22,15 @@ const WAITING_MAX: usize = 16 * 1024;
 /// What the thread is told.
 enum Told {
     Event(AuditEvent),
-    /// To look at the flags.
-    Wake,
+    /// To go on in a new file: events before it belong to the old one.
+    Reopen,
     /// Nothing more will come.
     End,
 }
 
 #[derive(Default)]
 struct Flags {
+    /// A new file is asked for, and the queue had no room to say so.
     reopen: AtomicBool,
     lost: AtomicU64,
 }
@@ -72,9 +73,10 @@ impl Trail {
 
     /// Goes on in a new file of the same name: whoever rotates has moved the old one away.
     pub fn reopen(&self) {
-        self.flags.reopen.store(true, Ordering::SeqCst);
-        // With a full queue the thread is awake, and sees the flag with the next event.
-        let _ = self.queue.try_send(Told::Wake);
+        if self.queue.try_send(Told::Reopen).is_err() {
+            // With a full queue the thread is awake, and sees the flag with the next event.
+            self.flags.reopen.store(true, Ordering::SeqCst);
+        }
     }
 }
 
@@ -126,8 +128,7 @@ impl Writer {
 
     fn take(&mut self, told: Told) -> std::io::Result<()> {
         if self.flags.reopen.swap(false, Ordering::SeqCst) {
-            self.file.flush()?;
-            self.file = append(&self.path)?;
+            self.reopen()?;
         }
         let lost = self.flags.lost.load(Ordering::Relaxed);
         if lost > self.said {
@@ -138,7 +139,14 @@ impl Writer {
         }
         match told {
             Told::Event(event) => writeln!(self.file, "{}", event.to_json()),
-            Told::Wake | Told::End => Ok(()),
+            Told::Reopen => self.reopen(),
+            Told::End => Ok(()),
         }
+    }
+
+    fn reopen(&mut self) -> std::io::Result<()> {
+        self.file.flush()?;
+        self.file = append(&self.path)?;
+        Ok(())
     }
 }

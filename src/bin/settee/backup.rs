@@ -15,6 +15,8 @@ use settee::store::{BackupOptions, Manifest};
 use crate::failure::Failure;
 use crate::place::open_store;
 
+/// Back everything up, of a data directory or of a gateway that serves it
+///
 /// Backs up every database, as each was at one moment: with all documents, conflicts, tombstones,
 /// histories, attachments and local documents, and without the bodies of old revisions. A gateway
 /// goes on serving meanwhile. `settee restore` makes a data directory of it again.

@@ -3,16 +3,17 @@
 use std::io::Write as _;
 
 use settee::Database;
-use settee::store::CheckReport;
+use settee::store::{CheckReport, CompactOptions};
 
-use crate::compact::ALONE;
 use crate::failure::Failure;
 use crate::place::{DirOrPlaceArgs, databases, open_store};
 
+/// Read everything and say what does not fit together
+///
 /// Reads everything a data directory or a database holds and prints what does not fit together, a
 /// line for each problem. The exit code is 0 if there is none, else 1. Attachments that no revision
-/// names and indexes that must be built anew are told but are no problem. Files of databases that were destroyed are removed by every
-/// opening of a data directory.
+/// names and indexes that must be built anew are told but are no problem. Files of databases that
+/// were destroyed are removed by every opening of a data directory.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(flatten)]
@@ -87,7 +88,7 @@ async fn unnamed(
     if !report.problems.is_empty() {
         return Ok(format!("{count} attachments that no revision names stay, since it is damaged"));
     }
-    let swept = database.sweep_attachments(ALONE).await?;
+    let swept = database.sweep_attachments(CompactOptions::ALONE).await?;
     let (removed, bytes) = (swept.blobs, swept.bytes);
     Ok(format!("{removed} attachments of {bytes} bytes that no revision names removed"))
 }

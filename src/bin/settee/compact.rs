@@ -4,7 +4,6 @@ use std::fs;
 use std::io::{self, Write as _};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
-use std::time::Duration;
 
 use settee::Store;
 use settee::store::CompactOptions;
@@ -12,6 +11,8 @@ use settee::store::CompactOptions;
 use crate::failure::Failure;
 use crate::place::{DirOrPlaceArgs, databases, open_store};
 
+/// Remove the bodies of old revisions, and attachments that nothing names
+///
 /// Removes the bodies of revisions that are no leaves, and then attachments that no document names.
 /// Documents, conflicts and tombstones stay, and histories too. Prints what went, a line for each
 /// database, and the bytes that the data directory takes on the disk before and after. A gateway
@@ -26,10 +27,6 @@ pub struct Args {
     rewrite: bool,
 }
 
-/// Nobody else has the directory open, so that no upload waits for its document.
-pub const ALONE: CompactOptions =
-    CompactOptions { upload_age: Duration::ZERO, gently: false, bytes_per_second_max: None };
-
 pub async fn run(args: Args) -> Result<(), Failure> {
     let (dir, name) = args.place.resolve()?;
     let size = || bytes_on_disk(&dir).map_err(Failure::file("measure", &dir));
@@ -37,7 +34,7 @@ pub async fn run(args: Args) -> Result<(), Failure> {
     let store = open_store(&dir)?;
     let mut stdout = io::stdout();
     for database in databases(&store, &dir, name.as_ref()).await? {
-        let report = database.compact(ALONE).await?;
+        let report = database.compact(CompactOptions::ALONE).await?;
         writeln!(
             stdout,
             "{}: {} bodies of {} bytes and {} attachments of {} bytes removed",

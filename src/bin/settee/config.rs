@@ -151,6 +151,7 @@ mod tests {
             old_mib_min = 1
             old_part_min = 0.25
             interval_s = 5
+            upload_age_s = 600
             mib_per_s_max = 3
             [backup]
             mib_per_s_max = 2
@@ -189,6 +190,7 @@ mod tests {
             old_part_min: 0.25,
             interval: Duration::from_secs(5),
             options: CompactOptions {
+                upload_age: Duration::from_secs(600),
                 bytes_per_second_max: Some(3 << 20),
                 ..CompactOptions::default()
             },

@@ -8,6 +8,7 @@ use clap::Subcommand;
 use crate::config::Config;
 use crate::failure::Failure;
 
+/// Check configuration files
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(subcommand)]

@@ -5,6 +5,8 @@ use settee::StoreError;
 use crate::failure::Failure;
 use crate::place::{PlaceArgs, no_database, open_store};
 
+/// Destroy a database and everything in it
+///
 /// Destroys a database and everything in it, without asking. Its space is given back little by
 /// little, while the data directory is served or used by other commands.
 #[derive(Debug, clap::Args)]

@@ -13,6 +13,8 @@ use crate::place::{PlaceArgs, open_database, open_store, selector};
 /// Ids read at a time.
 const PAGE_IDS: usize = 1_000;
 
+/// Write every revision of a database as lines of JSON
+///
 /// Writes a database as lines of JSON, one for each leaf revision, deleted ones too, with its
 /// history (`_revisions`) and its attachments in base64. Documents come in the order of their ids,
 /// the leaves of each with the winning one first. Local documents are left out, since they belong

@@ -88,7 +88,11 @@ pub enum Failure {
     )]
     OneObject,
     #[error(transparent)]
-    Store(#[from] StoreError),
+    Store(StoreError),
+    #[error("{0}; restore a backup, or see what `settee salvage DIR NEW_DIR` can still read")]
+    Damaged(StoreError),
+    #[error("nothing is salvaged: {0}")]
+    NotSalvaged(StoreError),
     #[error(transparent)]
     Limits(#[from] LimitsError),
     #[error(transparent)]
@@ -105,6 +109,15 @@ pub enum Failure {
     Sync(#[from] SyncError),
     #[error("cannot {doing}: {source}")]
     Io { doing: String, source: io::Error },
+}
+
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Damaged { .. } | StoreError::BlobMissing { .. } => Self::Damaged(error),
+            error => Self::Store(error),
+        }
+    }
 }
 
 impl Failure {

@@ -6,6 +6,8 @@ use settee::access::hash_password;
 
 use crate::failure::Failure;
 
+/// Hash a password for a configuration file
+///
 /// Asks for a password twice, or reads one line of standard input, and prints its argon2id hash for
 /// `password` of `[[access.users]]`.
 #[derive(Debug, clap::Args)]

@@ -9,7 +9,7 @@ use settee::store::DatabaseInfo;
 use crate::failure::Failure;
 use crate::place::{DirOrPlaceArgs, databases, open_store};
 
-/// Tells what a data directory or a database holds.
+/// Tell what a data directory or a database holds
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(flatten)]

@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use crate::failure::Failure;
 use crate::place::{databases, open_store};
 
+/// List the databases of a data directory
+///
 /// Prints the names of the databases, one a line, in byte order.
 #[derive(Debug, clap::Args)]
 pub struct Args {

@@ -23,6 +23,8 @@ const AHEAD_DOCS: usize = 16;
 /// Bad documents that are listed; the others are only counted.
 const LISTED_MAX: u64 = 20;
 
+/// Load documents from JSON into a database
+///
 /// Loads documents from lines of JSON or from a JSON array into a database, which is made if it is
 /// not there.
 ///

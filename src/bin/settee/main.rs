@@ -21,6 +21,7 @@ mod place;
 mod progress;
 mod purge;
 mod restore;
+mod salvage;
 mod serve;
 mod sync;
 
@@ -46,33 +47,20 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Serve the databases of a data directory to clients
     Serve(serve::Args),
-    /// Sync a database of a data directory with one behind a gateway
     Sync(sync::Args),
-    /// Load documents from JSON into a database
     Load(load::Args),
-    /// Write every revision of a database as lines of JSON
     Dump(dump::Args),
-    /// Tell what a data directory or a database holds
     Info(info::Args),
-    /// List the databases of a data directory
     List(list::Args),
-    /// Read everything and say what does not fit together
     Check(check::Args),
-    /// Back everything up, of a data directory or of a gateway that serves it
     Backup(backup::Args),
-    /// Make a data directory of a backup
     Restore(restore::Args),
-    /// Remove the bodies of old revisions, and attachments that nothing names
+    Salvage(salvage::Args),
     Compact(compact::Args),
-    /// Take revisions away as if they had never been there
     Purge(purge::Args),
-    /// Destroy a database and everything in it
     Destroy(destroy::Args),
-    /// Check configuration files
     Config(config_command::Args),
-    /// Hash a password for a configuration file
     HashPassword(hash_password::Args),
 }
 
@@ -104,6 +92,7 @@ fn run(command: Command) -> Result<(), Failure> {
             Command::Check(args) => check::run(args).await,
             Command::Backup(args) => backup::run(args).await,
             Command::Restore(args) => restore::run(args).await,
+            Command::Salvage(args) => salvage::run(args).await,
             Command::Compact(args) => compact::run(args).await,
             Command::Purge(args) => purge::run(args).await,
             Command::Destroy(args) => destroy::run(args).await,

@@ -9,6 +9,8 @@ use settee::{DocId, Limits, Rev};
 use crate::failure::Failure;
 use crate::place::{Place, PlaceArgs, open_database, open_store};
 
+/// Take revisions away as if they had never been there
+///
 /// Takes leaf revisions of a document away as if they had never been there, with the ancestors that
 /// no other leaf has; a document goes with its last leaf. Nobody is told: a replica that has them
 /// may send them again, so purge there too. Prints what was purged, a line for each revision, and

@@ -10,6 +10,8 @@ use crate::backup::open;
 use crate::failure::Failure;
 use crate::place::db_name;
 
+/// Make a data directory of a backup
+///
 /// Makes a data directory of a backup and of those with the changes since, in the order they were
 /// made. It can be opened only when everything was restored. Databases count as new ones, and
 /// checkpoints stay behind, so that every client compares what it has.

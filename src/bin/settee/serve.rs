@@ -19,6 +19,8 @@ use crate::logs::Logs;
 const LISTEN_DEFAULT: &str = "127.0.0.1:5984";
 const DATA_DEFAULT: &str = "data";
 
+/// Serve the databases of a data directory to clients
+///
 /// Once it takes connections it prints to standard output where: `listening on http://ADDR`, a line
 /// for each place.
 /// Logs go to standard error; the environment variable SETTEE_LOG filters them (`debug`,

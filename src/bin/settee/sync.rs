@@ -22,6 +22,8 @@ use crate::serve::Signals;
 /// Refused documents that are listed; the others are only counted.
 const LISTED_MAX: usize = 20;
 
+/// Sync a database of a data directory with one behind a gateway
+///
 /// Syncs both ways until both sides are equal, going on where an earlier sync stopped. The local
 /// database is made if it is not there. Do not run it while another process has the data directory
 /// open.

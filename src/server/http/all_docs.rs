@@ -333,22 +333,25 @@ async fn write_keys(
         keys.reverse();
     }
     let (skip, limit) = (clamp(paging.skip), clamp(paging.limit));
-    // Documents of any size come one at a time.
-    let page_docs = if paging.include_docs { 1 } else { PAGE_DOCS };
     let keys: Vec<&Value> = keys.into_iter().skip(skip).take(limit).collect();
-    for page in keys.chunks(page_docs) {
-        let ids: Vec<Option<DocId>> = page.iter().map(|key| id_of(writer.db, key, of)).collect();
-        let asked: Vec<DocId> = ids.iter().flatten().cloned().collect();
-        let options = AllDocsOptions { keys: Some(asked), ..writer.options() };
-        let mut rows = writer.db.granted.all_docs(&options).await?.rows.into_iter();
-        for (key, id) in page.iter().zip(ids) {
-            match id.and_then(|_| rows.next()) {
-                Some(row) => writer.row(out, row).await?,
-                None => {
-                    writer.begin(out).await?;
-                    out.text(&json!({"key": key, "error": "not_found"}).to_string()).await?;
-                }
+    let mut rest = keys.as_slice();
+    while !rest.is_empty() {
+        let asked = &rest[..rest.len().min(PAGE_DOCS)];
+        let ids: Vec<Option<DocId>> = asked.iter().map(|key| id_of(writer.db, key, of)).collect();
+        let wanted = ids.iter().flatten().cloned().collect();
+        let options = AllDocsOptions { keys: Some(wanted), ..writer.options() };
+        let page = writer.db.granted.all_docs_page(&options, None, PAGE_BYTES).await?;
+        let mut rows = page.rows.into_iter();
+        for (key, id) in asked.iter().zip(ids) {
+            if id.is_some() {
+                // What did not fit comes with the next page.
+                let Some(row) = rows.next() else { break };
+                writer.row(out, row).await?;
+            } else {
+                writer.begin(out).await?;
+                out.text(&json!({"key": key, "error": "not_found"}).to_string()).await?;
             }
+            rest = &rest[1..];
         }
     }
     Ok(())

@@ -226,9 +226,13 @@ async fn docs_by_key(
 ) -> Result<(), WireError> {
     check_count("keys", keys.len(), granted.database.limits())?;
     let keys = keys.iter().map(|id| doc_id(granted, id)).collect::<Result<Vec<_>, _>>()?;
-    for page in keys.chunks(PAGE_DOCS) {
-        options.keys = Some(page.to_vec());
-        for row in granted.all_docs(&options).await.map_err(|error| error.to_wire())?.rows {
+    let mut rest = keys.as_slice();
+    while !rest.is_empty() {
+        options.keys = Some(rest[..rest.len().min(PAGE_DOCS)].to_vec());
+        let page = granted.all_docs_page(&options, None, rows.bytes_max).await;
+        let page = page.map_err(|error| error.to_wire())?;
+        rest = &rest[page.rows.len()..];
+        for row in page.rows {
             rows.push(row)?;
         }
     }

@@ -54,19 +54,22 @@ pub struct ReadDoc {
     pub tree: ReadTree,
     /// Whether the winning rev's body.
     pub body: ReadBody,
+    /// A place of the changes feed after which the documents were written, for a backend that
+    /// reads differently what was written last.
+    pub written_after: Option<u64>,
 }
 
 impl ReadDoc {
     /// The revisions that are at hand.
     #[must_use]
     pub fn recent(body: ReadBody) -> Self {
-        Self { tree: ReadTree::Recent, body }
+        Self { tree: ReadTree::Recent, body, written_after: None }
     }
 
     /// All revisions.
     #[must_use]
     pub fn whole(body: ReadBody) -> Self {
-        Self { tree: ReadTree::Whole, body }
+        Self { tree: ReadTree::Whole, body, written_after: None }
     }
 }
 

@@ -67,24 +67,31 @@ impl Store {
         archives: Vec<R>,
         options: RestoreOptions,
     ) -> Result<Restored, StoreError> {
-        let path = path.as_ref();
-        let backend = Arc::new(SledBackend::begin_restoring(path)?);
-        let store = Self::with_backend(backend, Limits::default());
-        let restored = restore_to(&store, archives, options).await;
-        store.close().await?;
-        let restored = restored?;
-        SledBackend::finish_restoring(path, store.uuid())?;
-        Ok(restored)
+        make_anew(path.as_ref(), |store| restore_to(store, archives, options)).await
     }
 }
 
+/// Makes a data directory with a store in it, which can be opened only after `fill` has filled it.
+pub(super) async fn make_anew<T, F: Future<Output = Result<T, StoreError>>>(
+    path: &Path,
+    fill: impl FnOnce(Store) -> F,
+) -> Result<T, StoreError> {
+    let backend = Arc::new(SledBackend::begin_restoring(path)?);
+    let store = Store::with_backend(backend, Limits::default());
+    let filled = fill(store.clone()).await;
+    store.close().await?;
+    let filled = filled?;
+    SledBackend::finish_restoring(path, store.uuid())?;
+    Ok(filled)
+}
+
 async fn restore_to<R: Read + Send + 'static>(
-    store: &Store,
+    store: Store,
     archives: Vec<R>,
     options: RestoreOptions,
 ) -> Result<Restored, StoreError> {
     let mut restoring = Restoring {
-        store: store.clone(),
+        store,
         only: options.only.into_iter().collect(),
         last: None,
         restored: Restored::default(),
@@ -252,7 +259,7 @@ impl Restoring {
 }
 
 /// A database that is being restored.
-struct Section {
+pub(super) struct Section {
     database: Database,
     /// Whether there are documents of an earlier archive.
     goes_on: bool,
@@ -269,7 +276,11 @@ struct Section {
 }
 
 impl Section {
-    async fn begin(store: &Store, name: DbName, goes_on: bool) -> Result<Self, StoreError> {
+    pub(super) async fn begin(
+        store: &Store,
+        name: DbName,
+        goes_on: bool,
+    ) -> Result<Self, StoreError> {
         let database = if goes_on {
             store.database(&name).await?
         } else {
@@ -298,6 +309,20 @@ impl Section {
         Ok(section)
     }
 
+    pub(super) fn database(&self) -> &Database {
+        &self.database
+    }
+
+    /// How many documents were written.
+    pub(super) fn docs(&self) -> u64 {
+        self.docs
+    }
+
+    /// Forgets an attachment that has begun and does not come to its end.
+    pub(super) fn give_up_attachment(&mut self) {
+        self.blob = None;
+    }
+
     /// An archive has all local documents, whatever it goes on from.
     async fn remove_locals(&mut self) -> Result<(), StoreError> {
         let (backend, key) = (self.database.backend(), self.database.key());
@@ -314,7 +339,10 @@ impl Section {
     }
 
     /// Takes a record of the database; the inner error says what is wrong with the archive.
-    async fn take(&mut self, record: Record) -> Result<Result<(), &'static str>, StoreError> {
+    pub(super) async fn take(
+        &mut self,
+        record: Record,
+    ) -> Result<Result<(), &'static str>, StoreError> {
         match record {
             Record::Settings(settings) => {
                 self.database.change_settings(|kept| *kept = settings).await?;
@@ -395,7 +423,7 @@ impl Section {
     }
 
     /// Writes everything that waits.
-    async fn flush(&mut self) -> Result<(), StoreError> {
+    pub(super) async fn flush(&mut self) -> Result<(), StoreError> {
         self.write_locals().await?;
         if self.waiting.is_empty() {
             return Ok(());

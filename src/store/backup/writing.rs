@@ -378,7 +378,7 @@ impl Reading<'_> {
                 _ => self.body(id, leaf.rev).await?,
             };
             let Some(body) = body else { return Ok(false) };
-            if leaf.state.body_bytes != u32::try_from(body.encoded_len()).ok() {
+            if leaf.state.body_bytes != body.body_bytes() {
                 return Ok(false);
             }
             bodies.push(body);

@@ -1,7 +1,10 @@
 //! Any operations and reopenings give the same answers from sled as from the model.
 //! `SETTEE_SEQUENCES` says how many sequences of them are tried.
 
+use proptest::collection::vec;
 use proptest::prelude::*;
+use proptest::test_runner::TestRunner;
+use tokio::runtime::Builder;
 
 use super::make::{Editor, all_docs, body, changes, id, name, rev};
 use super::open_sled;
@@ -38,13 +41,13 @@ enum Op {
 
 fn op() -> impl Strategy<Value = Op> {
     let doc = (0..IDS.len(), 0..REVS.len(), any::<bool>(), 0..SIZES.len());
-    let docs = proptest::collection::vec(doc, 1..4);
+    let docs = vec(doc, 1..4);
     prop_oneof![
         8 => (docs, proptest::bool::weighted(0.1)).prop_map(|(docs, stale)| Op::Write { docs, stale }),
         2 => (0..IDS.len(), 0..REVS.len()).prop_map(|(doc, rev)| Op::Drop { doc, rev }),
         2 => (0..IDS.len(), proptest::option::of(0..3u64), proptest::option::of(0..SIZES.len()))
             .prop_map(|(doc, expected, size)| Op::Local { doc, expected, size }),
-        2 => proptest::collection::vec(0..IDS.len(), 0..4).prop_map(|docs| Op::Compact { docs }),
+        2 => vec(0..IDS.len(), 0..4).prop_map(|docs| Op::Compact { docs }),
         2 => (0..IDS.len(), 0..REVS.len()).prop_map(|(doc, rev)| Op::Purge { doc, rev }),
         1 => Just(Op::Remake),
         1 => Just(Op::Reopen),
@@ -241,11 +244,26 @@ fn sequences() -> u32 {
     asked.map_or(64, |count| count.parse().expect("SETTEE_SEQUENCES must be a number"))
 }
 
-proptest! {
-    #![proptest_config(ProptestConfig { cases: sequences(), failure_persistence: None, ..ProptestConfig::default() })]
-    #[test]
-    fn sled_answers_as_the_model_does(ops in proptest::collection::vec(op(), 1..30)) {
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
-        runtime.expect("a runtime starts").block_on(run(ops));
-    }
+/// Mostly waits for the disk and for sled to close, so several go on at a time.
+const THREADS: u32 = 4;
+
+#[test]
+fn sled_answers_as_the_model_does() {
+    let try_some = || {
+        let cases = sequences().div_ceil(THREADS);
+        let config =
+            ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() };
+        let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build();
+        let runtime = runtime.expect("a runtime starts");
+        let tried = TestRunner::new(config).run(&vec(op(), 1..30), |ops| {
+            runtime.block_on(run(ops));
+            Ok(())
+        });
+        tried.unwrap_or_else(|failed| panic!("{failed}"));
+    };
+    std::thread::scope(|scope| {
+        for _ in 0..THREADS {
+            scope.spawn(try_some);
+        }
+    });
 }

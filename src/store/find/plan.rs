@@ -12,9 +12,9 @@ use super::{FindError, FindRequest, UseIndex};
 use crate::doc::collate::{self, Strings};
 use crate::doc::selector::FieldRange;
 use crate::doc::{FieldPath, Json, Selector};
+use crate::store::all_docs::KeyRange;
 use crate::store::backend::{IndexRange, Order};
 use crate::store::index::{DESIGN, Index, cut};
-use crate::store::read::KeyRange;
 
 /// A way to find documents.
 #[derive(Debug, Clone, Copy, PartialEq)]

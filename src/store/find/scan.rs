@@ -7,13 +7,14 @@ use std::time::{Duration, Instant};
 use super::bookmark::{self, Bookmark};
 use super::{FindError, FindRequest, plan};
 use crate::doc::{DocId, Document, Selector};
+use crate::store::all_docs::KeyRange;
 use crate::store::backend::{
     DocsRange, IndexEntry, IndexRange, Order, ReadBody, ReadDoc, StoredDoc,
 };
 use crate::store::database::Database;
 use crate::store::error::StoreError;
 use crate::store::index::{DESIGN, Index};
-use crate::store::read::{GetOptions, KeyRange, show};
+use crate::store::read::{GetOptions, show};
 
 /// Places read at a time, at least and at most.
 const PAGE_MIN: usize = 16;

@@ -13,11 +13,12 @@ mod update;
 pub(crate) use definition::cut;
 pub use definition::{Index, NewIndex, SortField};
 
+use super::all_docs::{AllDocsOptions, KeyRange};
 use super::backend::Order;
 use super::database::Database;
 use super::error::StoreError;
 use super::find::FindError;
-use super::read::{AllDocsOptions, GetOptions, KeyRange};
+use super::read::GetOptions;
 use super::write::Written;
 use crate::doc::{Body, DocId, Document};
 

@@ -440,7 +440,9 @@ impl Committer {
         let sync = is_large && self.unsynced_bytes + bytes > BATCH_BYTES_MAX;
         let synced = if sync { self.sync() } else { Ok(()) };
         self.unsynced_bytes += bytes;
-        synced.and_then(|()| writes.apply(&self.db)).inspect_err(|_| self.shared.poison())
+        let applied =
+            synced.and_then(|()| self.shared.newest.while_applying(|| writes.apply(&self.db)));
+        applied.inspect_err(|_| self.shared.poison())
     }
 
     fn sync(&mut self) -> Result<(), StoreError> {
@@ -455,8 +457,11 @@ impl Committer {
     fn end_group(&mut self) {
         let flushed = self.flush_group();
         if flushed.is_ok() {
-            let seqs = self.counts.iter().map(|(db, counts)| (*db, counts.now.update_seq));
-            self.shared.finish(self.group, seqs);
+            let changed = self
+                .counts
+                .iter()
+                .map(|(db, counts)| (*db, [counts.before.update_seq, counts.now.update_seq]));
+            self.shared.finish(self.group, changed);
             self.sweeping.extend(self.destroyed.drain(..));
         } else {
             self.shared.poison();

@@ -70,7 +70,8 @@ impl GroupBackend for SledBackend {
         since: u64,
         limit: usize,
     ) -> Result<Vec<GroupRow>, StoreError> {
-        self.inner.read_in(db, move |_, sled| groups(sled, db, since, limit)).await
+        let near = self.inner.shared.newest.has_changes(db, since);
+        self.inner.read_near(db, near, move |_, sled| groups(sled, db, since, limit)).await
     }
 
     async fn forget_groups(&self, db: DatabaseKey, lasts: Vec<u64>) -> Result<(), StoreError> {

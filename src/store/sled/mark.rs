@@ -51,10 +51,7 @@ impl Mark {
         // A process that ended while it made the file left it empty.
         if !text.is_empty() {
             mark.judge(&text).map_err(|problem| StoreError::Damaged {
-                what: format!(
-                    "{} {problem}; a store without this file opens with what is left",
-                    path.display()
-                ),
+                what: format!("{} {problem}", path.display()),
             })?;
         }
         mark.set(group).map_err(doing("write the mark"))?;
@@ -68,8 +65,7 @@ impl Mark {
     }
 
     fn judge(&self, text: &str) -> Result<(), String> {
-        let group = text.split(' ').next().and_then(|group| u64::from_str_radix(group, 16).ok());
-        match group.filter(|group| self::text(self.uuid, *group) == text) {
+        match group_in(text, self.uuid) {
             None => Err("is malformed".into()),
             Some(group) if group > self.reached => Err(format!(
                 "says that {group} groups of writes were acknowledged, and sled's files hold \
@@ -86,6 +82,17 @@ impl Mark {
         file.seek(SeekFrom::Start(0))?;
         file.write_all(text(self.uuid, group).as_bytes())
     }
+}
+
+/// How far the store with this uuid had come by the mark in a directory; `None` if there is none, or
+/// it is malformed.
+pub(super) fn told(path: &Path, uuid: Uuid) -> Option<u64> {
+    group_in(&fs::read_to_string(path.join(MARK_FILE)).ok()?, uuid)
+}
+
+fn group_in(text: &str, uuid: Uuid) -> Option<u64> {
+    let group = text.split(' ').next().and_then(|group| u64::from_str_radix(group, 16).ok());
+    group.filter(|group| self::text(uuid, *group) == text)
 }
 
 /// Makes the file under another name first, so that it is whole where a power loss leaves it.

@@ -14,6 +14,7 @@ mod log;
 mod maintain;
 mod mark;
 mod merge;
+mod newest;
 mod older;
 mod open;
 mod reads;
@@ -21,6 +22,7 @@ mod record;
 mod request;
 mod rewrite;
 mod room;
+mod salvage;
 mod shared;
 mod size;
 mod sweep;
@@ -60,6 +62,7 @@ type Db = ::sled::Db;
 const QUEUE_REQUESTS_MAX: usize = 1024;
 
 pub use rewrite::Rewritten;
+pub(super) use salvage::Reaches;
 
 /// How sled is opened.
 #[derive(Debug, Clone)]
@@ -142,6 +145,17 @@ impl SledBackend {
     /// anew meanwhile, so that it holds another store than the one with this uuid.
     pub fn finish_restoring(path: &Path, store: Uuid) -> Result<(), StoreError> {
         open::finish_restoring(path, store)
+    }
+
+    /// Whether something of a store is in a directory, of which any file may be missing.
+    pub(super) fn is_left_at(path: &Path) -> bool {
+        open::has_rows(path)
+    }
+
+    /// Opens a copy of what is left of a damaged data directory.
+    pub(super) fn open_copy(from: &Path, copy: &Path) -> Result<(Self, Reaches), StoreError> {
+        let (opened, reaches) = salvage::open_copy(from, copy, &SledOptions::default())?;
+        Ok((Self::run(copy, opened)?, reaches))
     }
 
     fn run(path: &Path, opened: (Opened, DataFile, Mark)) -> Result<Self, StoreError> {
@@ -234,8 +248,14 @@ impl Inner {
         &self,
         read: impl FnOnce(&Db) -> Result<R, StoreError> + Send + 'static,
     ) -> Result<R, StoreError> {
+        let turn = Arc::clone(&self.shared.reads).acquire_owned().await;
+        let turn = turn.map_err(|_| StoreError::Closed)?;
         let opened = Arc::clone(&self.shared.opened).read_owned().await;
-        run_blocking(move || read(&opened.as_ref().ok_or(StoreError::Closed)?.db)).await
+        run_blocking(move || {
+            let _turn = turn;
+            read(&opened.as_ref().ok_or(StoreError::Closed)?.db)
+        })
+        .await
     }
 
     /// The same for one database; a destroyed one reads as `R::default()`, which is empty.
@@ -244,6 +264,22 @@ impl Inner {
         db: DatabaseKey,
         read: impl FnOnce(&Shared, &Db) -> Result<R, StoreError> + Send + 'static,
     ) -> Result<R, StoreError> {
+        self.read_near(db, false, read).await
+    }
+
+    /// The same on this thread, where what is read is known to be in memory.
+    async fn read_near<R: Default + Send + 'static>(
+        &self,
+        db: DatabaseKey,
+        is_at_hand: bool,
+        read: impl FnOnce(&Shared, &Db) -> Result<R, StoreError> + Send + 'static,
+    ) -> Result<R, StoreError> {
+        if is_at_hand {
+            let opened = self.shared.opened.read().await;
+            let sled = &opened.as_ref().ok_or(StoreError::Closed)?.db;
+            let gone = self.shared.is_destroyed(db);
+            return if gone { Ok(R::default()) } else { read(&self.shared, sled) };
+        }
         let shared = Arc::clone(&self.shared);
         let read = move |sled: &Db| {
             if shared.is_destroyed(db) { Ok(R::default()) } else { read(&shared, sled) }
@@ -306,7 +342,8 @@ impl Backend for SledBackend {
     }
 
     async fn counts(&self, db: DatabaseKey) -> Result<Counts, StoreError> {
-        self.inner.read_in(db, move |shared, sled| shared.durable_counts(sled, db)).await
+        let near = self.inner.shared.newest.has_counts(db);
+        self.inner.read_near(db, near, move |shared, sled| shared.durable_counts(sled, db)).await
     }
 
     async fn read(
@@ -320,7 +357,9 @@ impl Backend for SledBackend {
         let read = move |_: &Shared, sled: &Db| {
             ids.iter().map(|id| reads::doc(sled, db, id, what)).collect::<Result<Vec<_>, _>>()
         };
-        let mut found = self.inner.read_in(db, read).await?;
+        let newest = &self.inner.shared.newest;
+        let near = what.written_after.is_some_and(|since| newest.has_changes(db, since));
+        let mut found = self.inner.read_near(db, near, read).await?;
         found.resize(count, None);
         Ok(found)
     }
@@ -354,7 +393,8 @@ impl Backend for SledBackend {
     ) -> Result<ChangesPage, StoreError> {
         let read =
             move |shared: &Shared, sled: &Db| reads::changes(shared, sled, db, range).map(Some);
-        let page = self.inner.read_in(db, read).await?;
+        let near = self.inner.shared.newest.has_changes(db, range.since);
+        let page = self.inner.read_near(db, near, read).await?;
         self.inner.wait_durable(db).await?;
         let empty = || ChangesPage { rows: Vec::new(), last_seq: 0, more: false };
         Ok(page.unwrap_or_else(empty))

@@ -14,7 +14,7 @@ use crate::store::backend::Uuid;
 use crate::store::error::StoreError;
 use crate::store::{keys, migrate};
 
-const LOCK_FILE: &str = "lock";
+pub(super) const LOCK_FILE: &str = "lock";
 /// There while a backup is being restored to the directory.
 const RESTORING_FILE: &str = "restoring";
 /// There while the directory is being opened.
@@ -24,6 +24,17 @@ pub(super) const SLED_DIR: &str = "sled";
 const SETTINGS_FILE: &str = "conf";
 /// How long sled's own lock may still be held by threads of an instance that this process closed.
 const SLED_LOCK_WAIT: Duration = Duration::from_secs(5);
+
+/// How sled is given its log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Log {
+    /// A damaged one is refused.
+    LookedOver,
+    /// sled gives what it finds.
+    AsItIs,
+    /// The same, without the snapshots that save sled reading all of it: they may be what is damaged.
+    WithoutSnapshots,
+}
 
 /// What is given back by closing.
 #[derive(Debug)]
@@ -73,10 +84,10 @@ pub(super) fn open(
     let lock = lock(path)?;
     // Restoring may have begun until it was locked.
     check_finished(path)?;
-    open_anyway(path, lock, options)
+    open_anyway(path, lock, options, Log::LookedOver)
 }
 
-fn check_finished(path: &Path) -> Result<(), StoreError> {
+pub(super) fn check_finished(path: &Path) -> Result<(), StoreError> {
     if path.join(RESTORING_FILE).exists() {
         return Err(StoreError::Unfinished { path: path.to_owned() });
     }
@@ -89,7 +100,7 @@ pub(super) fn begin_restoring(
     path: &Path,
     options: &SledOptions,
 ) -> Result<(Opened, DataFile, Mark), StoreError> {
-    let failed = || doing("make the data directory to restore to");
+    let failed = || doing("make the new data directory");
     make_dir(path).map_err(failed())?;
     // Before it is locked, too, so that nobody's directory gets a lock file.
     check_restorable(path).map_err(failed())?;
@@ -103,7 +114,7 @@ pub(super) fn begin_restoring(
         lock.set_len(0)
     };
     begin().map_err(failed())?;
-    open_anyway(path, lock, options)
+    open_anyway(path, lock, options, Log::LookedOver)
 }
 
 /// Fails for a directory that holds anything but what a restoring has begun.
@@ -114,7 +125,7 @@ fn check_restorable(path: &Path) -> io::Result<()> {
     for entry in fs::read_dir(path)? {
         let entry = entry?;
         if entry.file_name() != LOCK_FILE || entry.metadata()?.len() > 0 {
-            let what = "there is something in it; a backup is restored to an empty directory";
+            let what = "there is something in it, and only an empty directory will do";
             return Err(io::Error::new(io::ErrorKind::AlreadyExists, what));
         }
     }
@@ -153,10 +164,12 @@ pub(super) fn finish_restoring(path: &Path, store: Uuid) -> Result<(), StoreErro
     finish().map_err(doing("finish the restored data directory"))
 }
 
-fn open_anyway(
+/// Opens a directory that is locked, whether it was restored to the end or not.
+pub(super) fn open_anyway(
     path: &Path,
     mut lock: File,
     options: &SledOptions,
+    log: Log,
 ) -> Result<(Opened, DataFile, Mark), StoreError> {
     let mut made = Vec::new();
     lock.read_to_end(&mut made).map_err(doing("read the lock file"))?;
@@ -166,13 +179,15 @@ fn open_anyway(
     }
     let sled_dir = path.join(SLED_DIR);
     rewrite::recover(path).map_err(doing("put the rewritten database in its place"))?;
-    remove_half_snapshots(&sled_dir).map_err(doing("remove a half-written snapshot"))?;
+    let is_removed = |name: &str| log == Log::WithoutSnapshots || name.ends_with(".generating");
+    remove_snapshots(&sled_dir, is_removed).map_err(doing("remove a snapshot"))?;
     if made.is_empty() {
         remove_settings(&sled_dir).map_err(doing("remove the database's settings"))?;
     }
+    if log == Log::LookedOver {
+        log::check(&sled_dir, last_opening(path))?;
+    }
     let opening = path.join(OPENING_FILE);
-    let last = if opening.exists() { LastOpening::Cut } else { LastOpening::Done };
-    log::check(&sled_dir, last)?;
     begin_opening(path, &opening).map_err(doing("begin to open the data directory"))?;
     let db = open_sled(path, &sled_dir, options)?;
     let data = DataFile::open(&sled_dir)?;
@@ -201,6 +216,10 @@ fn open_anyway(
     Ok((Opened { db, lock }, data, mark))
 }
 
+pub(super) fn last_opening(path: &Path) -> LastOpening {
+    if path.join(OPENING_FILE).exists() { LastOpening::Cut } else { LastOpening::Done }
+}
+
 /// Notes that sled is about to change its files, see [`super::log`].
 fn begin_opening(path: &Path, opening: &Path) -> io::Result<()> {
     File::create(opening)?;
@@ -224,8 +243,12 @@ fn sync_new(path: &Path, sled_dir: &Path) -> io::Result<()> {
 
 /// Whether a directory looks like one that [`open`] made.
 pub(super) fn is_at(path: &Path) -> bool {
-    let dirs = [SLED_DIR, rewrite::OLD_DIR];
-    path.join(LOCK_FILE).is_file() && dirs.iter().any(|dir| path.join(dir).is_dir())
+    path.join(LOCK_FILE).is_file() && has_rows(path)
+}
+
+/// Whether sled's files are in a directory.
+pub(super) fn has_rows(path: &Path) -> bool {
+    [SLED_DIR, rewrite::OLD_DIR].iter().any(|dir| path.join(dir).is_dir())
 }
 
 /// sled takes a log that it cannot read for one that ends there, and opens as if it were empty. The
@@ -267,7 +290,7 @@ fn read_group(db: &Db) -> Result<u64, StoreError> {
     bytes.map(u64::from_be_bytes).map_err(|_| value::damaged(&key, "does not have 8 bytes"))
 }
 
-fn lock(path: &Path) -> Result<File, StoreError> {
+pub(super) fn lock(path: &Path) -> Result<File, StoreError> {
     make_dir(path).map_err(doing("make the data directory"))?;
     let mut options = File::options();
     options.create(true).truncate(false).read(true).write(true);
@@ -282,9 +305,9 @@ fn lock(path: &Path) -> Result<File, StoreError> {
     }
 }
 
-/// A process killed while it opened sled may leave a snapshot half written. sled takes it for a
-/// whole one and refuses the database for ever; it is made again from the log.
-fn remove_half_snapshots(sled_dir: &Path) -> io::Result<()> {
+/// A process killed while it opened sled may leave a snapshot half written (`.generating`). sled takes
+/// it for a whole one and refuses the database for ever; it is made again from the log.
+fn remove_snapshots(sled_dir: &Path, is_removed: impl Fn(&str) -> bool) -> io::Result<()> {
     let entries = match fs::read_dir(sled_dir) {
         Ok(entries) => entries,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
@@ -294,7 +317,7 @@ fn remove_half_snapshots(sled_dir: &Path) -> io::Result<()> {
         let entry = entry?;
         let name = entry.file_name();
         let name = name.to_string_lossy();
-        if name.starts_with("snap.") && name.ends_with(".generating") {
+        if name.starts_with("snap.") && is_removed(&name) {
             fs::remove_file(entry.path())?;
         }
     }

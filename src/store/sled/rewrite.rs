@@ -26,7 +26,7 @@ use crate::store::backend::DatabaseKey;
 use crate::store::error::StoreError;
 use crate::store::keys;
 
-const NEW_DIR: &str = "sled.new";
+pub(super) const NEW_DIR: &str = "sled.new";
 pub(super) const OLD_DIR: &str = "sled.old";
 /// Rows and bytes are copied in batches of about so many.
 const BATCH_ROWS: usize = 1_000;

@@ -5,8 +5,9 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::{RwLock, watch};
+use tokio::sync::{RwLock, Semaphore, watch};
 
+use super::newest::Newest;
 use super::open::Opened;
 use super::value::{self, damaged};
 use super::{Db, record};
@@ -15,6 +16,9 @@ use crate::store::error::StoreError;
 use crate::store::keys;
 use crate::store::stats::{BackendStats, Meter};
 
+/// Reads at a time. While a batch is being applied all of them wait for it: each in a thread of its
+/// own, of which the allocator keeps a megabyte or two.
+const READS_MAX: usize = 32;
 /// Bounds of the time that a flush takes, in microseconds.
 const FLUSH_US: &[u64] =
     &[100, 250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 1_000_000];
@@ -44,12 +48,15 @@ pub(super) struct Shared {
     pub(super) path: PathBuf,
     /// `None` once closed. Whoever uses the database holds the lock, so that closing waits.
     pub(super) opened: Arc<RwLock<Option<Opened>>>,
+    /// Turns of reads on blocking threads.
+    pub(super) reads: Arc<Semaphore>,
     pub(super) progress: watch::Sender<Progress>,
     unflushed: Mutex<HashMap<DatabaseKey, Unflushed>>,
     destroyed: Mutex<KeySet>,
     watches: Mutex<HashMap<DatabaseKey, watch::Sender<u64>>>,
     /// Held while a directory for attachments is made.
     pub(super) making_dirs: Mutex<()>,
+    pub(super) newest: Newest,
     flush_us: Meter,
     group_rows: Meter,
     #[cfg(test)]
@@ -67,11 +74,13 @@ impl Shared {
             uuid,
             path,
             opened: Arc::new(RwLock::new(Some(opened))),
+            reads: Arc::new(Semaphore::new(READS_MAX)),
             progress: watch::Sender::default(),
             unflushed: Mutex::default(),
             destroyed: Mutex::default(),
             watches: Mutex::default(),
             making_dirs: Mutex::default(),
+            newest: Newest::default(),
             flush_us: Meter::new(FLUSH_US),
             group_rows: Meter::new(GROUP_ROWS),
             #[cfg(test)]
@@ -94,12 +103,18 @@ impl Shared {
         lock(&self.unflushed).entry(db).or_insert(Unflushed { group, before });
     }
 
-    /// Called when a group is on disk, with the update seqs that it reached.
-    pub(super) fn finish(&self, group: u64, seqs: impl Iterator<Item = (DatabaseKey, u64)>) {
+    /// Called when a group is on disk, with the databases that it changed and their update seqs
+    /// before and after.
+    pub(super) fn finish(
+        &self,
+        group: u64,
+        changed: impl Iterator<Item = (DatabaseKey, [u64; 2])>,
+    ) {
         lock(&self.unflushed).clear();
         self.progress.send_modify(|progress| progress.durable = group);
         let watches = lock(&self.watches);
-        for (db, seq) in seqs {
+        for (db, [before, seq]) in changed {
+            self.newest.note(db, before, seq);
             if let Some(watch) = watches.get(&db) {
                 watch.send_replace(seq);
             }

@@ -11,6 +11,7 @@ use super::script::{
     ATOMIC_DOCS_MAX, Edit, Op, SHARED, Script, State, Written, file, own_name, text,
 };
 use super::writer::{document, name};
+use crate::soundness::check_sound;
 
 /// A document as a store has it.
 #[derive(Debug, Clone, PartialEq)]
@@ -86,24 +87,26 @@ async fn read_docs(db: &Database, contents: &mut Contents) -> Result<(), String>
     Ok(())
 }
 
-pub async fn check(store: &Store) -> Result<(), String> {
-    for name in store.names(None, usize::MAX).await.map_err(told)? {
-        let report = store.database(&name).await.map_err(told)?.check().await.map_err(told)?;
-        if !report.problems.is_empty() {
-            return Err(format!("{name} is not sound: {:?}", report.problems));
-        }
-    }
-    Ok(())
-}
-
 /// What the look at the log says, and sled, of a part that looks damaged.
 const LOOKS_DAMAGED: [&str; 2] = ["does not have its checksum at byte", "Read corrupted data"];
 
 /// What may become of a store.
 pub enum Outcome {
     Kept,
-    /// It is not opened, and the error says why.
-    Refused(String),
+    /// It is not opened, and the error says why. What was salvaged of it is all that was acknowledged,
+    /// or the problem says why not.
+    Refused {
+        what: String,
+        salvaged: Result<(), String>,
+    },
+}
+
+/// Whether a store has the seqs that were written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Seqs {
+    AsWritten,
+    /// What was salvaged has its own, in the same order.
+    Anew,
 }
 
 /// What happened until the power was lost.
@@ -125,13 +128,14 @@ impl History<'_> {
             Err(StoreError::Damaged { what })
                 if LOOKS_DAMAGED.iter().any(|words| what.contains(words)) =>
             {
-                return Ok(Outcome::Refused(what));
+                let salvaged = self.judge_salvaged(data).await;
+                return Ok(Outcome::Refused { what, salvaged });
             }
             Err(error) => return Err(format!("it does not open: {error}")),
         };
         let found = read(&store).await?;
-        self.compare(&found)?;
-        check(&store).await?;
+        self.compare(&found, Seqs::AsWritten)?;
+        check_sound(&store).await?;
         let more = Edit { id: "more".into(), text: 100, deleted: false, file: Some(40_000) };
         let db = store.open_or_create(&name("more")).await.map_err(told)?;
         db.put(document(9, 9, &more, None)).await.map_err(told)?;
@@ -148,11 +152,28 @@ impl History<'_> {
         if again == found { Ok(Outcome::Kept) } else { Err("opened again, it differs".into()) }
     }
 
-    fn compare(&self, found: &Contents) -> Result<(), String> {
+    /// Salvages a store that is refused, and compares what comes of it.
+    async fn judge_salvaged(&self, data: &Path) -> Result<(), String> {
+        let new = data.with_extension("salvaged");
+        let salvaged = Store::salvage(data, &new).await.map_err(told)?;
+        if let Some(lost) = salvaged.databases.iter().flat_map(|database| &database.lost).next() {
+            return Err(lost.to_string());
+        }
+        let store = Store::open(&new).map_err(told)?;
+        let found = read(&store).await?;
+        self.compare(&found, Seqs::Anew)?;
+        check_sound(&store).await?;
+        store.close().await.map_err(told)
+    }
+
+    fn compare(&self, found: &Contents, seqs: Seqs) -> Result<(), String> {
         if self.shared_acknowledged && !found.names.contains(SHARED) {
             return Err(format!("{SHARED} is missing"));
         }
-        let all_in_order = found.log.iter().zip(&self.last.log).all(|(found, last)| found == last);
+        let is_same = |((seq, id), (last_seq, last_id)): ((&u64, &String), (&u64, &String))| {
+            id == last_id && (seq == last_seq || seqs == Seqs::Anew)
+        };
+        let all_in_order = found.log.iter().zip(&self.last.log).all(is_same);
         if found.log.len() > self.last.log.len() || !all_in_order {
             return Err(format!("not the beginning of what was written: {:?}", found.log));
         }
