@@ -95,7 +95,8 @@ pub fn feeds_among_quiet_writes() {
     let feeds = [(), ()].map(|()| {
         let (writes, mut newest) = (Arc::clone(&writes), writes.newest.subscribe());
         spawn(async move {
-            let mut place = 0;
+            // It has looked: what was written before it listened does not wake it.
+            let mut place = *newest.borrow_and_update();
             while writes.loud() == 0 || place < writes.loud() {
                 place = writes.read(place, &mut newest).await;
                 // It looks again before it waits.

@@ -112,6 +112,7 @@ failed_logins_per_minute_max = 0
 old_mib_min = 2
 old_part_min = 0.3
 interval_s = 10
+upload_age_s = 300
 
 [log]
 level = "warn"

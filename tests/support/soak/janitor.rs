@@ -15,8 +15,8 @@ const FILES: usize = 4;
 
 const LOOK_MS: u64 = 1_000;
 
-/// The gateway purges one document after the other, with a sync of the disk each.
-const PURGED_AT_ONCE: usize = 10;
+/// As many as the gateway purges with one sync of the disk.
+const PURGED_AT_ONCE: usize = 100;
 
 /// Purges come together: each makes a backup of the database begin anew.
 const ROUNDS_UNTIL_PURGED: u64 = 6;

@@ -51,6 +51,13 @@ const ARRIVES: Duration = Duration::from_secs(90);
 /// compaction of each database that is under way.
 const ANSWERED: Duration = Duration::from_secs(300);
 
+/// Longest time for the gateway to see that clients have gone.
+const GIVEN_BACK: Duration = Duration::from_secs(60);
+
+/// Figures that are 0 without clients.
+const KEPT_FOR_CLIENTS: [&str; 4] =
+    ["settee_connections{", "settee_channels{", "settee_feeds ", "settee_outbox_bytes "];
+
 /// How far it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Phase {
@@ -251,6 +258,35 @@ impl Stage {
         let text = String::from_utf8_lossy(&body);
         assert!(status < 300, "{path}: {status} {text}");
         Some(serde_json::from_str(&text).unwrap_or_else(|error| panic!("{path}: {error}: {text}")))
+    }
+
+    /// Waits until the gateway keeps nothing any more for clients that have gone.
+    pub async fn until_given_back(&self) {
+        let until = Instant::now() + GIVEN_BACK;
+        loop {
+            let kept = self.kept_for_clients().await;
+            if kept.is_empty() {
+                return;
+            }
+            assert!(Instant::now() < until, "it keeps {kept:?} for clients that have gone");
+            sleep(Duration::from_millis(200)).await;
+        }
+    }
+
+    /// Which of its figures of connections and what belongs to them are not 0.
+    async fn kept_for_clients(&self) -> Vec<String> {
+        let answer = self.ask(ADMIN, Method::GET, "/_metrics", None).await.expect("it is up");
+        let text = String::from_utf8(answer.1).expect("metrics are text");
+        assert_eq!(answer.0, 200, "{text}");
+        let figures = |name: &'static str| text.lines().filter(move |line| line.starts_with(name));
+        for name in KEPT_FOR_CLIENTS {
+            assert!(figures(name).count() > 0, "no {name} in {text}");
+        }
+        // The connection that asks is one over HTTP.
+        let own = |line: &str| line == r#"settee_connections{protocol="http"} 1"#;
+        let lines = KEPT_FOR_CLIENTS.into_iter().flat_map(figures);
+        let kept = lines.filter(|line| !line.ends_with(" 0") && !own(line));
+        kept.map(str::to_owned).collect()
     }
 
     /// Which of some acknowledged edits the gateway does not know; `None` if it was away.

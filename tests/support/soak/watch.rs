@@ -38,6 +38,9 @@ pub struct Measure {
     pub of: fn(&Sample) -> f64,
     /// Beside a tenth more, so much more in [`Measure::unit`] is no growth.
     pub allowance: f64,
+    /// What it may never exceed: more than twice what good runs take, and of memory the store's cache
+    /// (256 MiB) and half as much again.
+    pub highest: f64,
 }
 
 const MIB: f64 = 1_048_576.0;
@@ -48,20 +51,29 @@ pub const MEASURES: [Measure; 4] = [
         unit: "MiB",
         of: |sample| sample.resident_bytes as f64 / MIB,
         allowance: 8.0,
+        highest: 384.0,
     },
     Measure {
         name: "descriptors",
         unit: "",
         of: |sample| sample.descriptors as f64,
         allowance: 8.0,
+        highest: 256.0,
     },
     // Those of blocking work come and go with how long the disk takes.
-    Measure { name: "threads", unit: "", of: |sample| sample.threads as f64, allowance: 16.0 },
+    Measure {
+        name: "threads",
+        unit: "",
+        of: |sample| sample.threads as f64,
+        allowance: 16.0,
+        highest: 128.0,
+    },
     Measure {
         name: "disk",
         unit: "MiB",
         of: |sample| sample.disk_bytes as f64 / MIB,
         allowance: 16.0,
+        highest: 128.0,
     },
 ];
 
@@ -139,6 +151,8 @@ pub struct Trend {
     /// Medians of the middle and of the last third.
     pub middle: f64,
     pub last: f64,
+    /// Of all of the time.
+    pub highest: f64,
     /// Of the least squares over both thirds, with its standard error.
     pub slope_per_hour: f64,
     pub error_per_hour: f64,
@@ -165,7 +179,8 @@ impl Trend {
         let points: Vec<(f64, f64)> =
             parts.map(|part| (mean(part, &hours), mean(part, &measure.of))).collect();
         let (slope_per_hour, error_per_hour) = slope(&points);
-        Self { middle: median(middle), last: median(last), slope_per_hour, error_per_hour }
+        let highest = samples.iter().map(measure.of).fold(0.0, f64::max);
+        Self { middle: median(middle), last: median(last), highest, slope_per_hour, error_per_hour }
     }
 
     pub fn is_flat(&self, measure: &Measure) -> bool {
