@@ -23,7 +23,7 @@ use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
 use std::sync::{Arc, Mutex, mpsc};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use binary::{arg, command};
 use directories::{copy, files};
@@ -335,6 +335,7 @@ async fn judge_some(dir: PathBuf, images: Arc<Images>, seeds: Arc<Mutex<Range<u6
         let seed = seeds.lock().unwrap().next();
         let Some(seed) = seed else { return judged };
         let damaged = damage(&images, &dir, &mut Random::new(seed));
+        let began = Instant::now();
         let mut outcome = judge(&dir, &images.holds).await.map(|outcome| (outcome, None));
         if let Ok((_, salvaged)) = &mut outcome {
             match judge_salvaged(&dir, &images.holds).await {
@@ -344,13 +345,19 @@ async fn judge_some(dir: PathBuf, images: Arc<Images>, seeds: Arc<Mutex<Range<u6
         }
         match outcome {
             Ok(((outcome, said), salvaged)) => {
-                println!("{seed} {outcome:?}, {salvaged:?} salvaged: {damaged}: {said}");
+                let took = began.elapsed();
+                println!(
+                    "{seed} {outcome:?}, {salvaged:?} salvaged, {took:.1?}: {damaged}: {said}"
+                );
                 *judged.outcomes.entry((outcome, salvaged)).or_default() += 1;
             }
-            Err(problem) => judged.failures.push(format!(
-                "{damaged}: {problem}\n  again: SETTEE_SEED={seed} SETTEE_IMAGES=1 \
-                 cargo test --test damaged_images"
-            )),
+            Err(problem) => {
+                println!("{seed} FAILED: {damaged}: {problem}");
+                judged.failures.push(format!(
+                    "{damaged}: {problem}\n  again: SETTEE_SEED={seed} SETTEE_IMAGES=1 \
+                     cargo test --test damaged_images"
+                ));
+            }
         }
     }
 }

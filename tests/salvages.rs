@@ -209,3 +209,22 @@ async fn what_cannot_be_salvaged_is_refused() {
     settee(&["salvage", arg(&left.data), arg(&new)]).ok();
     assert_eq!(ids(&new, "todos").await, ["d"]);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_sled_panics_over_is_told_in_one_line() {
+    let left = Left::new(async |store| {
+        let db = store.create(&name("todos")).await.unwrap();
+        for n in 0..400 {
+            put(&db, &format!("d{n:03}"), &format!("{n:020000}")).await;
+        }
+    })
+    .await;
+    let sled = left.data.join("sled/db");
+    let mut log = fs::read(&sled).unwrap();
+    let middle = log.len() / 2;
+    log[middle - 100_000..middle + 100_000].fill(0);
+    fs::write(&sled, log).unwrap();
+    // sled's pages do not fit together without what is gone.
+    let failure = settee(&["salvage", arg(&left.data), arg(&left.path("new"))]).failure();
+    assert!(failure.contains("nothing is salvaged"), "{failure}");
+}

@@ -1,7 +1,9 @@
 //! `settee salvage`: what is left of a damaged data directory.
 
+use std::ffi::OsStr;
 use std::io::Write as _;
-use std::path::PathBuf;
+use std::panic;
+use std::path::{Path, PathBuf};
 
 use settee::Store;
 use settee::store::Salvaged;
@@ -25,12 +27,26 @@ pub struct Args {
 }
 
 pub async fn run(args: Args) -> Result<(), Failure> {
+    leave_out_panics_of_sled();
     let salvaged = Store::salvage(&args.damaged, &args.new).await;
     let salvaged = salvaged.map_err(Failure::NotSalvaged)?;
     let told = tell(&salvaged);
     let mut stdout = std::io::stdout();
     writeln!(stdout, "{}", told.lines.join("\n")).map_err(Failure::stdout)?;
     if told.is_whole { Ok(()) } else { Err(Failure::Reported) }
+}
+
+/// sled panics over damaged pages, for each document in them. Salvaging catches that and tells what it
+/// could not read.
+fn leave_out_panics_of_sled() {
+    let print = panic::take_hook();
+    panic::set_hook(Box::new(move |info| {
+        let file = info.location().map(|place| Path::new(place.file()));
+        let mut folders = file.into_iter().flat_map(Path::iter).filter_map(OsStr::to_str);
+        if !folders.any(|folder| folder.starts_with("sled-")) {
+            print(info);
+        }
+    }));
 }
 
 struct Told {

@@ -230,7 +230,7 @@ fn number(reader: &mut Reader<'_>) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::sled::open::wait_closed;
+    use crate::store::sled::close::wait_closed;
 
     #[test]
     fn numbers_are_read_as_sled_writes_them() {

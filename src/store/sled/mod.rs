@@ -7,6 +7,7 @@
 //! The files of this folder are the only ones that name the `sled` crate.
 
 mod blobs;
+mod close;
 mod committer;
 mod groups;
 mod index;
@@ -564,11 +565,7 @@ impl Backend for SledBackend {
             let joined = run_blocking(move || Ok(thread.join().is_ok())).await?;
             let opened = shared.opened.write().await.take();
             shared.close_watches();
-            run_blocking(move || {
-                drop(opened);
-                Ok(())
-            })
-            .await?;
+            run_blocking(move || opened.map_or(Ok(()), Opened::let_go)).await?;
             if joined && !shared.is_poisoned() {
                 return Ok(());
             }

@@ -6,6 +6,7 @@ use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use super::close::{self, SLED_LOCK_WAIT};
 use super::log::{self, LastOpening};
 use super::mark::Mark;
 use super::value::{self, SEGMENT_BYTES, Writes};
@@ -22,8 +23,6 @@ const OPENING_FILE: &str = "opening";
 pub(super) const SLED_DIR: &str = "sled";
 /// sled's.
 const SETTINGS_FILE: &str = "conf";
-/// How long sled's own lock may still be held by threads of an instance that this process closed.
-const SLED_LOCK_WAIT: Duration = Duration::from_secs(5);
 
 /// How sled is given its log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,9 +47,13 @@ impl Opened {
     /// Closes sled and waits until it has gone; the data directory stays locked by what is
     /// answered.
     pub(super) fn close(self, path: &Path) -> Result<File, StoreError> {
-        drop(self.db);
-        wait_closed(path, &path.join(SLED_DIR))?;
+        close::close_sled(self.db, path, &path.join(SLED_DIR))?;
         Ok(self.lock)
+    }
+
+    /// Closes sled, and then lets go of the data directory.
+    pub(super) fn let_go(self) -> Result<(), StoreError> {
+        close::let_go(self.db)
     }
 }
 
@@ -187,33 +190,50 @@ pub(super) fn open_anyway(
     if log == Log::LookedOver {
         log::check(&sled_dir, last_opening(path))?;
     }
-    let opening = path.join(OPENING_FILE);
-    begin_opening(path, &opening).map_err(doing("begin to open the data directory"))?;
-    let db = open_sled(path, &sled_dir, options)?;
-    let data = DataFile::open(&sled_dir)?;
-    if !made.is_empty() && db.is_empty() {
-        return Err(lost(&sled_dir));
+    begin_opening(path).map_err(doing("begin to open the data directory"))?;
+    let db = open_sled(path, &sled_dir, options, log)?;
+    match take_over(path, &sled_dir, &db, &mut lock, &made) {
+        Ok((data, mark)) => Ok((Opened { db, lock }, data, mark)),
+        Err(error) => {
+            // It is the earlier error that tells what to do.
+            let _ = close::let_go(db);
+            Err(error)
+        }
     }
-    migrate::prepare(&Rows { db: &db, data: &data }, path)?;
-    let store = read_uuid(&db)?;
+}
+
+/// Makes of sled's rows those of a store that was `made` here, or makes a new one of none.
+fn take_over(
+    path: &Path,
+    sled_dir: &Path,
+    db: &Db,
+    lock: &mut File,
+    made: &[u8],
+) -> Result<(DataFile, Mark), StoreError> {
+    let data = DataFile::open(sled_dir)?;
+    if !made.is_empty() && db.is_empty() {
+        return Err(lost(sled_dir));
+    }
+    migrate::prepare(&Rows { db, data: &data }, path)?;
+    let store = read_uuid(db)?;
     let uuid = store.to_string();
     // A killed process may have left writes that nobody has brought to the disk, and they are about
     // to be shown.
-    data.flush(&db)?;
+    data.flush(db)?;
     if made.is_empty() {
         // From here on it counts as damage if sled's files are missing.
-        sync_new(path, &sled_dir).map_err(doing("flush the data directory"))?;
+        sync_new(path, sled_dir).map_err(doing("flush the data directory"))?;
         lock.set_len(0).map_err(doing("write the lock file"))?;
         lock.rewind().map_err(doing("write the lock file"))?;
         lock.write_all(uuid.as_bytes()).map_err(doing("write the lock file"))?;
         lock.sync_all().map_err(doing("write the lock file"))?;
     } else if made != uuid.as_bytes() {
-        return Err(lost(&sled_dir));
+        return Err(lost(sled_dir));
     }
-    let mark = Mark::open(path, store, read_group(&db)?)?;
-    finish_opening(path, &opening).map_err(doing("flush the data directory"))?;
+    let mark = Mark::open(path, store, read_group(db)?)?;
+    finish_opening(path).map_err(doing("flush the data directory"))?;
     rewrite::remove_leftovers(path).map_err(doing("remove what a rewriting left"))?;
-    Ok((Opened { db, lock }, data, mark))
+    Ok((data, mark))
 }
 
 pub(super) fn last_opening(path: &Path) -> LastOpening {
@@ -221,15 +241,15 @@ pub(super) fn last_opening(path: &Path) -> LastOpening {
 }
 
 /// Notes that sled is about to change its files, see [`super::log`].
-fn begin_opening(path: &Path, opening: &Path) -> io::Result<()> {
-    File::create(opening)?;
+fn begin_opening(path: &Path) -> io::Result<()> {
+    File::create(path.join(OPENING_FILE))?;
     sync_dir(path)
 }
 
 /// What sled changed is on disk; brings the names there too.
-fn finish_opening(path: &Path, opening: &Path) -> io::Result<()> {
+fn finish_opening(path: &Path) -> io::Result<()> {
     sync_dir(&path.join(SLED_DIR))?;
-    fs::remove_file(opening)?;
+    fs::remove_file(path.join(OPENING_FILE))?;
     sync_dir(path)
 }
 
@@ -333,34 +353,20 @@ fn remove_settings(sled_dir: &Path) -> io::Result<()> {
     }
 }
 
-/// Waits until threads of a sled that this process closed have let go of its directory: until then
-/// they may still write to it by its name.
-pub(super) fn wait_closed(path: &Path, sled_dir: &Path) -> Result<(), StoreError> {
-    let file = File::open(sled_dir.join("db")).map_err(doing("open the database's file"))?;
-    let started = Instant::now();
-    loop {
-        match file.try_lock() {
-            Ok(()) => return Ok(()),
-            Err(TryLockError::WouldBlock) if started.elapsed() > SLED_LOCK_WAIT => {
-                return Err(StoreError::Locked { path: path.to_owned() });
-            }
-            Err(TryLockError::WouldBlock) => std::thread::sleep(Duration::from_millis(5)),
-            Err(TryLockError::Error(source)) => {
-                return Err(StoreError::Io { doing: "lock the database's file", source });
-            }
-        }
-    }
-}
-
 pub(super) fn open_sled(
     path: &Path,
     sled_dir: &Path,
     options: &SledOptions,
+    log: Log,
 ) -> Result<Db, StoreError> {
-    let config = ::sled::Config::new()
+    let mut config = ::sled::Config::new()
         .path(sled_dir)
         .cache_capacity(options.cache_bytes)
         .segment_size(SEGMENT_BYTES);
+    if log != Log::LookedOver {
+        // No thread that cleans pages and panics over damaged ones.
+        config = config.flush_every_ms(None);
+    }
     let started = Instant::now();
     loop {
         // sled asserts on some damage where it could answer.

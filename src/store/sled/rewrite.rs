@@ -19,7 +19,8 @@ use std::fs::{self, File};
 use std::io;
 use std::path::Path;
 
-use super::open::{self, DataFile, SLED_DIR, doing, sync_dir};
+use super::close::close_sled;
+use super::open::{self, DataFile, Log, SLED_DIR, doing, sync_dir};
 use super::value::Writes;
 use super::{Db, SledOptions, io_error, sweep};
 use crate::store::backend::DatabaseKey;
@@ -61,7 +62,7 @@ pub(super) fn rewrite(path: &Path, options: &SledOptions) -> Result<Rewritten, S
 fn copy(path: &Path, from: &Db, options: &SledOptions) -> Result<Rewritten, StoreError> {
     let new_dir = path.join(NEW_DIR);
     let destroyed: HashSet<DatabaseKey> = sweep::unfinished(from)?.into_iter().collect();
-    let to = open::open_sled(path, &new_dir, options)?;
+    let to = open::open_sled(path, &new_dir, options, Log::LookedOver)?;
     let mut sum = Rewritten { rows: 0, bytes: 0 };
     let mut writes = Writes::default();
     let mut rows_waiting = 0;
@@ -78,13 +79,11 @@ fn copy(path: &Path, from: &Db, options: &SledOptions) -> Result<Rewritten, Stor
     }
     writes.apply(&to)?;
     DataFile::open(&new_dir)?.flush(&to)?;
-    drop(to);
-    open::wait_closed(path, &new_dir)?;
+    close_sled(to, path, &new_dir)?;
     // What is compared is what the files hold, and not what is still in memory.
-    let to = open::open_sled(path, &new_dir, options)?;
+    let to = open::open_sled(path, &new_dir, options, Log::LookedOver)?;
     compare(rows(from, &destroyed), rows(&to, &HashSet::new()))?;
-    drop(to);
-    open::wait_closed(path, &new_dir)?;
+    close_sled(to, path, &new_dir)?;
     sync_files(&new_dir).map_err(doing("flush to disk"))?;
     sync_dir(path).map_err(doing("flush to disk"))?;
     Ok(sum)
