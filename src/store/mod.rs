@@ -136,7 +136,7 @@ impl Store {
     /// Opens the sled store in a directory, which is made if it is not there.
     ///
     /// # Errors
-    /// [`StoreError::Locked`] while another process has it open, [`StoreError::TooNew`],
+    /// [`StoreError::Locked`] if another process has it open for longer than a second, [`StoreError::TooNew`],
     /// [`StoreError::Damaged`], [`StoreError::Io`].
     #[cfg(feature = "sled")]
     pub fn open(path: impl AsRef<std::path::Path>) -> Result<Self, StoreError> {

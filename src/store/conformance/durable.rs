@@ -2,6 +2,9 @@
 
 use std::fs;
 use std::path::Path;
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::blobs::{bytes, read, stage};
 use super::make::{Editor, all_docs, body, changes, create, id, name};
@@ -65,6 +68,31 @@ async fn a_directory_is_open_once() {
     );
     store.close().await.expect("it closes");
     open_sled(dir.path()).close().await.expect("it closes");
+}
+
+/// A child has the lock, with all other files of its parent, until it becomes its program.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_directory_opens_again_while_children_are_begun() {
+    let dir = dir();
+    let ended = Arc::new(AtomicBool::new(false));
+    let beginning = std::thread::spawn({
+        let ended = Arc::clone(&ended);
+        move || {
+            while !ended.load(Ordering::SeqCst) {
+                Command::new("true").status().expect("a child runs");
+            }
+        }
+    });
+    for _ in 0..50 {
+        let store = SledBackend::open(dir.path());
+        let Ok(store) = store else {
+            ended.store(true, Ordering::SeqCst);
+            panic!("{store:?}");
+        };
+        store.close().await.expect("it closes");
+    }
+    ended.store(true, Ordering::SeqCst);
+    beginning.join().expect("it ends");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,14 +1,14 @@
 //! Closing sled, which may never end: it waits for its thread that cleans pages, also where that has
 //! panicked over a damaged one.
 
-use std::fs::{File, TryLockError};
+use std::fs::File;
 use std::io;
 use std::path::Path;
 use std::sync::mpsc::{self, RecvTimeoutError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use super::Db;
 use super::open::doing;
+use super::{Db, lock};
 use crate::store::error::StoreError;
 
 /// How long sled's own lock may still be held by threads of an instance that this process closed.
@@ -50,19 +50,7 @@ fn drop_within<T: Send + 'static>(patience: Duration, what: T) -> Result<(), Sto
 /// they may still write to it by its name.
 pub(super) fn wait_closed(path: &Path, sled_dir: &Path) -> Result<(), StoreError> {
     let file = File::open(sled_dir.join("db")).map_err(doing("open the database's file"))?;
-    let started = Instant::now();
-    loop {
-        match file.try_lock() {
-            Ok(()) => return Ok(()),
-            Err(TryLockError::WouldBlock) if started.elapsed() > SLED_LOCK_WAIT => {
-                return Err(StoreError::Locked { path: path.to_owned() });
-            }
-            Err(TryLockError::WouldBlock) => std::thread::sleep(Duration::from_millis(5)),
-            Err(TryLockError::Error(source)) => {
-                return Err(StoreError::Io { doing: "lock the database's file", source });
-            }
-        }
-    }
+    lock::take(&file, SLED_LOCK_WAIT, path)
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ mod close;
 mod committer;
 mod groups;
 mod index;
+mod lock;
 mod log;
 mod maintain;
 mod mark;

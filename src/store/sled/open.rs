@@ -1,12 +1,13 @@
 //! Opening a data directory: the lock, sled with its leftovers removed, the format version.
 
-use std::fs::{self, File, TryLockError};
+use std::fs::{self, File};
 use std::io::{self, Read as _, Seek as _, Write as _};
 use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use super::close::{self, SLED_LOCK_WAIT};
+use super::lock::{LOCK_FILE, lock};
 use super::log::{self, LastOpening};
 use super::mark::Mark;
 use super::value::{self, SEGMENT_BYTES, Writes};
@@ -15,7 +16,6 @@ use crate::store::backend::Uuid;
 use crate::store::error::StoreError;
 use crate::store::{keys, migrate};
 
-pub(super) const LOCK_FILE: &str = "lock";
 /// There while a backup is being restored to the directory.
 const RESTORING_FILE: &str = "restoring";
 /// There while the directory is being opened.
@@ -308,21 +308,6 @@ fn read_group(db: &Db) -> Result<u64, StoreError> {
     let Some(value) = value::get(db, &key)? else { return Ok(0) };
     let bytes = value.as_ref().try_into();
     bytes.map(u64::from_be_bytes).map_err(|_| value::damaged(&key, "does not have 8 bytes"))
-}
-
-pub(super) fn lock(path: &Path) -> Result<File, StoreError> {
-    make_dir(path).map_err(doing("make the data directory"))?;
-    let mut options = File::options();
-    options.create(true).truncate(false).read(true).write(true);
-    let file = options.open(path.join(LOCK_FILE));
-    let file = file.map_err(doing("open the lock file"))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(StoreError::Locked { path: path.to_owned() }),
-        Err(TryLockError::Error(source)) => {
-            Err(StoreError::Io { doing: "lock the data directory", source })
-        }
-    }
 }
 
 /// A process killed while it opened sled may leave a snapshot half written (`.generating`). sled takes

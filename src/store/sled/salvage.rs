@@ -9,7 +9,8 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
-use super::open::{self, LOCK_FILE, Log, SLED_DIR, doing};
+use super::lock::{LOCK_FILE, lock};
+use super::open::{self, Log, SLED_DIR, doing};
 use super::{Opened, SledOptions, blobs_dir, log, mark, rewrite};
 use crate::store::error::StoreError;
 use crate::store::keys;
@@ -32,7 +33,7 @@ pub(super) fn open_copy(
     options: &SledOptions,
 ) -> Result<((Opened, open::DataFile, mark::Mark), Reaches), StoreError> {
     open::check_finished(from)?;
-    let _from = open::lock(from)?;
+    let _from = lock(from)?;
     let log_damage = match log::check(&from.join(SLED_DIR), open::last_opening(from)) {
         Err(StoreError::Damaged { what }) => Some(what),
         looked => looked.map(|()| None)?,
@@ -68,7 +69,7 @@ fn copy_and_open(
 ) -> Result<(Opened, open::DataFile, mark::Mark), StoreError> {
     // Without what `lock` and `mark` say, as if it had never been opened to the end.
     copy_parts(from, copy).map_err(doing("copy the damaged data directory"))?;
-    let lock = open::lock(copy)?;
+    let lock = lock(copy)?;
     open::open_anyway(copy, lock, options, log)
 }
 
