@@ -312,7 +312,8 @@ impl Store {
     /// [`StoreError::Closed`] afterwards.
     ///
     /// # Errors
-    /// [`StoreError::Io`] if the last flush failed.
+    /// [`StoreError::Io`] if the last flush failed, or if sled does not end within 30 s, as over damaged
+    /// pages. What was acknowledged is on disk in both cases.
     ///
     /// # Cancel safety
     /// Dropping the future leaves the store closing.
