@@ -280,14 +280,15 @@ enum Salvaged {
 
 /// Whether it was told that nothing of a database is there.
 fn is_left_out(database: &SalvagedDatabase) -> bool {
-    database.docs == 0 && database.lost.iter().any(|lost| lost.id.is_none())
+    let told = "the database is left out";
+    database.docs == 0 && database.lost.iter().any(|lost| lost.problem.starts_with(told))
 }
 
 /// What can be salvaged of a damaged directory, or what should not have come of it.
 async fn judge_salvaged(data: &Path, holds: &Contents) -> Result<Salvaged, String> {
     let new = data.with_extension("salvaged");
     if new.exists() {
-        // What came of the one before was not right.
+        // Of the directory before.
         fs::remove_dir_all(&new).unwrap();
     }
     let salvage = Store::salvage(data.to_owned(), new.clone());
@@ -296,12 +297,9 @@ async fn judge_salvaged(data: &Path, holds: &Contents) -> Result<Salvaged, Strin
     let salvaged = match salvaged {
         Ok(salvaged) => salvaged,
         Err(StoreError::Damaged { .. } | StoreError::Io { .. }) => {
-            // A directory that was not made to its end is begun anew.
+            // A directory that was not made to its end does not open.
             return match Store::open(&new) {
-                Err(StoreError::Unfinished { .. }) => {
-                    fs::remove_dir_all(&new).unwrap();
-                    Ok(Salvaged::Nothing)
-                }
+                Err(StoreError::Unfinished { .. }) => Ok(Salvaged::Nothing),
                 opened => Err(format!("nothing was salvaged, and it opens: {opened:?}")),
             };
         }
@@ -320,7 +318,6 @@ async fn judge_salvaged(data: &Path, holds: &Contents) -> Result<Salvaged, Strin
     }
     let found = everything(&store).await;
     store.close().await.map_err(|error| error.to_string())?;
-    fs::remove_dir_all(&new).unwrap();
     let all = holds.values().map(Vec::len).sum::<usize>();
     let count = found.values().map(Vec::len).sum::<usize>();
     let Some(acknowledged) = salvaged.acknowledged else { return Ok(Salvaged::InPart) };
@@ -364,11 +361,12 @@ async fn judge_some(dir: PathBuf, images: Arc<Images>, seeds: Arc<Mutex<Range<u6
                 *judged.outcomes.entry((outcome, salvaged)).or_default() += 1;
             }
             Err(problem) => {
-                println!("{seed} FAILED: {damaged}: {problem}");
-                judged.failures.push(format!(
+                let failure = format!(
                     "{damaged}: {problem}\n  again: SETTEE_SEED={seed} SETTEE_IMAGES=1 \
                      cargo test --test damaged_images"
-                ));
+                );
+                println!("{failure}");
+                judged.failures.push(failure);
             }
         }
     }
